@@ -1,0 +1,21 @@
+"""What all tests share: reproducible hypothesis runs without deadlines, and one random generator per test."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The first example of a property may compile a kernel, so neither deadlines nor "too slow" mean anything here.
+settings.register_profile(
+    "numbaconv", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("numbaconv")
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that depend on the test's name alone, so that a failure repeats."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
