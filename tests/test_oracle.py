@@ -106,6 +106,8 @@ def test_kernel_gradient_by_hand():
         ({"strides": 2, "padding": ((1, 0),)}, [10, 102, 20, 200]),
         ({"strides": 2, "padding": 1, "output_padding": 1}, [10, 102, 20, 200]),
         ({"dilation_rate": 2}, [1, 2, 10, 20, 100, 200]),
+        ({"strides": 2, "padding": "causal"}, [1, 10, 102, 20]),
+        ({"strides": 2, "padding": "causal", "output_padding": 0}, [1, 10, 102]),
     ],
 )
 def test_transposed_convolution_of_one_line_by_hand(options, expected):
