@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numbaconv import callbacks, datasets, initializers, layers, losses, metrics, optimizers, regularizers
     from numbaconv import autograd as ops
+    from numbaconv import callbacks, datasets, initializers, layers, losses, metrics, optimizers, regularizers
     from numbaconv.autograd import Tensor, grad_check, no_grad
     from numbaconv.functional import (
         average_pool,

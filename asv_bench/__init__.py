@@ -1,0 +1,1 @@
+"""Benchmarks of numbaconv: airspeed velocity's suite in `benchmarks`, the comparison with PyTorch in `peers`."""

@@ -1,0 +1,105 @@
+"""Time rival calls fairly: interleaved in one run, each settled before it is timed, medians."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Call = Callable[[], Any]
+
+# One sample of a short call repeats it until this many seconds have passed.
+SAMPLE_SECONDS = 2e-3
+# Threads of the other library may spin for a while after their last call; they are asleep after this pause.
+SETTLE_SECONDS = 5e-3
+# A rival this much slower than the best of its side in the first look is not measured further.
+HOPELESS = 1.5
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 51
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call: the median over the samples, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+    samples: int
+
+
+def _summarise(samples: list[float]) -> Timing:
+    if len(samples) < 2:
+        return Timing(samples[0], samples[0], samples[0], len(samples))
+    low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return Timing(median, low, high, len(samples))
+
+
+def _sample(call: Call, count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def _first_look(call: Call) -> float:
+    """Seconds per call of a call that has run before, the best of what fits in some 20 ms."""
+    best, spent = float("inf"), 0.0
+    while spent < 20e-3:
+        seconds = _sample(call, 1)
+        best, spent = min(best, seconds), spent + seconds
+    return best
+
+
+def interleave(
+    ours: Call, peers: Mapping[str, Call], *, budget: float = 1.5, rounds: int | None = None
+) -> tuple[Timing, dict[str, Timing]]:
+    """Measure our call beside a peer's ways of doing the same.
+
+    Each round takes one sample of every call in turn (ours, peer, ours, peer, ...; where the peer has more than one
+    way left, they take turns in going first). All of them must have run once before.
+
+    Parameters
+    ----------
+    ours : callable
+        Our call.
+    peers : mapping of str to callable
+        The peer's ways. Those that are hopelessly slower than the best of them keep the one time of the first look.
+    budget : float
+        Seconds to spend, which sets the number of rounds (3 at least, however long a call takes).
+    rounds : int, optional
+        The number of rounds, whatever time they take.
+
+    Returns
+    -------
+    Timing, dict of str to Timing
+        Ours, and the peer's by name.
+    """
+    looks = {name: _first_look(call) for name, call in peers.items()}
+    best = min(looks.values())
+    kept = [name for name, seconds in looks.items() if seconds <= HOPELESS * best or seconds < 1e-4]
+    calls: dict[str | None, Call] = {None: ours, **{name: peers[name] for name in kept}}
+    estimate: dict[str | None, float] = {None: _first_look(ours), **{name: looks[name] for name in kept}}
+    counts = {name: max(1, int(SAMPLE_SECONDS / seconds)) for name, seconds in estimate.items()}
+    if rounds is None:
+        cost = sum(2 * SETTLE_SECONDS + (counts[name] + 1) * seconds for name, seconds in estimate.items())
+        rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(budget / cost)))
+
+    samples: dict[str | None, list[float]] = {name: [] for name in calls}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(rounds):
+            shift = turn % len(kept)
+            for name in (None, *kept[shift:], *kept[:shift]):
+                time.sleep(SETTLE_SECONDS)
+                if estimate[name] < 20e-3:
+                    calls[name]()
+                samples[name].append(_sample(calls[name], counts[name]))
+    finally:
+        if collecting:
+            gc.enable()
+    timings = {name: _summarise(samples[name]) if name in kept else _summarise([looks[name]]) for name in peers}
+    return _summarise(samples[None]), timings

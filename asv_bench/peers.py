@@ -1,0 +1,226 @@
+"""Measure every layer of `shapes.json` in three passes beside PyTorch.
+
+Run as `python -m asv_bench.peers` from the repository's root; `--help` lists the options. Both sides get the same
+threads and run in the same process, in turn; PyTorch gets the better of its layouts for each layer and pass. A ratio is
+PyTorch's median time divided by numbaconv's: above 1, numbaconv is faster. Results are compared before they are timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asv_bench import report
+from asv_bench.measure import interleave
+from asv_bench.problems import PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
+
+# Both sides sum in float32, in different orders; a wrong tap or channel is off by far more.
+LARGEST_ERROR = 1e-3
+
+
+def _argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m asv_bench.peers", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--shapes", type=Path, default=SHAPES, metavar="FILE", help="layers to measure, in the format of shapes.json")
+    add("--only", default="", metavar="NAME[,NAME]", help="measure only these layers")
+    add("--passes", default=",".join(PASSES), metavar="PASS[,PASS]", help="default: %(default)s")
+    add("--threads", type=int, metavar="N", help="threads of both sides (default: all that Numba has)")
+    add("--repeat", type=int, metavar="N", help="samples per call (default: as many as the budget pays for)")
+    add("--budget", type=float, default=1.5, metavar="SECONDS", help="time per layer and pass (default: %(default)s)")
+    add("--json", type=Path, default=Path("peers.json"), metavar="FILE", help="results (default: %(default)s)")
+    add("--chart", type=Path, default=Path("peers.png"), metavar="FILE", help="bar chart (default: %(default)s)")
+    add("--max-gflop", type=float, metavar="GFLOP", help="leave out layers with more work than this per pass")
+    add("--scale-batch", type=float, metavar="GFLOP", help="cut the batch of larger layers to about this much work")
+    return parser
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _set_threads(threads: int | None) -> int:
+    """Give both libraries the same number of threads, and return it."""
+    import numba
+    import torch
+
+    most = numba.config.NUMBA_NUM_THREADS
+    threads = most if threads is None else threads
+    if not 1 <= threads <= most:
+        raise SystemExit(
+            f"--threads {threads}: Numba has {most} here; NUMBA_NUM_THREADS, set before the start, gives more"
+        )
+    numba.set_num_threads(threads)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+    import numba
+    import torch
+
+    import numbaconv
+
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "numbaconv": numbaconv.__version__,
+        "torch": torch.__version__,
+        "shapes": options.shapes.name,
+        "scale_batch": options.scale_batch,
+        "max_gflop": options.max_gflop,
+    }
+
+
+def relative_error(ours: np.ndarray, peer: np.ndarray) -> float:
+    """Return the largest difference divided by the peer's largest magnitude; infinite where shapes or NaNs differ."""
+    if ours.shape != peer.shape:
+        return float("inf")
+    difference = scale = 0.0
+    for a, b in zip(ours, peer):  # along the first axis, to keep temporaries small
+        difference = max(difference, float(np.max(np.abs(a - b), initial=0.0)))
+        scale = max(scale, float(np.max(np.abs(b), initial=0.0)))
+    error = difference / scale if scale > 0 else difference
+    return error if np.isfinite(error) else float("inf")
+
+
+def measure_pass(layer: Layer, direction: str, *, budget: float = 1.5, rounds: int | None = None) -> dict[str, Any]:
+    """Compare values, then times, of one pass of one layer; the result is one entry of the JSON file."""
+    import torch
+
+    from asv_bench.torch_peer import UnsupportedByTorchError, torch_calls
+
+    arrays = make_arrays(layer, direction)
+    ours = make_pass(layer, direction, arrays)
+    with torch.inference_mode():
+        try:
+            peers = torch_calls(layer, direction, arrays)
+        except UnsupportedByTorchError as error:
+            return {"skipped": str(error)}
+        result = ours()
+        error = 0.0
+        for call in peers.values():
+            error = max(error, relative_error(result, call.to_numpy(call.run())))
+        del result
+        our_time, peer_times = interleave(ours, {k: c.run for k, c in peers.items()}, budget=budget, rounds=rounds)
+    better = min(peer_times, key=lambda name: peer_times[name].median)
+    best = peer_times[better]
+    return {
+        "ratio": best.median / our_time.median,
+        "ms": our_time.median * 1e3,
+        "ms_quartiles": [our_time.low * 1e3, our_time.high * 1e3],
+        "gflops": layer.gflop / our_time.median,
+        "torch_ms": best.median * 1e3,
+        "torch_ms_quartiles": [best.low * 1e3, best.high * 1e3],
+        "torch_gflops": layer.gflop / best.median,
+        "torch_layout": better,
+        "torch_ms_by_layout": {name: timing.median * 1e3 for name, timing in peer_times.items()},
+        "samples": our_time.samples,
+        "error": error,
+    }
+
+
+def measure_layer(
+    layer: Layer, passes: Sequence[str], measure: Callable[[Layer, str], dict[str, Any]]
+) -> dict[str, Any]:
+    """Measure the passes of one layer; what fails is recorded and does not end the run."""
+    results = {}
+    for direction in passes:
+        try:
+            results[direction] = measure(layer, direction)
+        except Exception as error:
+            results[direction] = {"failed": f"{type(error).__name__}: {error}"}
+    return {
+        "name": layer.name,
+        "problem": str(layer),
+        "gflop": layer.gflop,
+        "wide": layer.is_wide,
+        "passes": results,
+    }
+
+
+def is_wrong(result: dict[str, Any]) -> bool:
+    """Tell whether a pass failed or its values differ from the peer's."""
+    return "failed" in result or result.get("error", 0.0) > LARGEST_ERROR
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison; return 0, 1 if a pass failed or had wrong values, or 2 without PyTorch."""
+    parser = _argument_parser()
+    options = parser.parse_args(arguments)
+    passes = [name for name in options.passes.split(",") if name]
+    for name in passes:
+        if name not in PASSES:
+            parser.error(f"--passes: {name!r} is not one of {', '.join(PASSES)}")
+    try:
+        layers = load_layers(options.shapes, [name for name in options.only.split(",") if name])
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed, so there is no peer to measure: pip install -e '.[peers]'", file=sys.stderr)
+        return 2
+    if options.max_gflop is not None:
+        layers = [layer for layer in layers if layer.gflop <= options.max_gflop]
+    if options.scale_batch is not None:
+        layers = [layer.scaled(options.scale_batch) for layer in layers]
+
+    threads = _set_threads(options.threads)
+    document: dict[str, Any] = {"run": _describe_run(options, threads), "layers": [], "summary": {}}
+    print(report.heading(document["run"]))
+    print(report.header(passes), flush=True)
+    start = time.perf_counter()
+
+    def measure(layer: Layer, direction: str) -> dict[str, Any]:
+        return measure_pass(layer, direction, budget=options.budget, rounds=options.repeat)
+
+    for layer in layers:
+        entry = measure_layer(layer, passes, measure)
+        document["layers"].append(entry)
+        document["summary"] = report.summarise(document["layers"])
+        report.write_json(document, options.json)
+        print(report.row(entry, passes), flush=True)
+        for direction, result in entry["passes"].items():
+            if is_wrong(result):
+                reason = result.get("failed") or f"relative error {result['error']:.1e}"
+                print(f"    {direction} WRONG: {reason}", flush=True)
+    print()
+    print(report.summary_text(document["summary"]))
+    print(f"\n{len(document['layers'])} layers in {time.perf_counter() - start:.0f} s; results in {options.json}")
+    if any(document["summary"].values()):
+        report.write_chart(document, options.chart)
+        print(f"chart in {options.chart}")
+    return int(any(is_wrong(result) for entry in document["layers"] for result in entry["passes"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
