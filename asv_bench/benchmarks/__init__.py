@@ -1,0 +1,1 @@
+"""The suite that airspeed velocity runs: `asv run`, `asv continuous`, `asv publish`."""
