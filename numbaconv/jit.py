@@ -1,0 +1,353 @@
+"""How Python functions become machine code: compiled by Numba on first use, kept on disk, linked alone.
+
+A kernel is one C function per dtype, ``kernel(worker, task, geometry, buffers)``: sizes, strides and index tables are
+numbers in ``geometry`` and arrays are addresses in ``buffers``, so no shape, rank or layout ever compiles anything.
+
+Numba compiles the function to object code; the object is what the cache keeps and what is linked, each into a library of
+its own. Nothing that one kernel contains can therefore be mistaken for a part of another, and a process that finds its
+code in the cache never starts Numba's type system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import itertools
+import os
+import pkgutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from numba import types
+
+from numbaconv import code_cache
+from numbaconv.code_cache import CacheInfo, cache_info
+from numbaconv.simd.calls import add_c_entry
+from numbaconv.target import TARGET
+
+__all__ = [
+    "KERNELS",
+    "CacheInfo",
+    "CompiledFunction",
+    "TaskKernel",
+    "WarmupSummary",
+    "cache_info",
+    "compiled_count",
+    "inline",
+    "show_config",
+    "task_kernel",
+    "warmup",
+]
+
+DTYPES = ("float32", "float64")
+_lock = threading.RLock()
+_linker: Any = None
+_link_numbers = itertools.count()
+_announced = False
+_quiet_depth = 0
+_functions: list[CompiledFunction] = []
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Make a function callable inside kernels; it is compiled together with, and into, each kernel that calls it."""
+    return numba.njit(function, error_model="numpy", nogil=True)
+
+
+_ERROR_PATH_SYMBOLS = (
+    "NRT_Free",
+    "numba_do_raise",
+    "numba_gil_ensure",
+    "numba_gil_release",
+    "numba_runtime_build_excinfo_struct",
+    "numba_unpickle",
+)
+"""What Numba's C wrapper calls for a function that raised. Kernels never raise, but the optimiser cannot always see that."""
+
+
+def _abort_address() -> int:
+    return ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
+
+
+def _link(symbol: str, code: bytes) -> Any:
+    """Load object code into this process; the result keeps it there and tells its address."""
+    global _linker
+    if _linker is None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        # LLVM's older linker places sections independently, which 64-bit Arm's short relocations may not reach.
+        _linker = llvm.create_lljit_compiler(use_jit_link=TARGET.architecture == "aarch64")
+    builder = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(symbol).add_current_process()
+    for unused in _ERROR_PATH_SYMBOLS:
+        builder.import_symbol(unused, _abort_address())
+    return builder.link(_linker, f"{symbol}#{next(_link_numbers)}")
+
+
+def _compile(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
+    """Compile a function by Numba and return object code that exports it as the C function ``symbol``."""
+    from numba.core.ccallback import _CFuncCompiler
+    from numba.core.compiler import Compiler
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    class EntryCompiler(_CFuncCompiler):
+        # Numba's own C wrapper prints errors by the interpreter, which object code linked alone cannot reach.
+        def _customize_flags(self, flags: Any) -> Any:
+            flags = super()._customize_flags(flags)
+            flags.no_cfunc_wrapper = True
+            return flags
+
+    with global_compiler_lock:
+        options = {"nopython": True, "error_model": "numpy"}
+        compiler = EntryCompiler(function, cpu_target, options, {}, pipeline_class=Compiler)
+        result = compiler.compile(signature.args, signature.return_type)
+        add_c_entry(result, symbol)
+        result.library.finalize()
+        return bytes(result.library._get_compiled_object())
+
+
+def _announce(name: str) -> None:
+    """Say once per process that compilation takes a moment."""
+    global _announced
+    if _announced or _quiet_depth or os.environ.get("NUMBACONV_QUIET", "") not in ("", "0"):
+        return
+    _announced = True
+    folder = code_cache.write_folder()
+    kept = f"cached in {folder}" if folder is not None else "no folder to cache it in can be written"
+    print(f"numbaconv: compiling {name} ... (first use on this machine, {kept})", file=sys.stderr, flush=True)
+
+
+class CompiledFunction:
+    """One function with one C signature; its code is found or made when ``address`` is first read.
+
+    Parameters
+    ----------
+    function : callable
+        Plain Python that Numba can compile; it may call `inline` functions and intrinsics by their global names.
+    signature : numba signature
+        C types of arguments and result.
+    name : str
+        Unique within the package: it names the file in the cache.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Any, name: str) -> None:
+        self.function = function
+        self.signature = signature
+        self.name = name
+        self.compile_seconds: float | None = None
+        self._library: Any = None
+        self._address = 0
+        # Code from elsewhere (tests, experiments) is not covered by the cache's key.
+        self.is_cached = function.__module__.partition(".")[0] == "numbaconv"
+        if self.is_cached:
+            _functions.append(self)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether machine code is in memory."""
+        return self._address != 0
+
+    @property
+    def address(self) -> int:
+        """Address of the machine code."""
+        return self._address or self._load()
+
+    def _load(self) -> int:
+        with _lock:
+            if self._address:
+                return self._address
+            symbol = f"numbaconv.{self.name}"
+            code = code_cache.load(self.name) if self.is_cached else None
+            if code is not None:
+                try:
+                    self._library = _link(symbol, code)
+                except RuntimeError:
+                    code = None
+            if code is None:
+                _announce(self.name)
+                start = time.perf_counter()
+                code = _compile(self.function, self.signature, symbol)
+                self.compile_seconds = time.perf_counter() - start
+                if self.is_cached:
+                    code_cache.save(self.name, code)
+                self._library = _link(symbol, code)
+            self._address = int(self._library[symbol])
+            return self._address
+
+
+class TaskKernel:
+    """A kernel: one `CompiledFunction` per dtype with the signature that `parallel.launch` calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        self.__doc__ = function.__doc__
+        self._programs = {dtype: self._program(dtype) for dtype in DTYPES}
+
+    def _program(self, dtype: str) -> CompiledFunction:
+        element = getattr(types, dtype)
+        signature = types.void(
+            types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.CPointer(element))
+        )
+        return CompiledFunction(self.function, signature, f"{self.name}-{dtype}")
+
+    def address(self, dtype: str) -> int:
+        """Return the address of the kernel's code for ``"float32"`` or ``"float64"``."""
+        return self._programs[dtype].address
+
+    def compile(self, dtype: str) -> None:
+        """Load or compile the kernel for ``dtype`` now."""
+        self._programs[dtype].address  # noqa: B018 - reading it loads the code
+
+    def is_compiled(self, dtype: str) -> bool:
+        """Whether code for ``dtype`` is in memory."""
+        return self._programs[dtype].is_loaded
+
+    def compile_seconds(self, dtype: str) -> float | None:
+        """Return how long this process compiled for ``dtype``; None where the code came from the cache."""
+        return self._programs[dtype].compile_seconds
+
+    def __repr__(self) -> str:
+        return f"<TaskKernel {self.name}>"
+
+
+KERNELS: dict[str, TaskKernel] = {}
+
+
+def task_kernel(function: Callable[..., Any]) -> TaskKernel:
+    """Register ``function(worker, task, geometry, buffers)`` as a kernel, compiled per dtype on first use.
+
+    ``geometry`` points to int64 numbers, ``buffers`` to pointers to arrays of the dtype, the workspace first. A task must
+    not write where another task of the same launch reads or writes: tasks run in any order and on any worker.
+    """
+    kernel = TaskKernel(function)
+    if kernel._programs[DTYPES[0]].is_cached:
+        if kernel.name in KERNELS:
+            raise ValueError(f"two kernels are named {kernel.name!r}")
+        KERNELS[kernel.name] = kernel
+    return kernel
+
+
+def compiled_count() -> int:
+    """Return how many compiled functions of the package this process has loaded."""
+    return sum(function.is_loaded for function in _functions)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupSummary:
+    """What `warmup` did: functions in memory, how many of them it compiled, seconds, and the cache after it."""
+
+    functions: int
+    compiled: int
+    seconds: float
+    cache: CacheInfo
+
+    def __str__(self) -> str:
+        where = f"{self.cache.folder} ({self.cache.bytes / 1e6:.1f} MB)" if self.cache.folder else "not cached"
+        return f"{self.functions} functions ready, {self.compiled} compiled now, {self.seconds:.1f} s, {where}"
+
+
+def _import_kernels() -> None:
+    """Import every module that registers compiled functions."""
+    importlib.import_module("numbaconv.parallel")
+    package = importlib.import_module("numbaconv.kernels")
+    for module in pkgutil.iter_modules(package.__path__, "numbaconv.kernels."):
+        importlib.import_module(module.name)
+
+
+def warmup(dtypes: Sequence[str] = DTYPES, progress: bool = True) -> WarmupSummary:
+    """Compile every kernel now, so that no later call waits; a second run only loads what the first has cached.
+
+    Parameters
+    ----------
+    dtypes : sequence of str
+        Which of ``"float32"`` and ``"float64"`` to compile for.
+    progress : bool
+        Whether to show a bar on the standard error stream.
+
+    Returns
+    -------
+    WarmupSummary
+        Number of functions, how many were compiled, seconds taken, and the state of the cache.
+
+    Raises
+    ------
+    ValueError
+        When a dtype is not one of the two.
+
+    Examples
+    --------
+    >>> import numbaconv as nc
+    >>> summary = nc.warmup(dtypes=(), progress=False)
+    >>> summary.functions > 0
+    True
+    """
+    global _quiet_depth
+    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
+    if unknown:
+        raise ValueError(f"dtypes={dtypes!r}: {unknown[0]!r} has no kernels; use 'float32', 'float64' or both")
+    _import_kernels()
+    wanted = [f for f in _functions if not f.name.endswith(DTYPES) or f.name.endswith(dtypes)]
+    start = time.perf_counter()
+    before = sum(function.compile_seconds is not None for function in wanted)
+    _quiet_depth += 1
+    try:
+        for function in _with_bar(wanted, progress):
+            function.address  # noqa: B018 - reading it loads the code
+    finally:
+        _quiet_depth -= 1
+    compiled = sum(function.compile_seconds is not None for function in wanted) - before
+    return WarmupSummary(len(wanted), compiled, time.perf_counter() - start, cache_info())
+
+
+def _with_bar(functions: list[CompiledFunction], progress: bool) -> Any:
+    if not progress:
+        return functions
+    from tqdm import tqdm
+
+    return tqdm(functions, desc="compiling kernels", unit="kernel", dynamic_ncols=True)
+
+
+def show_config() -> None:
+    """Print the CPU, its vector registers, the threads, the kernels and the cache's state.
+
+    Examples
+    --------
+    >>> import numbaconv as nc
+    >>> nc.show_config()
+    CPU ...
+    """
+    from numbaconv import parallel
+
+    _import_kernels()
+    info = cache_info()
+    rows = {
+        "CPU": f"{TARGET.cpu_name} ({TARGET.architecture}, {TARGET.instruction_set})",
+        "vectors": f"{TARGET.registers} registers of {TARGET.vector_bytes} bytes: "
+        f"{TARGET.lanes('float32')} float32 or {TARGET.lanes('float64')} float64"
+        + ("" if TARGET.has_fma else ", no fused multiply-add"),
+        "caches": f"L1 {TARGET.l1_bytes >> 10} kB, L2 {TARGET.l2_bytes >> 10} kB, L3 {TARGET.l3_bytes >> 20} MB",
+        "threads": f"{parallel.thread_count()} ({parallel.threading_layer()})",
+        "kernels": f"{len(_functions)} functions, {compiled_count()} in memory",
+        "cache": f"{info.folder or 'none'} ({info.state}, {info.files} files, {info.bytes / 1e6:.1f} MB)",
+        "versions": f"Numba {numba.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}, "
+        f"Python {sys.version.split()[0]}",
+    }
+    for label, text in rows.items():
+        print(f"{label:<9} {text}")
+
+
+def _after_fork_in_child() -> None:
+    # The lock may have been held by a thread that the child does not have.
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

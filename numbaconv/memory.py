@@ -1,0 +1,143 @@
+"""Memory that is used again: output arrays whose block returns to a pool, and 64-byte aligned workspaces.
+
+A fresh large array costs more than it looks: the system maps and clears each of its pages on first touch, at a few GB/s.
+`empty` therefore hands out blocks of arrays that have died. The array's base is a lease on the block; when the last view of
+the array is gone the lease ends and the block is free for the next array of that size.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import OrderedDict, deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+ALIGNMENT = 64
+# Smaller arrays are quick to allocate; the allocator keeps their pages.
+MIN_POOLED_BYTES = 64 << 10
+# Free blocks together never exceed this.
+MAX_POOLED_BYTES = 256 << 20
+_PAGE = 4096
+
+
+def aligned_bytes(count: int) -> NDArray[np.uint8]:
+    """Return ``count`` fresh bytes whose address is a multiple of 64."""
+    memory = np.empty(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count]
+
+
+class _Lease:
+    """Holds one block for one array and gives it back when the array and all its views are gone."""
+
+    __slots__ = ("__array_interface__", "block", "pool")
+
+    def __init__(self, block: NDArray[np.uint8], pool: BlockPool, interface: dict[str, Any]) -> None:
+        self.block = block
+        self.pool = pool
+        self.__array_interface__ = interface
+
+    def __del__(self) -> None:
+        self.pool.give_back(self.block)
+
+
+class BlockPool:
+    """Free blocks by size, the least recently used sizes dropped first when the bound is passed.
+
+    Leases end wherever the interpreter collects them, possibly inside this pool's own code on the same thread. Ending one
+    therefore only appends to a deque (atomic); the deque is emptied under the lock, by whoever gets it.
+    """
+
+    def __init__(self, max_bytes: int = MAX_POOLED_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._returned: deque[NDArray[np.uint8]] = deque()
+        self._free: OrderedDict[int, list[NDArray[np.uint8]]] = OrderedDict()
+        self._free_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of blocks that wait for their next use."""
+        self._settle()
+        return self._free_bytes
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return a block of ``nbytes`` rounded up to pages; its content is arbitrary."""
+        size = -(-nbytes // _PAGE) * _PAGE
+        self._settle()
+        if self._lock.acquire(blocking=False):
+            try:
+                blocks = self._free.get(size)
+                if blocks:
+                    block = blocks.pop()
+                    self._free_bytes -= size
+                    if blocks:
+                        self._free.move_to_end(size)
+                    else:
+                        del self._free[size]
+                    return block
+            finally:
+                self._lock.release()
+        return aligned_bytes(size)
+
+    def give_back(self, block: NDArray[np.uint8]) -> None:
+        """Make a block available again; called when its lease ends."""
+        self._returned.append(block)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Sort returned blocks into the table, unless another caller does so already."""
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                self._drain()
+            finally:
+                self._lock.release()
+
+    def _drain(self) -> None:
+        while self._returned:
+            block = self._returned.popleft()
+            size = block.size
+            if size > self.max_bytes:
+                continue
+            self._free.setdefault(size, []).append(block)
+            self._free.move_to_end(size)
+            self._free_bytes += size
+            while self._free_bytes > self.max_bytes:
+                oldest, blocks = next(iter(self._free.items()))
+                blocks.pop()
+                self._free_bytes -= oldest
+                if not blocks:
+                    del self._free[oldest]
+
+    def clear(self) -> None:
+        """Drop all free blocks."""
+        with self._lock:
+            self._returned.clear()
+            self._free.clear()
+            self._free_bytes = 0
+
+    def reset_lock(self) -> None:
+        """Replace the lock in a forked child, where its holder may not exist."""
+        self._lock = threading.Lock()
+
+
+POOL = BlockPool()
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an uninitialised C-contiguous array, 64-byte aligned and from recycled memory where it is large."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < MIN_POOLED_BYTES:
+        return np.empty(shape, dtype)
+    block = POOL.take(nbytes)
+    interface = {"shape": shape, "typestr": dtype.str, "data": (block.ctypes.data, False), "version": 3}
+    return np.asarray(_Lease(block, POOL, interface))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.reset_lock)

@@ -1,0 +1,149 @@
+"""The CPU that kernels are compiled for: vector length, registers, cache sizes.
+
+Decisions rest on the feature list that Numba hands to LLVM, never on the CPU's name: hypervisors report names that do not
+match the features, and ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` may narrow the list for testing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import llvmlite.binding as llvm
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
+
+_ITEM_BYTES = {"float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the kernels may assume of the CPU.
+
+    Attributes
+    ----------
+    architecture : str
+        ``"x86_64"``, ``"aarch64"`` or whatever else the system reports.
+    cpu_name, features : str
+        What LLVM is told; the features as one comma-separated string of ``+name`` and ``-name``.
+    vector_bytes : int
+        Bytes of one vector register: 64 (AVX-512F), 32 (AVX2 with FMA) or 16 (any other, NEON among them).
+    registers : int
+        Vector registers that a function can name.
+    has_fma : bool
+        Whether a fused multiply-add is one instruction.
+    l1_bytes, l2_bytes, l3_bytes : int
+        Data cache sizes: L1 and L2 of one core, all of L3.
+    """
+
+    architecture: str
+    cpu_name: str
+    features: str
+    vector_bytes: int
+    registers: int
+    has_fma: bool
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+
+    @property
+    def instruction_set(self) -> str:
+        """Name of the vector instructions in use, for reports."""
+        if self.architecture == "aarch64":
+            return "NEON"
+        names = {64: "AVX-512", 32: "AVX2"}
+        return names.get(self.vector_bytes, "SSE2" if self.architecture == "x86_64" else "128-bit")
+
+    @property
+    def threads(self) -> int:
+        """Threads that Numba starts at most."""
+        return int(config.NUMBA_NUM_THREADS)
+
+    def lanes(self, dtype: str) -> int:
+        """Return how many numbers of ``dtype`` one vector register holds."""
+        return self.vector_bytes // _ITEM_BYTES[dtype]
+
+
+def _architecture() -> str:
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def _cpu() -> tuple[str, str]:
+    """Return CPU name and feature string as Numba will hand them to LLVM."""
+    name = config.CPU_NAME if config.CPU_NAME is not None else llvm.get_host_cpu_name()
+    if config.CPU_FEATURES is not None:
+        return name, config.CPU_FEATURES
+    # Sorted, because LLVM's order is that of a hash table and the string is part of the cache's key.
+    return name, ",".join(sorted(get_host_cpu_features().split(",")))
+
+
+def vector_registers(architecture: str, features: str) -> tuple[int, int, bool]:
+    """Return (bytes per register, number of registers, fused multiply-add) for a feature string."""
+    if architecture == "aarch64":
+        return 16, 32, True
+    enabled = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    if "avx512f" in enabled:
+        return 64, 32, True
+    if "avx2" in enabled and "fma" in enabled:
+        return 32, 16, True
+    return 16, 16, architecture == "x86_64" and "fma" in enabled
+
+
+def _parse_size(text: str) -> int:
+    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    text = text.strip().upper()
+    return int(text[:-1]) * scale[text[-1]] if text[-1:] in scale else int(text)
+
+
+def _sysfs_caches(root: str = "/sys/devices/system/cpu/cpu0/cache") -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for entry in sorted(Path(root).glob("index*")):
+        try:
+            if (entry / "type").read_text().strip() == "Instruction":
+                continue
+            sizes[int((entry / "level").read_text())] = _parse_size((entry / "size").read_text())
+        except (OSError, ValueError):
+            continue
+    return sizes
+
+
+def _sysctl_caches() -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for level, name in ((1, "hw.l1dcachesize"), (2, "hw.l2cachesize"), (3, "hw.l3cachesize")):
+        try:
+            text = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=5).stdout
+            sizes[level] = int(text)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            continue
+    return sizes
+
+
+def _cache_sizes() -> tuple[int, int, int]:
+    """Return bytes of L1 data, L2 and L3 cache; usual sizes where the system does not tell."""
+    if os.path.isdir("/sys/devices/system/cpu"):
+        sizes = _sysfs_caches()
+    elif platform.system() == "Darwin":
+        sizes = _sysctl_caches()
+    else:
+        sizes = {}
+    usual = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
+    l1, l2, l3 = (sizes.get(level) or usual[level] for level in (1, 2, 3))
+    return l1, l2, l3
+
+
+def _detect() -> Target:
+    architecture = _architecture()
+    name, features = _cpu()
+    return Target(architecture, name, features, *vector_registers(architecture, features), *_cache_sizes())
+
+
+TARGET = _detect()
+
+
+def lanes(dtype: str) -> int:
+    """Return how many numbers of ``dtype`` one vector register of the target holds."""
+    return TARGET.lanes(dtype)
