@@ -2,7 +2,7 @@
 
 The folder's name hashes the content of every source file of the package, the versions of the package, Numba, llvmlite,
 NumPy and Python, the CPU's name and features as LLVM is told them, and the settings of Numba that change code. Whatever
-changes, another folder is used; there is no index, so two processes can only ever write the same bytes to the same name.
+changes, another folder is used; there is no index, so two processes can only ever write the same function to one name.
 Files are written aside and renamed; each carries the SHA-256 of its content, and one that does not match is a miss.
 """
 

@@ -3,14 +3,13 @@
 A kernel is one C function per dtype, ``kernel(worker, task, geometry, buffers)``: sizes, strides and index tables are
 numbers in ``geometry`` and arrays are addresses in ``buffers``, so no shape, rank or layout ever compiles anything.
 
-Numba compiles the function to object code; the object is what the cache keeps and what is linked, each into a library of
-its own. Nothing that one kernel contains can therefore be mistaken for a part of another, and a process that finds its
-code in the cache never starts Numba's type system.
+Numba compiles the function to object code; the object is what the cache keeps and what is linked, each into a library
+of its own. Nothing that one kernel contains can therefore be mistaken for a part of another, and a process that finds
+its code in the cache never starts Numba's type system.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import itertools
 import os
@@ -59,21 +58,6 @@ def inline(function: Callable[..., Any]) -> Any:
     return numba.njit(function, error_model="numpy", nogil=True)
 
 
-_ERROR_PATH_SYMBOLS = (
-    "NRT_Free",
-    "numba_do_raise",
-    "numba_gil_ensure",
-    "numba_gil_release",
-    "numba_runtime_build_excinfo_struct",
-    "numba_unpickle",
-)
-"""What Numba's C wrapper calls for a function that raised. Kernels never raise, but the optimiser cannot always see that."""
-
-
-def _abort_address() -> int:
-    return ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
-
-
 def _link(symbol: str, code: bytes) -> Any:
     """Load object code into this process; the result keeps it there and tells its address."""
     global _linker
@@ -83,19 +67,18 @@ def _link(symbol: str, code: bytes) -> Any:
         # LLVM's older linker places sections independently, which 64-bit Arm's short relocations may not reach.
         _linker = llvm.create_lljit_compiler(use_jit_link=TARGET.architecture == "aarch64")
     builder = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(symbol).add_current_process()
-    for unused in _ERROR_PATH_SYMBOLS:
-        builder.import_symbol(unused, _abort_address())
     return builder.link(_linker, f"{symbol}#{next(_link_numbers)}")
 
 
 def _compile(function: Callable[..., Any], signature: Any, symbol: str) -> bytes:
     """Compile a function by Numba and return object code that exports it as the C function ``symbol``."""
-    from numba.core.ccallback import _CFuncCompiler
     from numba.core.compiler import Compiler
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
-    class EntryCompiler(_CFuncCompiler):
+    base: Any = importlib.import_module("numba.core.ccallback")._CFuncCompiler
+
+    class EntryCompiler(base):
         # Numba's own C wrapper prints errors by the interpreter, which object code linked alone cannot reach.
         def _customize_flags(self, flags: Any) -> Any:
             flags = super()._customize_flags(flags)
@@ -222,8 +205,8 @@ KERNELS: dict[str, TaskKernel] = {}
 def task_kernel(function: Callable[..., Any]) -> TaskKernel:
     """Register ``function(worker, task, geometry, buffers)`` as a kernel, compiled per dtype on first use.
 
-    ``geometry`` points to int64 numbers, ``buffers`` to pointers to arrays of the dtype, the workspace first. A task must
-    not write where another task of the same launch reads or writes: tasks run in any order and on any worker.
+    ``geometry`` points to int64 numbers, ``buffers`` to pointers to arrays of the dtype, the workspace first. A task
+    must not write where another task of the same launch reads or writes: tasks run in any order and on any worker.
     """
     kernel = TaskKernel(function)
     if kernel._programs[DTYPES[0]].is_cached:

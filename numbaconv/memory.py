@@ -1,8 +1,8 @@
 """Memory that is used again: output arrays whose block returns to a pool, and 64-byte aligned workspaces.
 
-A fresh large array costs more than it looks: the system maps and clears each of its pages on first touch, at a few GB/s.
-`empty` therefore hands out blocks of arrays that have died. The array's base is a lease on the block; when the last view of
-the array is gone the lease ends and the block is free for the next array of that size.
+A fresh large array costs more than it looks: the system maps and clears each of its pages on first touch, at a few
+GB/s. `empty` therefore hands out blocks of arrays that have died. The array's base is a lease on the block; when the
+last view of the array is gone the lease ends and the block is free for the next array of that size.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class _Lease:
 class BlockPool:
     """Free blocks by size, the least recently used sizes dropped first when the bound is passed.
 
-    Leases end wherever the interpreter collects them, possibly inside this pool's own code on the same thread. Ending one
-    therefore only appends to a deque (atomic); the deque is emptied under the lock, by whoever gets it.
+    Leases end wherever the interpreter collects them, possibly inside this pool's own code on the same thread. Ending
+    one therefore only appends to a deque (atomic); the deque is emptied under the lock, by whoever gets it.
     """
 
     def __init__(self, max_bytes: int = MAX_POOLED_BYTES) -> None:

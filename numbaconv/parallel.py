@@ -1,8 +1,9 @@
 """One parallel launch per call: workers take the tasks of one kernel from a shared counter.
 
 `launch` fills a block of int64 numbers with everything a launch needs and hands its address to compiled code, which
-calls the ``parallel_for`` of Numba's threading layer (OpenMP, TBB or workqueue) once. Which worker runs a task is left to
-chance and must not matter: a kernel's result depends on its task number alone, so it is the same for any thread count.
+calls the ``parallel_for`` of Numba's threading layer (OpenMP, TBB or workqueue) once. Which worker runs a task is left
+to chance and must not matter: a kernel's result depends on its task number alone, so it is the same for any number of
+threads.
 
 The serial path is a compiled loop that never enters the threading layer. It serves small work and every case in which a
 layer would crash or hang: a process forked after a layer had started (OpenMP) and a second caller of workqueue.
@@ -19,83 +20,23 @@ from collections.abc import Callable, Sequence
 import llvmlite.binding as llvm
 import numpy as np
 from numba import types
-from numba.core import config
 from numba.np.ufunc import parallel as numba_parallel
 
-from numbaconv.jit import CompiledFunction, TaskKernel, inline
+from numbaconv.jit import CompiledFunction, TaskKernel
 from numbaconv.memory import aligned_bytes
-from numbaconv.simd.calls import address_of, atomic_fetch_add, call_kernel, call_parallel_for, pointer_at
-from numbaconv.simd.pointers import advance
-
-# The block: what Python writes (slots 0 to 7), what compiled code passes to the layer, the counter on a cache line of its
-# own, the workers' numbers, and the table of buffers, which arrives as array objects and becomes their addresses.
-KERNEL, TASKS, GEOMETRY, WORKSPACE, THREADS, PARALLEL_FOR, WORKER_BODY, ARRAYS = range(8)
-DIMENSION, STEP, ARGUMENT = 8, 9, 10
-COUNTER = 16
-MAX_ARRAYS = 40
-TABLE = 24
-WORKERS = TABLE + 1 + MAX_ARRAYS
+from numbaconv.simd.driver import MAX_ARRAYS, TABLE, WORKERS, run_parallel, run_serial, run_worker
+from numbaconv.target import TARGET
 
 # A thread keeps its workspace for its next call up to this size; a larger one is freed at once.
 MAX_KEPT_WORKSPACE = 256 << 20
 
-# An ndarray's first field after the object header is the address of its data (PyArrayObject_fields in NumPy's C API).
-DATA_FIELD = object.__basicsize__
 _ITEM_BYTES = {"float32": 4, "float64": 8}
 _BLOCK = types.CPointer(types.int64)
 
 
-@inline
-def _resolve(block):
-    """Turn the array objects of the block into the addresses of their data."""
-    block[GEOMETRY] = pointer_at(block[GEOMETRY] + DATA_FIELD)[0]
-    block[TABLE] = block[WORKSPACE]
-    for i in range(1, block[ARRAYS] + 1):
-        block[TABLE + i] = pointer_at(block[TABLE + i] + DATA_FIELD)[0]
-
-
-def _run_serial(block):
-    """Run all tasks as worker 0."""
-    _resolve(block)
-    buffers = address_of(advance(block, TABLE))
-    for task in range(block[TASKS]):
-        call_kernel(block[KERNEL], 0, task, block[GEOMETRY], buffers)
-
-
-def _run_worker(arguments, dimensions, steps, block):
-    """Run tasks until none are left; the layer calls this for one or more worker numbers, ``dimensions[0]`` of them."""
-    buffers = address_of(advance(block, TABLE))
-    for i in range(dimensions[0]):
-        worker = arguments[0][i]
-        task = atomic_fetch_add(advance(block, COUNTER), 1)
-        while task < block[TASKS]:
-            call_kernel(block[KERNEL], worker, task, block[GEOMETRY], buffers)
-            task = atomic_fetch_add(advance(block, COUNTER), 1)
-
-
-def _run_parallel(block):
-    """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
-    _resolve(block)
-    block[COUNTER] = 0
-    block[DIMENSION] = block[THREADS]
-    block[STEP] = 8
-    block[ARGUMENT] = address_of(advance(block, WORKERS))
-    for worker in range(block[THREADS]):
-        block[WORKERS + worker] = worker
-    call_parallel_for(
-        block[PARALLEL_FOR],
-        block[WORKER_BODY],
-        address_of(advance(block, ARGUMENT)),
-        address_of(advance(block, DIMENSION)),
-        address_of(advance(block, STEP)),
-        address_of(block),
-        block[THREADS],
-    )
-
-
-_SERIAL = CompiledFunction(_run_serial, types.void(_BLOCK), "parallel.serial")
-_PARALLEL = CompiledFunction(_run_parallel, types.void(_BLOCK), "parallel.parallel")
-_WORKER = CompiledFunction(_run_worker, types.void(types.CPointer(_BLOCK), _BLOCK, _BLOCK, _BLOCK), "parallel.worker")
+_SERIAL = CompiledFunction(run_serial, types.void(_BLOCK), "parallel.serial")
+_PARALLEL = CompiledFunction(run_parallel, types.void(_BLOCK), "parallel.parallel")
+_WORKER = CompiledFunction(run_worker, types.void(types.CPointer(_BLOCK), _BLOCK, _BLOCK, _BLOCK), "parallel.worker")
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _HEADER = struct.Struct("8q")
@@ -112,7 +53,7 @@ class _Layer:
         self.get_num_threads: Callable[[], int] = lambda: 1
         # workqueue aborts the process when two threads enter it: whoever does not get this lock runs serially.
         self.entry: threading.Lock | None = None
-        self.is_usable = config.NUMBA_NUM_THREADS > 1
+        self.is_usable = TARGET.threads > 1
 
     def start(self) -> None:
         """Start the layer's threads, once."""
@@ -141,9 +82,10 @@ class _Call:
     """The memory of one launch: its block of numbers, its workspace, and the compiled entry points."""
 
     def __init__(self) -> None:
-        size = WORKERS + max(1, int(config.NUMBA_NUM_THREADS))
+        size = WORKERS + max(1, TARGET.threads)
         self.block = aligned_bytes(8 * size)
         self.block_address = self.block.ctypes.data
+        self.memory = self.block.data
         self.workspace = aligned_bytes(0)
         self.workspace_address = 0
         self.serial = _ENTRY(_SERIAL.address)
@@ -185,7 +127,7 @@ def thread_count() -> int:
 def threading_layer() -> str:
     """Return the name of Numba's threading layer, or why there is none."""
     if not _layer.is_usable:
-        return "serial: one thread" if config.NUMBA_NUM_THREADS <= 1 else "serial: forked after threads had started"
+        return "serial: one thread" if TARGET.threads <= 1 else "serial: forked after threads had started"
     _layer.start()
     return _layer.name
 
@@ -231,15 +173,15 @@ def launch(
     try:
         base = call.reserve(threads * workspace * _ITEM_BYTES[dtype]) if workspace else 0
         count = len(arrays)
-        _TABLES[count].pack_into(call.block, 8 * (TABLE + 1), *map(id, arrays))
+        _TABLES[count].pack_into(call.memory, 8 * (TABLE + 1), *map(id, arrays))
         if threads == 1:
-            _HEADER.pack_into(call.block, 0, address, tasks, id(geometry), base, 1, 0, 0, count)
+            _HEADER.pack_into(call.memory, 0, address, tasks, id(geometry), base, 1, 0, 0, count)
             call.serial(call.block_address)
         else:
             if call.parallel is None:
                 call.parallel = _ENTRY(_PARALLEL.address)
             _HEADER.pack_into(
-                call.block, 0, address, tasks, id(geometry), base, threads, _layer.parallel_for, _WORKER.address, count
+                call.memory, 0, address, tasks, id(geometry), base, threads, _layer.parallel_for, _WORKER.address, count
             )
             call.parallel(call.block_address)
     finally:

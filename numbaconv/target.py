@@ -1,7 +1,7 @@
 """The CPU that kernels are compiled for: vector length, registers, cache sizes.
 
-Decisions rest on the feature list that Numba hands to LLVM, never on the CPU's name: hypervisors report names that do not
-match the features, and ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` may narrow the list for testing.
+Decisions rest on the feature list that Numba hands to LLVM, never on the CPU's name: hypervisors report names that do
+not match the features, and ``NUMBA_CPU_FEATURES`` or ``NUMBA_CPU_NAME`` may narrow the list for testing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import config
+from numba.core import config as numba_config
 from numba.core.codegen import get_host_cpu_features
 
+# Numba sets the names in this module by its environment variables.
+_config: Any = numba_config
 _ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
@@ -60,7 +63,7 @@ class Target:
     @property
     def threads(self) -> int:
         """Threads that Numba starts at most."""
-        return int(config.NUMBA_NUM_THREADS)
+        return int(_config.NUMBA_NUM_THREADS)
 
     def lanes(self, dtype: str) -> int:
         """Return how many numbers of ``dtype`` one vector register holds."""
@@ -74,9 +77,9 @@ def _architecture() -> str:
 
 def _cpu() -> tuple[str, str]:
     """Return CPU name and feature string as Numba will hand them to LLVM."""
-    name = config.CPU_NAME if config.CPU_NAME is not None else llvm.get_host_cpu_name()
-    if config.CPU_FEATURES is not None:
-        return name, config.CPU_FEATURES
+    name = _config.CPU_NAME if _config.CPU_NAME is not None else llvm.get_host_cpu_name()
+    if _config.CPU_FEATURES is not None:
+        return name, _config.CPU_FEATURES
     # Sorted, because LLVM's order is that of a hash table and the string is part of the cache's key.
     return name, ",".join(sorted(get_host_cpu_features().split(",")))
 

@@ -1,7 +1,8 @@
 """C entry points, indirect calls and atomic operations for kernels and the parallel driver.
 
-``add_c_entry`` gives a function compiled by Numba a C symbol.``call_kernel`` calls compiled code by its address. The atomic operations work on int64 memory shared by threads; all of
-them are sequentially consistent but ``load_acquire`` and ``store_release``, which order the memory around one flag.
+``add_c_entry`` gives a function compiled by Numba a C symbol, ``call_kernel`` calls compiled code by its address. The
+atomic operations work on int64 memory shared by threads; all of them are sequentially consistent but ``load_acquire``
+and ``store_release``, which order the memory around one flag.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _BYTES = ir.IntType(8).as_pointer()
 
 
 def add_c_entry(result, symbol):
-    """Add ``void symbol(arguments)`` to the library of a compile result; its status is ignored: kernels raise nothing."""
+    """Add ``void symbol(arguments)`` to a compile result's library; kernels raise nothing, so no status is read."""
     context, description = result.target_context, result.fndesc
     module = result.library.create_ir_module(symbol)
     native_type = context.call_conv.get_function_type(description.restype, description.argtypes)
