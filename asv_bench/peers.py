@@ -103,15 +103,16 @@ def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
 
 
 def relative_error(ours: np.ndarray, peer: np.ndarray) -> float:
-    """Return the largest difference divided by the peer's largest magnitude; infinite where shapes or NaNs differ."""
+    """Return the largest difference divided by the peer's largest magnitude; infinite for other shapes and for NaN."""
     if ours.shape != peer.shape:
         return float("inf")
     difference = scale = 0.0
     for a, b in zip(ours, peer):  # along the first axis, to keep temporaries small
-        difference = max(difference, float(np.max(np.abs(a - b), initial=0.0)))
-        scale = max(scale, float(np.max(np.abs(b), initial=0.0)))
-    error = difference / scale if scale > 0 else difference
-    return error if np.isfinite(error) else float("inf")
+        worst = float(np.max(np.abs(a - b), initial=0.0))
+        if not np.isfinite(worst):
+            return float("inf")
+        difference, scale = max(difference, worst), max(scale, float(np.max(np.abs(b), initial=0.0)))
+    return difference / scale if scale > 0 else difference
 
 
 def measure_pass(layer: Layer, direction: str, *, budget: float = 1.5, rounds: int | None = None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from numbaconv.jit import show_config, warmup
     from numbaconv.model import Model, Sequential
+    from numbaconv.seeding import set_seed
     from numbaconv.spec import ConvSpec
 
 __version__ = "0.1.0.dev0"
@@ -59,6 +60,7 @@ __all__ = [
     "optimizers",
     "regularizers",
     "separable_conv",
+    "set_seed",
     "show_config",
     "warmup",
 ]
@@ -92,6 +94,7 @@ _HOMES = {
     "warmup": "jit:warmup",
     "Model": "model:Model",
     "Sequential": "model:Sequential",
+    "set_seed": "seeding:set_seed",
     "ConvSpec": "spec:ConvSpec",
 }
 

@@ -69,7 +69,7 @@ def test_public_names_stay_after_every_module_is_imported():
 
 
 def test_unknown_name():
-    with pytest.raises(AttributeError, match="^module 'numbaconv' has no attribute 'convolve'$"):
+    with pytest.raises(AttributeError, match=r"^module 'numbaconv' has no attribute 'convolve'$"):
         nc.convolve  # noqa: B018
 
 

@@ -1,0 +1,164 @@
+"""The comparison with PyTorch: its layers, its arithmetic, and a run on layers that take no time."""
+
+import json
+
+import numpy as np
+import pytest
+
+from asv_bench import measure, peers, readme_table, report
+from asv_bench.problems import PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer
+
+RAW = json.loads(SHAPES.read_text())
+
+
+@pytest.mark.parametrize("entry", RAW, ids=[entry["name"] for entry in RAW])
+def test_layer_has_the_sizes_and_the_work_of_the_file(entry):
+    layer = parse_layer(entry)
+    assert layer.out_size == tuple(entry["out_size"])
+    assert layer.gflop == pytest.approx(entry["fwd_gflop"], rel=1e-2, abs=1e-4)
+    assert layer.kernel_shape[:-2] == tuple(entry["kernel"])
+
+
+def test_layer_whose_sizes_disagree():
+    entry = dict(RAW[0], name="bent", out_size=[1, 1])
+    with pytest.raises(ValueError) as raised:
+        parse_layer(entry)
+    assert str(raised.value) == "layer 'bent': out_size (1, 1) should be (112, 112) by its other sizes"
+
+
+def test_only_known_layers():
+    assert [layer.name for layer in load_layers(only=["lenet5_c1", "rn50_conv1"])] == ["rn50_conv1", "lenet5_c1"]
+    with pytest.raises(ValueError, match=r"^no layer named nothing in "):
+        load_layers(only=["nothing", "lenet5_c1"])
+
+
+def test_scaled_keeps_at_least_one_image():
+    (layer,) = load_layers(only=["vgg_1_2"])
+    assert layer.scaled(8.0).gflop <= 8.0
+    assert layer.scaled(1e-6).batch == 1
+    assert layer.scaled(1e6) == layer
+
+
+@pytest.mark.parametrize("direction", PASSES)
+@pytest.mark.parametrize("name", ["lenet5_c1_bs1", "tcn_k3_d16", "dcgan_g1", "convT3d_op1"])
+def test_our_passes_have_the_shapes_of_the_layer(name, direction):
+    (layer,) = load_layers(only=[name])
+    layer = layer.scaled(1e-3)
+    result = make_pass(layer, direction, make_arrays(layer, direction))()
+    wanted = {"forward": layer.y_shape, "input_grad": layer.x_shape, "kernel_grad": layer.kernel_shape}
+    assert result.shape == wanted[direction]
+
+
+def test_relative_error():
+    a = np.arange(6.0).reshape(2, 3)
+    assert peers.relative_error(a, a) == 0.0
+    assert peers.relative_error(a + 0.5, a) == pytest.approx(0.1)
+    assert peers.relative_error(a[:1], a) == float("inf")
+    assert peers.relative_error(np.where(a == 4, np.nan, a), a) == float("inf")
+
+
+def fake_clock(monkeypatch, seconds):
+    """Let calls be names whose time is given; returns the order in which they are sampled."""
+    order = []
+
+    def sample(call, count):
+        order.append(call)
+        return seconds[call]
+
+    monkeypatch.setattr(measure, "_sample", sample)
+    return order
+
+
+def test_calls_take_turns(monkeypatch):
+    order = fake_clock(monkeypatch, {"ours": 0.5, "a": 1.0, "b": 1.2})
+    ours, theirs = measure.interleave("ours", {"a": "a", "b": "b"}, rounds=3)
+    assert order[3:] == ["ours", "a", "b", "ours", "b", "a", "ours", "a", "b"]
+    assert (ours.median, theirs["a"].median, theirs["b"].median) == (0.5, 1.0, 1.2)
+    assert ours.samples == theirs["a"].samples == theirs["b"].samples == 3
+
+
+def test_a_hopeless_layout_is_looked_at_once(monkeypatch):
+    order = fake_clock(monkeypatch, {"ours": 0.5, "a": 1.0, "b": 7.0})
+    ours, theirs = measure.interleave("ours", {"a": "a", "b": "b"}, budget=0.0)
+    assert order.count("b") == 1
+    assert theirs["b"].median == 7.0
+    assert ours.samples == theirs["a"].samples == measure.FEWEST_ROUNDS
+
+
+def entry_of(name, ratio, wide):
+    result = {"ratio": ratio, "gflops": 10.0 * ratio, "torch_gflops": 10.0, "error": 1e-7}
+    return {"name": name, "problem": name, "gflop": 1.0, "wide": wide, "passes": {"forward": result}}
+
+
+def document():
+    entries = [
+        entry_of("rn50_conv1", 4.0, False),
+        entry_of("rn50_3_3x3", 0.5, True),
+        entry_of("rn50_2_1x1b", 2.0, True),
+        dict(entry_of("x", 1.0, False), passes={"forward": {"failed": "ValueError: no"}}),
+    ]
+    run = {
+        "numbaconv": "1", "numba": "2", "torch": "3", "threads": 2, "processor": "a CPU", "date": "2026-01-02T03:04:05",
+    }  # fmt: skip
+    return {"run": run, "layers": entries, "summary": report.summarise(entries)}
+
+
+def test_summary():
+    summary = document()["summary"]
+    assert set(summary) == {"forward"}
+    forward = summary["forward"]
+    assert forward["geometric_mean"] == pytest.approx(4.0 ** (1 / 3))
+    assert [w["name"] for w in forward["worst"]] == ["rn50_3_3x3", "rn50_2_1x1b", "rn50_conv1"]
+    assert forward["wide_below_floor"] == ["rn50_3_3x3"]
+    assert forward["wide_share_below_floor"] == 0.5
+    assert "worst: rn50_3_3x3 0.50, rn50_2_1x1b 2.00" in report.summary_text(summary)
+
+
+def test_chart_and_json_are_written(tmp_path):
+    report.write_chart(document(), tmp_path / "deep" / "chart.png")
+    assert (tmp_path / "deep" / "chart.png").read_bytes().startswith(b"\x89PNG")
+    report.write_json(document(), tmp_path / "peers.json")
+    assert json.loads((tmp_path / "peers.json").read_text())["summary"]["forward"]["layers"] == 3
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_readme_table_replaces_what_stands_between_the_markers():
+    table = readme_table.markdown(document())
+    assert "| rn50_3_3x3: 3x3, 128 to 128, 28x28 | 0.50 |" in table
+    text = readme_table.fill("above\n<!-- peers -->\nold\n<!-- /peers -->\nbelow\n", table)
+    assert text == f"above\n<!-- peers -->\n{table}\n<!-- /peers -->\nbelow\n"
+    assert readme_table.fill(text, table) == text
+    with pytest.raises(ValueError, match="the README has no"):
+        readme_table.fill("nothing", table)
+
+
+def test_measures_a_layer_beside_torch(tmp_path, capsys):
+    pytest.importorskip("torch")
+    where = ["--json", str(tmp_path / "peers.json"), "--chart", str(tmp_path / "peers.png")]
+    assert peers.main(["--only", "lenet5_c1_bs1,tcn_k3_d16", "--repeat", "3", "--scale-batch", "0.01", *where]) == 0
+    layers = json.loads((tmp_path / "peers.json").read_text())["layers"]
+    assert [layer["name"] for layer in layers] == ["tcn_k3_d16", "lenet5_c1_bs1"]
+    for layer in layers:
+        assert set(layer["passes"]) == set(PASSES)
+        assert all(result["error"] < 1e-5 and result["ratio"] > 0 for result in layer["passes"].values())
+    assert "geometric mean" in capsys.readouterr().out
+    assert (tmp_path / "peers.png").exists()
+
+
+def test_a_wrong_result_is_told(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("torch")
+
+    def make_wrong_pass(layer, direction, arrays):
+        call = make_pass(layer, direction, arrays)
+        return lambda: call() + 1
+
+    monkeypatch.setattr(peers, "make_pass", make_wrong_pass)
+    where = ["--json", str(tmp_path / "peers.json"), "--chart", str(tmp_path / "peers.png")]
+    assert peers.main(["--only", "lenet5_c1_bs1", "--passes", "forward", "--repeat", "3", *where]) == 1
+    assert "forward WRONG: relative error" in capsys.readouterr().out
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    assert peers.main(["--only", "lenet5_c1_bs1"]) == 2
+    assert "pip install -e '.[peers]'" in capsys.readouterr().err
