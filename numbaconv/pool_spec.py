@@ -38,6 +38,24 @@ class PoolSpec:
         return len(self.pool_size)
 
 
+def pooled_axes(x_shape: Sequence[int], data_format: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+    """Return the shape as ints, its channels and its spatial sizes; check its rank and that only the batch is empty."""
+    x = checked_shape(x_shape, "x.shape")
+    check_data_format(data_format)
+    if len(x) < 3:
+        raise ValueError(
+            f"`x` must have at least one spatial axis beside batch and channels. Received x.shape={x}, with {len(x)} "
+            f"axes; pooling needs 3 or more."
+        )
+    for axis in range(1, len(x)):
+        if x[axis] == 0:
+            raise ValueError(
+                f"`x` must not be empty except in its batch axis. Received x.shape={x}, with size 0 at axis {axis}; "
+                f"every size there must be >= 1."
+            )
+    return (x, x[1], x[2:]) if data_format == "channels_first" else (x, x[-1], x[1:-1])
+
+
 @remembered
 def resolve_pool(
     x_shape: Sequence[int],
@@ -49,21 +67,8 @@ def resolve_pool(
     dtype: str = "float32",
 ) -> PoolSpec:
     """Return the PoolSpec of windows of `pool_size` every `strides` (None: one window beside the next)."""
-    x = checked_shape(x_shape, "x.shape")
-    check_data_format(data_format)
-    ndim = len(x) - 2
-    if ndim < 1:
-        raise ValueError(
-            f"`x` must have at least one spatial axis beside batch and channels. Received x.shape={x}, with {len(x)} "
-            f"axes; pooling needs 3 or more."
-        )
-    for axis in range(1, len(x)):
-        if x[axis] == 0:
-            raise ValueError(
-                f"`x` must not be empty except in its batch axis. Received x.shape={x}, with size 0 at axis {axis}; "
-                f"every size there must be >= 1."
-            )
-    channels, spatial = (x[1], x[2:]) if data_format == "channels_first" else (x[-1], x[1:-1])
+    x, channels, spatial = pooled_axes(x_shape, data_format)
+    ndim = len(spatial)
     window = sizes(pool_size, ndim, "pool_size")
     steps = window if strides is None else sizes(strides, ndim, "strides")
     forms = padding_forms(padding, ndim)
