@@ -54,7 +54,7 @@ class Cold:
         with tempfile.TemporaryDirectory() as folder:
             environment = os.environ | {"NUMBACONV_CACHE_DIR": folder, "NUMBACONV_QUIET": "1"}
             command = [sys.executable, "-c", COLD]
-            run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=folder)
+            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
         return json.loads(run.stdout)
 
     setup_cache.timeout = 900
