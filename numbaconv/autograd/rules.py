@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.autograd.erf import erf
+from numbaconv.erf import erf
 from numbaconv.autograd.tape import sum_to_shape
 
 SQRT_HALF = math.sqrt(0.5)
