@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from numbaconv import autograd as ops
     from numbaconv import callbacks, datasets, initializers, layers, losses, metrics, optimizers, regularizers
-    from numbaconv.autograd import Tensor, grad_check, no_grad
+    from numbaconv.autograd import Tensor, grad_check, no_grad, ops
     from numbaconv.functional import (
+        adaptive_average_pool,
+        adaptive_max_pool,
         average_pool,
         conv,
         conv_input_grad,
@@ -38,6 +39,8 @@ __all__ = [
     "Sequential",
     "Tensor",
     "__version__",
+    "adaptive_average_pool",
+    "adaptive_max_pool",
     "average_pool",
     "callbacks",
     "conv",
@@ -73,12 +76,14 @@ _HOMES = {
     "layers": "layers",
     "losses": "losses",
     "metrics": "metrics",
-    "ops": "autograd",
     "optimizers": "optimizers",
     "regularizers": "regularizers",
     "Tensor": "autograd:Tensor",
     "grad_check": "autograd:grad_check",
     "no_grad": "autograd:no_grad",
+    "ops": "autograd:ops",
+    "adaptive_average_pool": "functional:adaptive_average_pool",
+    "adaptive_max_pool": "functional:adaptive_max_pool",
     "average_pool": "functional:average_pool",
     "conv": "functional:conv",
     "conv_input_grad": "functional:conv_input_grad",
