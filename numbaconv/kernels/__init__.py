@@ -1,0 +1,1 @@
+"""Numba functions in plain loops over the types of `numbaconv.simd`."""

@@ -1,0 +1,96 @@
+"""The geometry array: every run-time number of a call, as the kernels read it.
+
+One int64 array holds a header, one record for each phase (a forward convolution has one; an input gradient with stride s
+has s per axis) and the tables that the records point to by position. All offsets and strides are in elements.
+
+The input of a phase is seen through *rows* and *columns* (the last two spatial axes) and *planes* (all axes before them,
+flattened). Along each axis a table says where position q of the padded, compressed axis lies in the input, or -1 where it is
+zero padding. Compression divides by the greatest common divisor of stride and dilation, so positions that no tap touches are
+never copied. Block = the output rows x columns that one task computes; reach = the extent of the taps along an axis.
+"""
+
+from __future__ import annotations
+
+# Header.
+WORKSPACE = 0  # elements of workspace per worker
+PHASES = 1
+RECORDS = 2  # position of the first phase record
+BOUNCE = 3  # offset in a worker's workspace of a register-tile-sized buffer
+CHUNKS = 4  # kernel gradient: pixel chunks, each with a private sum
+BLOCKS = 5  # kernel gradient: blocks (batch x planes x row blocks x column blocks)
+PACKED_GRADIENT = 6  # kernel gradient: offset in a worker's workspace of the packed block of grad_y
+GRADIENT_SIZE = 7  # kernel gradient: elements of one sum
+HEADER_SIZE = 8
+
+# Phase record.
+FIRST_TASK = 0
+BATCH = 1
+PLANES = 2  # output planes
+ROW_BLOCKS = 3
+COLUMN_BLOCKS = 4
+GROUPS = 5
+PANEL_CHUNKS = 6  # a panel is the output channels of one register tile
+BLOCK_ROWS = 7
+BLOCK_COLUMNS = 8
+OUT_ROWS = 9
+OUT_COLUMNS = 10
+X_BATCH = 11  # strides of the input
+X_GROUP = 12
+X_CHANNEL = 13
+IN_PLACE = 14  # 1: the taps are read where the input lies; 0: from a gathered block
+PLANE_TAPS = 15
+PLANE_TABLE = 16  # (planes, plane taps) offsets of input planes
+ROW_TABLE = 17  # offsets of input rows
+COLUMN_TABLE = 18  # offsets of input pixels
+COLUMN_FIRST = 19  # [first, last): columns that lie column_step apart in the input
+COLUMN_LAST = 20
+COLUMN_STEP = 21
+CHANNELS = 22  # input channels of a group, as gathered
+ROW_STEP = 23  # compressed stride
+ROW_REACH = 24
+COLUMN_REACH = 25
+TAP_ROWS = 26  # gathered rows of a plane in a full block
+TAP_COLUMNS = 27  # gathered columns in a full block
+TAPS = 28  # runs of contiguous numbers that a pixel needs
+RUN = 29  # length of such a run: kernel_width * channels, or channels where the columns are dilated
+TAP_OFFSETS = 30  # position of the offset of each run from a pixel's first number
+PIXEL_STRIDE = 31  # from an output pixel to the next, in the gathered block or in the input
+ROW_STRIDE = 32
+COLUMN_BASE = 33  # compressed stride of the columns
+Y_BATCH = 34  # strides of the output
+Y_GROUP = 35
+Y_PLANES = 36  # position of the offset of each output plane
+Y_ROW = 37
+Y_PIXEL = 38
+OUT_CHANNELS = 39  # of a group
+PANELS = 40
+PANELS_PER_CHUNK = 41
+PACKED = 42  # offset of the phase in the packed kernel
+PACKED_GROUP = 43
+STATES = 44  # position in the states array of the phase's first panel
+KERNEL_TAPS = 45  # position of the offset of each tap in the kernel
+KERNEL_GROUP = 46  # strides of the kernel as it is read for this phase
+KERNEL_RUN_TAP = 47
+KERNEL_CHANNEL = 48
+KERNEL_COLUMN = 49
+RUN_TAPS = 50  # taps in a run
+BIAS_GROUP = 51
+WIDE_FULL = 52  # position of the count and the sizes of the tiles that cover a full block's columns, two vectors wide
+WIDE_LAST = 53  # the same for the last column block
+NARROW_FULL = 54
+NARROW_LAST = 55
+REPEAT = 56  # depthwise: output channels per input channel (gathered channels are repeated)
+INTERLEAVE = 57  # depthwise input gradient: channels of grad_y per channel of the input, gathered as further planes
+X_ROWS = 58  # stride of a row / plane are in the tables; extents of the block for in-place reading
+RECORD_SIZE = 60
+
+# Buffers.
+WORK_BUFFER = 0
+X = 1
+KERNEL = 2
+PACKED_KERNEL = 3
+BIAS = 4  # BIAS_HEADER numbers, of which the first is the lower bound of the activation, then the padded bias
+Y = 5
+COUNTERS = 6  # int64: state of each packed panel, or finished chunks
+
+BIAS_HEADER = 16

@@ -1,0 +1,72 @@
+"""Register-tile sizes that this target's registers hold.
+
+A product step needs ``rows * vectors`` accumulators, ``vectors`` registers for a row of weights and one for the broadcast pixel.
+32 registers hold 14 x 2, 16 registers 6 x 2 (oneDNN's and BLIS's sizes for AVX-512 and AVX2); the narrower ones cover what is
+left of a row of pixels. With one vector of channels twice the rows are needed to keep both FMA units busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from numbaconv.jit import inline
+from numbaconv.target import TARGET
+
+MANY_REGISTERS = TARGET.registers >= 32
+
+WIDE_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (6, 5, 4, 3, 2, 1)
+"""Rows of the tiles with two vectors of channels, largest first; always ends in 1."""
+
+NARROW_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (12, 8, 6, 4, 3, 2, 1)
+"""Rows of the tiles with one vector of channels."""
+
+CHAINS_IN_FLIGHT = 8
+"""Independent FMAs that hide the latency of one (4 cycles, two units): a tile with fewer accumulators costs as much."""
+
+
+@lru_cache(maxsize=4096)
+def split_rows(count: int, vectors: int) -> tuple[int, ...]:
+    """Cover ``count`` pixels by tile sizes at the least cost, largest tiles first.
+
+    The cost of a step of a tile is its FMAs, at least `CHAINS_IN_FLIGHT`, and its loads.
+    """
+    sizes = WIDE_SIZES if vectors == 2 else NARROW_SIZES
+    large = max(0, count // sizes[0] - 2) * (sizes[0],)
+    rest = count - len(large) * sizes[0]
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for n in range(1, rest + 1):
+        options = []
+        for size in set(sizes):
+            if size <= n:
+                cost, tiles = best[n - size]
+                options.append((cost + max(size * vectors, CHAINS_IN_FLIGHT, size + vectors) + 1.0, (size, *tiles)))
+        best.append(min(options))
+    return large + tuple(sorted(best[rest][1], reverse=True))
+
+
+def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...]) -> Any:
+    """Return a jitted function of ``rows`` and what ``make_tile(size)``'s functions take, which runs the one of that size.
+
+    The sizes must be literals where a tile is made, so each has a function of its own; the last size takes what is left.
+    """
+    size, tile = sizes[0], make_tile(sizes[0])
+    others = by_rows(make_tile, sizes[1:]) if len(sizes) > 1 else None
+
+    if others is None:
+
+        @inline
+        def last(rows, *arguments):
+            tile(*arguments)
+
+        return last
+
+    @inline
+    def choose(rows, *arguments):
+        if rows == size:
+            tile(*arguments)
+        else:
+            others(rows, *arguments)
+
+    return choose

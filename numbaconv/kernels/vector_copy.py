@@ -1,0 +1,28 @@
+"""Copies of short runs of channels, where a call of memcpy would cost more than the copy."""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline
+from numbaconv.simd.pointers import advance
+from numbaconv.simd.vectors import lanes_of, load, store
+
+
+@inline
+def copy_pixel(source, channels, target):
+    """Copy `channels` contiguous numbers: whole registers, then single numbers."""
+    lanes = lanes_of(source)
+    channel = 0
+    while channel + lanes <= channels:
+        store(load(advance(source, channel)), advance(target, channel))
+        channel += lanes
+    while channel < channels:
+        target[channel] = source[channel]
+        channel += 1
+
+
+@inline
+def copy_columns(source, source_stride, rows, columns, target, target_stride):
+    """Copy a rows x columns matrix between row strides, for tiles whose last vector is not full."""
+    for row in range(rows):
+        for column in range(columns):
+            target[row * target_stride + column] = source[row * source_stride + column]

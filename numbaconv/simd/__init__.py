@@ -1,0 +1,1 @@
+"""Vector and register-tile types for Numba: the only folder that writes LLVM IR."""

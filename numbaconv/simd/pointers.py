@@ -1,0 +1,84 @@
+"""Raw pointers in jitted code: moving one, copying and clearing memory, prefetching.
+
+A Numba ``CPointer`` already reads and writes single elements (``p[i]``), without index wrap-around or bounds check:
+whoever calls these functions has shown that the addresses lie inside an array.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from numbaconv.simd import emit
+
+
+@intrinsic
+def advance(typingctx, pointer, offset):
+    """Return ``pointer`` moved by ``offset`` elements."""
+
+    def codegen(context, b, sig, args):
+        return b.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
+
+
+@intrinsic
+def as_counters(typingctx, pointer):
+    """Return the same address as a pointer to int64."""
+
+    def codegen(context, b, sig, args):
+        return b.bitcast(args[0], emit.I64.as_pointer())
+
+    return types.CPointer(types.int64)(pointer), codegen
+
+
+@intrinsic
+def copy(typingctx, destination, source, count):
+    """Copy ``count`` elements between arrays that do not overlap."""
+    size = destination.dtype.bitwidth // 8
+
+    def codegen(context, b, sig, args):
+        byte_pointer = emit.I8.as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, byte_pointer, emit.I64, emit.I1])
+        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.memcpy.p0.p0.i64")
+        count = b.mul(args[2], emit.index(size))
+        b.call(
+            function,
+            [b.bitcast(args[0], byte_pointer), b.bitcast(args[1], byte_pointer), count, ir.Constant(emit.I1, 0)],
+        )
+        return context.get_dummy_value()
+
+    return types.void(destination, source, types.int64), codegen
+
+
+@intrinsic
+def clear(typingctx, destination, count):
+    """Set ``count`` elements to zero."""
+    size = destination.dtype.bitwidth // 8
+
+    def codegen(context, b, sig, args):
+        byte_pointer = emit.I8.as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, emit.I8, emit.I64, emit.I1])
+        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.memset.p0.i64")
+        count = b.mul(args[1], emit.index(size))
+        b.call(function, [b.bitcast(args[0], byte_pointer), ir.Constant(emit.I8, 0), count, ir.Constant(emit.I1, 0)])
+        return context.get_dummy_value()
+
+    return types.void(destination, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, pointer):
+    """Ask for the cache line at ``pointer``; any address is legal."""
+
+    def codegen(context, b, sig, args):
+        byte_pointer = emit.I8.as_pointer()
+        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, emit.I32, emit.I32, emit.I32])
+        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.prefetch.p0")
+        flags = [ir.Constant(emit.I32, flag) for flag in (0, 3, 1)]
+        b.call(function, [b.bitcast(args[0], byte_pointer), *flags])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen

@@ -1,0 +1,159 @@
+"""Operations on a tile of registers: the accumulators of every product in the engine.
+
+``rows`` and ``vectors`` are literals of the calling loop; strides are run-time values in elements. LLVM keeps the tile in
+registers as long as it fits (`numbaconv.target.RegisterTiles`), which `tests/test_emitted_code.py` checks.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from numbaconv.simd import emit
+from numbaconv.simd.types import RegisterTileType
+
+
+def _is_literal(*sizes) -> bool:
+    return all(isinstance(size, types.IntegerLiteral) for size in sizes)
+
+
+def _cells(tile: RegisterTileType):
+    return ((m, v, m * tile.vectors + v) for m in range(tile.rows) for v in range(tile.vectors))
+
+
+def _columns(b, tile: RegisterTileType, row):
+    return [emit.load(b, tile.vector, row, emit.index(v * tile.vector.lanes)) for v in range(tile.vectors)]
+
+
+def _row(b, pointer, stride, m: int):
+    return b.gep(pointer, [b.mul(stride, emit.index(m))])
+
+
+@intrinsic(prefer_literal=True)
+def tile_zeros(typingctx, rows, vectors, pointer):
+    """Return a tile of zeros of ``pointer``'s float type."""
+    if not _is_literal(rows, vectors):
+        return None
+    tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
+
+    def codegen(context, b, sig, args):
+        return ir.Constant(context.get_value_type(tile), None)
+
+    return tile(rows, vectors, pointer), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_rows(typingctx, rows, vectors, row):
+    """Return a tile each of whose rows is the ``vectors * lanes`` numbers at ``row`` (the bias)."""
+    if not _is_literal(rows, vectors):
+        return None
+    tile = RegisterTileType(row.dtype, rows.literal_value, vectors.literal_value)
+
+    def codegen(context, b, sig, args):
+        columns = _columns(b, tile, args[2])
+        acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for _, v, cell in _cells(tile):
+            acc = b.insert_value(acc, columns[v], cell)
+        return acc
+
+    return tile(rows, vectors, row), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_load(typingctx, rows, vectors, pointer, stride, valid):
+    """Return the tile stored at ``pointer``, rows ``stride`` apart; columns from ``valid`` on are zero and not read."""
+    if not _is_literal(rows, vectors):
+        return None
+    tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
+
+    def codegen(context, b, sig, args):
+        _, _, pointer, stride, valid = args
+        masks = [emit.lane_mask(b, tile.vector, valid, v * tile.vector.lanes) for v in range(tile.vectors)]
+        acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for m, v, cell in _cells(tile):
+            column = b.gep(_row(b, pointer, stride, m), [emit.index(v * tile.vector.lanes)])
+            acc = b.insert_value(acc, emit.masked_load(b, tile.vector, column, masks[v]), cell)
+        return acc
+
+    return tile(rows, vectors, pointer, types.int64, types.int64), codegen
+
+
+@intrinsic
+def tile_fma(typingctx, acc, a, a_stride, row):
+    """Return ``acc[m, v] + a[m * a_stride] * row[v]``: one step of a matrix product."""
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, a, a_stride, row = args
+        columns = _columns(b, tile, row)
+        for m in range(tile.rows):
+            scalar = emit.splat(b, tile.vector, b.load(_row(b, a, a_stride, m)))
+            for v in range(tile.vectors):
+                cell = m * tile.vectors + v
+                acc = b.insert_value(acc, emit.fma(b, tile.vector, scalar, columns[v], b.extract_value(acc, cell)), cell)
+        return acc
+
+    return acc(acc, a, types.int64, row), codegen
+
+
+@intrinsic
+def tile_fma_lanes(typingctx, acc, a, a_stride, row):
+    """Return ``acc[m, v] + a[m * a_stride + v] * row[v]`` lane by lane: one step of a depthwise product."""
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, a, a_stride, row = args
+        columns = _columns(b, tile, row)
+        for m, v, cell in _cells(tile):
+            lanes = emit.load(b, tile.vector, _row(b, a, a_stride, m), emit.index(v * tile.vector.lanes))
+            acc = b.insert_value(acc, emit.fma(b, tile.vector, lanes, columns[v], b.extract_value(acc, cell)), cell)
+        return acc
+
+    return acc(acc, a, types.int64, row), codegen
+
+
+@intrinsic
+def tile_at_least(typingctx, acc, lower):
+    """Return the tile with numbers under ``lower`` replaced by it (relu: 0, none: -inf); NaN stays NaN."""
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, lower = args
+        bound = emit.splat(b, tile.vector, lower)
+        for _, _, cell in _cells(tile):
+            acc = b.insert_value(acc, emit.at_least(b, tile.vector, b.extract_value(acc, cell), bound), cell)
+        return acc
+
+    return acc(acc, acc.vector.dtype), codegen
+
+
+@intrinsic
+def tile_store(typingctx, acc, pointer, stride):
+    """Store the whole tile, rows ``stride`` apart."""
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, pointer, stride = args
+        for m, v, cell in _cells(tile):
+            value = b.extract_value(acc, cell)
+            emit.store(b, tile.vector, value, _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes))
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer, types.int64), codegen
+
+
+@intrinsic
+def tile_store_first(typingctx, acc, pointer, stride, valid):
+    """Store the first ``valid`` columns of the tile, rows ``stride`` apart."""
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, pointer, stride, valid = args
+        masks = [emit.lane_mask(b, tile.vector, valid, v * tile.vector.lanes) for v in range(tile.vectors)]
+        for m, v, cell in _cells(tile):
+            column = b.gep(_row(b, pointer, stride, m), [emit.index(v * tile.vector.lanes)])
+            emit.masked_store(b, tile.vector, b.extract_value(acc, cell), column, masks[v])
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer, types.int64, types.int64), codegen
