@@ -90,6 +90,7 @@ def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
         "commit": _commit(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "threads": threads,
         "python": platform.python_version(),
         "numpy": np.__version__,

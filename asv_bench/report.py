@@ -14,16 +14,21 @@ from asv_bench.problems import PASSES
 # The share of wide layers (ungrouped, 16 channels or more in and out) below this ratio is reported.
 FLOOR = 0.8
 WORST = 5
+# A load average above this before the run means that something else is running.
+BUSY = 0.7
 
 
 def heading(run: dict[str, Any]) -> str:
     """Say what was measured on what."""
     threads = f"{run['threads']} thread{'s' if run['threads'] != 1 else ''}"
-    return (
+    text = (
         f"numbaconv {run['numbaconv']} (Numba {run['numba']}) beside PyTorch {run['torch']}, float32, {threads} each, "
         f"{run['processor']}\n"
         "ratio = PyTorch's time / numbaconv's: above 1, numbaconv is faster; ours and torch in GFLOP/s\n"
     )
+    if run["load"] > BUSY:
+        text += f"the machine is busy (load average {run['load']:.1f}): these figures will not repeat\n"
+    return text
 
 
 def header(passes: Sequence[str]) -> str:
