@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from numbaconv import activations as forward
 from numbaconv.autograd import rules
-from numbaconv.autograd.elementwise import clip
+from numbaconv.autograd.elementwise import abs, add, clip, divide, exp, multiply
 from numbaconv.autograd.tensor import TensorLike, apply
 
 __all__ = [
     "elu",
     "gelu",
     "hard_sigmoid",
+    "hard_silu",
     "leaky_relu",
     "log_softmax",
     "relu",
+    "relu6",
     "selu",
     "sigmoid",
     "silu",
@@ -33,33 +37,42 @@ SELU_SCALE = 1.0507009873554805
 
 def relu(x: TensorLike) -> Any:
     """Compute ``max(x, 0)``; the gradient at 0 is 0."""
-    return apply("relu", rules.relu, (x,))
+    return apply("relu", forward.relu, (x,))
+
+
+def relu6(x: TensorLike) -> Any:
+    """Compute ``min(max(x, 0), 6)``."""
+    return clip(x, 0.0, 6.0)
 
 
 def leaky_relu(x: TensorLike, negative_slope: float = 0.2) -> Any:
     """Compute ``x`` where positive, else ``negative_slope * x``."""
-    return apply("leaky_relu", rules.leaky_relu, (x,), negative_slope=float(negative_slope))
+    return apply("leaky_relu", forward.leaky_relu, (x,), negative_slope=float(negative_slope))
 
 
 def elu(x: TensorLike, alpha: float = 1.0) -> Any:
     """Compute ``x`` where positive, else ``alpha * (exp(x) - 1)`` (Clevert et al., arXiv:1511.07289)."""
-    return apply("elu", rules.elu, (x,), alpha=float(alpha))
+    return apply("elu", forward.elu, (x,), alpha=float(alpha))
 
 
 def selu(x: TensorLike) -> Any:
     """Compute ``scale * elu(x, alpha)`` with the constants of arXiv:1706.02515."""
-    return apply("multiply", np.multiply, (elu(x, SELU_ALPHA), SELU_SCALE))
+    return multiply(elu(x, SELU_ALPHA), SELU_SCALE)
 
 
 def sigmoid(x: TensorLike) -> Any:
     """Compute ``1 / (1 + exp(-x))`` without overflow."""
-    return apply("sigmoid", rules.sigmoid, (x,))
+    return apply("sigmoid", forward.sigmoid, (x,))
 
 
 def hard_sigmoid(x: TensorLike) -> Any:
     """Compute ``x / 6 + 1 / 2`` limited to [0, 1]."""
-    scaled = apply("multiply", np.multiply, (x, 1.0 / 6.0))
-    return clip(apply("add", np.add, (scaled, 0.5)), 0.0, 1.0)
+    return clip(add(multiply(x, 1.0 / 6.0), 0.5), 0.0, 1.0)
+
+
+def hard_silu(x: TensorLike) -> Any:
+    """Compute ``x * hard_sigmoid(x)``."""
+    return multiply(x, hard_sigmoid(x))
 
 
 def tanh(x: TensorLike) -> Any:
@@ -69,18 +82,17 @@ def tanh(x: TensorLike) -> Any:
 
 def softsign(x: TensorLike) -> Any:
     """Compute ``x / (1 + |x|)``."""
-    size = apply("abs", np.abs, (x,))
-    return apply("divide", np.divide, (x, apply("add", np.add, (size, 1.0))))
+    return divide(x, add(abs(x), 1.0))
 
 
 def silu(x: TensorLike) -> Any:
     """Compute ``x * sigmoid(x)``."""
-    return apply("silu", rules.silu, (x,))
+    return apply("silu", forward.silu, (x,))
 
 
 def softplus(x: TensorLike) -> Any:
     """Compute ``log(1 + exp(x))`` without overflow."""
-    return apply("softplus", rules.softplus, (x,))
+    return apply("softplus", forward.softplus, (x,))
 
 
 def gelu(x: TensorLike, approximate: bool = False) -> Any:
@@ -116,3 +128,24 @@ def softmax(x: TensorLike, axis: int = -1) -> Any:
 def log_softmax(x: TensorLike, axis: int = -1) -> Any:
     """Compute ``x - log(sum(exp(x)))`` along an axis without overflow."""
     return apply("log_softmax", rules.log_softmax, (x,), axis=axis)
+
+
+# The names that `numbaconv.activations` knows for arrays.
+RECORDED_ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "relu": relu,
+    "relu6": relu6,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": selu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "softplus": softplus,
+    "softsign": softsign,
+    "silu": silu,
+    "swish": silu,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_silu": hard_silu,
+    "hard_swish": hard_silu,
+    "exponential": exp,
+    "gelu": gelu,
+}

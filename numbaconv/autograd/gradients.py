@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.activations import sigmoid
+from numbaconv.autograd import convolution_rules as convolution
 from numbaconv.autograd import normalization_rules as normalization
+from numbaconv.autograd import pooling_rules as pooling
 from numbaconv.autograd import rules
 
 GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
@@ -96,7 +99,7 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     # y = x sigmoid(x)
     "silu": {"x": rules.silu_gradient},
     # y = log(1 + exp x): dy/dx = sigmoid(x)
-    "softplus": {"x": lambda g, x: g * rules.sigmoid(x)},
+    "softplus": {"x": lambda g, x: g * sigmoid(x)},
     # y = x Phi(x): dy/dx = Phi(x) + x phi(x)
     "gelu": {"x": rules.gelu_gradient},
     # dx = y (g - sum(g y))
@@ -106,7 +109,7 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     # y = -sum target log softmax(x): dx = g (softmax(x) - target)
     "softmax_cross_entropy": {"logits": rules.softmax_cross_entropy_gradient},
     # y = -target log s - (1 - target) log(1 - s), s = sigmoid(x): dx = g (s - target)
-    "sigmoid_cross_entropy": {"logits": lambda g, logits, target: g * (rules.sigmoid(logits) - target)},
+    "sigmoid_cross_entropy": {"logits": lambda g, logits, target: g * (sigmoid(logits) - target)},
     # y = x mask factor
     "dropout": {"x": lambda g, mask, factor: normalization.dropout(g, mask, factor)},
     # y = scale x_hat + offset, statistics of x
@@ -114,4 +117,41 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     "layer_standardize": {("x", "scale", "offset"): normalization.layer_standardize_gradient},
     # the same with given statistics
     "normalize": {("x", "mean", "variance", "scale", "offset"): normalization.normalize_gradient},
+    # y = conv(x, k) + bias, linear in x and in k; see convolution_rules
+    "conv": {
+        "x": lambda g, kernel, x_shape, options: convolution.conv_input_grad(g, kernel, x_shape, options),
+        "kernel": lambda g, x, kernel_shape, options: convolution.conv_kernel_grad(g, x, kernel_shape, options),
+        "bias": convolution.bias_grad,
+    },
+    # the same with one group per channel
+    "depthwise_conv": {
+        "x": convolution.depthwise_input_grad,
+        "kernel": convolution.depthwise_kernel_grad,
+        "bias": convolution.bias_grad,
+    },
+    # y = conv_input_grad(x, k) of the mirrored convolution: dx = conv(g, k), dk = conv_kernel_grad(g, x)
+    "conv_transpose": {
+        "x": convolution.transposed_input_grad,
+        "kernel": convolution.transposed_kernel_grad,
+        "bias": convolution.bias_grad,
+    },
+    # <g, conv_input_grad(a, k)> = <conv(g, k), a>: da = conv(g, k), dk = conv_kernel_grad(g, a)
+    "conv_input_grad": {
+        "grad_y": lambda g, kernel, options: convolution.conv(g, kernel, options),
+        "kernel": lambda g, grad_y, kernel_shape, options: convolution.conv_kernel_grad(
+            grad_y, g, kernel_shape, options
+        ),
+    },
+    # <g, conv_kernel_grad(x, a)> = <conv(x, g), a>: dx = conv_input_grad(a, g), da = conv(x, g)
+    "conv_kernel_grad": {
+        "x": lambda g, grad_y, x_shape, options: convolution.conv_input_grad(grad_y, g, x_shape, options),
+        "grad_y": lambda g, x, options: convolution.conv(x, g, options),
+    },
+    # to the first maximum of each window; shared equally by each window; windows that overlap add up
+    "max_pool": {"x": pooling.max_pool_grad},
+    "average_pool": {"x": pooling.average_pool_grad},
+    "global_max_pool": {"x": pooling.global_max_pool_grad},
+    "global_average_pool": {"x": pooling.global_average_pool_grad},
+    "adaptive_max_pool": {"x": pooling.adaptive_max_pool_grad},
+    "adaptive_average_pool": {"x": pooling.adaptive_average_pool_grad},
 }

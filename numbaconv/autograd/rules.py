@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.erf import erf
+from numbaconv import activations
+from numbaconv.activations import sigmoid, softplus
 from numbaconv.autograd.tape import sum_to_shape
+from numbaconv.erf import erf
 
 SQRT_HALF = math.sqrt(0.5)
 NORMAL_DENSITY_AT_ZERO = 1.0 / math.sqrt(2.0 * math.pi)
@@ -52,35 +54,9 @@ def clip(x: np.ndarray, low: Any, high: Any) -> np.ndarray:
     return np.clip(x, low, high)
 
 
-def relu(x: np.ndarray) -> np.ndarray:
-    """Return max(x, 0)."""
-    return np.maximum(x, 0)
-
-
 def keep_where(mask: np.ndarray, g: np.ndarray) -> np.ndarray:
     """Return ``g`` where the mask holds and 0 elsewhere, whatever ``g`` is there (0 * inf would be nan)."""
     return np.where(mask, g, g.dtype.type(0))
-
-
-def leaky_relu(x: np.ndarray, negative_slope: float) -> np.ndarray:
-    """Return x where positive, else negative_slope x."""
-    return np.where(x > 0, x, negative_slope * x)
-
-
-def elu(x: np.ndarray, alpha: float) -> np.ndarray:
-    """Return x where positive, else alpha (exp(x) - 1)."""
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-x)); the exponential is that of -|x|, which cannot overflow."""
-    t = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, t) / (1 + t)
-
-
-def silu(x: np.ndarray) -> np.ndarray:
-    """Return x sigmoid(x)."""
-    return x * sigmoid(x)
 
 
 def silu_gradient(g: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -89,16 +65,11 @@ def silu_gradient(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     return g * (s * (1 + x * (1 - s)))
 
 
-def softplus(x: np.ndarray) -> np.ndarray:
-    """Return log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|))."""
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
 def gelu(x: np.ndarray, approximate: bool) -> np.ndarray:
     """Return x Phi(x), Phi the normal distribution function, or its tanh form."""
     if approximate:
         return 0.5 * x * (1 + np.tanh(GELU_TANH_FACTOR * (x + GELU_TANH_CUBIC * x * x * x)))
-    return 0.5 * x * (1 + erf(SQRT_HALF * x))
+    return activations.gelu(x)
 
 
 def gelu_gradient(g: np.ndarray, x: np.ndarray, approximate: bool) -> np.ndarray:

@@ -143,6 +143,13 @@ class Tensor:
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 
+    @classmethod
+    def __tensor_function__(cls, function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Take over a call of an array function of the package that got a tensor."""
+        from numbaconv.autograd.hook import call_with_tensors  # which needs this class
+
+        return call_with_tensors(function, args, keywords)
+
     def numpy(self) -> np.ndarray:
         """Return the values as an array; no copy."""
         return self.data

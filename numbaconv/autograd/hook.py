@@ -1,0 +1,80 @@
+"""Calls of the package's array functions with tensors: run them on arrays and record them on the tape."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from numbaconv import activations as array_activations
+from numbaconv import functional
+from numbaconv.activations import find_activation
+from numbaconv.arrays import as_array
+from numbaconv.autograd.activations import RECORDED_ACTIVATIONS
+from numbaconv.autograd.tape import is_recording
+from numbaconv.autograd.tensor import PRIMITIVES, Tensor, record, values
+
+# The options that a convolution shares with its gradients; the rules know them as `options`.
+SHARED = ("strides", "padding", "dilation_rate", "groups", "data_format", "padding_mode")
+
+
+@cache
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature, read once."""
+    return inspect.signature(function)
+
+
+def call_with_tensors(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Run ``function`` of `numbaconv.functional` on the tensors' arrays; record it as the primitive of its name."""
+    bound = signature(function.array_function).bind(*args, **keywords)
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    name = function.__name__
+    if name == "separable_conv":
+        return separable_conv(arguments)
+    operands = [arguments.pop(operand) for operand in PRIMITIVES[name].operands]
+    arrays = [
+        None if operand is None else as_array(values(operand), operand_name)
+        for operand, operand_name in zip(operands, PRIMITIVES[name].operands, strict=True)
+    ]
+    out = arguments.get("out")
+    if out is not None:
+        if is_recording() and any(isinstance(o, Tensor) and o.requires_grad for o in operands):
+            raise ValueError(
+                "`out` cannot take a result that is recorded for its gradient, as the tape keeps that array. Leave it "
+                "out, or make the call inside no_grad()."
+            )
+        return record(name, function.array_function(*arrays, **arguments), operands, arrays)
+    activation = recorded_activation(arguments.pop("activation", None))
+    options = {key: arguments[key] for key in SHARED if key in arguments}
+    if activation is RECORDED_ACTIVATIONS["relu"]:
+        # The engine applies relu in the same pass.  The tape has both steps, so that only the final result is kept.
+        y = function.array_function(*arrays, activation="relu", **arguments)
+        linear = record(name, y, operands, arrays, options=options, **arguments)
+        return record("relu", y, (linear,), (y,))
+    y = function.array_function(*arrays, **arguments)
+    result = record(name, y, operands, arrays, options=options, **arguments)
+    return result if activation is None else activation(result)
+
+
+def recorded_activation(activation: Any) -> Callable[[Any], Any] | None:
+    """Return the function of tensors for an activation's name or array function; other callables as they are."""
+    function = find_activation(activation)
+    for name, array_function in array_activations.ACTIVATIONS.items():
+        if function is array_function:
+            return RECORDED_ACTIVATIONS[name]
+    return function
+
+
+def separable_conv(arguments: dict[str, Any]) -> Any:
+    """Run the depthwise and the pointwise part as two recorded steps, once all arguments have been checked."""
+    x, depthwise, pointwise = (arguments.pop(name) for name in ("x", "depthwise_kernel", "pointwise_kernel"))
+    bias, activation, out = (arguments.pop(name) for name in ("bias", "activation", "out"))
+    # A batch of zero samples runs every check and no arithmetic.
+    array = as_array(values(x), "x")
+    none = array[:0] if array.ndim else array
+    functional.separable_conv.array_function(none, values(depthwise), values(pointwise), values(bias), **arguments)
+    between = functional.depthwise_conv(x, depthwise, **arguments)
+    data_format = arguments["data_format"]
+    return functional.conv(between, pointwise, bias, data_format=data_format, activation=activation, out=out)
