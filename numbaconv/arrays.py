@@ -39,6 +39,8 @@ def _read(value: Any, name: str) -> np.ndarray:
             # Exporters refuse DLPack for reasons of their own, as for read-only memory; __array__ may still work, and
             # where it does not its message is the more telling one.
             pass
+    if value is None:
+        raise TypeError(f"`{name}` must be an array. Received None.")
     try:
         return np.asarray(value)
     except (RuntimeError, TypeError, ValueError) as error:

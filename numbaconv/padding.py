@@ -25,11 +25,16 @@ def index_or_none(value: Any) -> int | None:
         return None
 
 
+def axes_text(ndim: int) -> str:
+    """Return "1 spatial axis", "2 spatial axes" and so on."""
+    return f"{ndim} spatial {'axis' if ndim == 1 else 'axes'}"
+
+
 def sizes(value: Any, ndim: int, name: str, minimum: int = 1) -> tuple[int, ...]:
     """Return one int per spatial axis from an int or a sequence of `ndim` ints, each at least `minimum`."""
     rule = "value > 0" if minimum == 1 else f"value >= {minimum}"
     message = f"The `{name}` argument must be a tuple of {ndim} integers. Received {name}={value!r}"
-    remedy = f"Pass one integer >= {minimum}, or a tuple with one for each of the {ndim} spatial axes."
+    remedy = f"Pass one integer >= {minimum}, or a tuple of {ndim}, one per spatial axis."
     single = index_or_none(value)
     if single is not None:
         elements: tuple[Any, ...] = (single,) * ndim
@@ -60,7 +65,7 @@ def sizes(value: Any, ndim: int, name: str, minimum: int = 1) -> tuple[int, ...]
 def _bad_padding(padding: Any, ndim: int, why: str) -> str:
     return (
         f"The `padding` argument must be a list/tuple or one of {{'valid', 'same', 'causal'}}. "
-        f"Received: padding={padding!r} for {ndim} spatial {'axis' if ndim == 1 else 'axes'}: {why}. "
+        f"Received: padding={padding!r} for {axes_text(ndim)}: {why}. "
         f"Pass a string, one integer >= 0, or a tuple with a string, an integer or a pair (lo, hi) for each axis."
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from numbaconv.padding import Ints, Padding, axis_padding, check_data_format, padding_forms, sizes
-from numbaconv.shapes import axis_arithmetic, checked_shape, remembered, shape_of
+from numbaconv.shapes import axis_arithmetic, check_not_empty, checked_shape, remembered, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,7 @@ def pooled_axes(x_shape: Sequence[int], data_format: str) -> tuple[tuple[int, ..
             f"`x` must have at least one spatial axis beside batch and channels. Received x.shape={x}, with {len(x)} "
             f"axes; pooling needs 3 or more."
         )
-    for axis in range(1, len(x)):
-        if x[axis] == 0:
-            raise ValueError(
-                f"`x` must not be empty except in its batch axis. Received x.shape={x}, with size 0 at axis {axis}; "
-                f"every size there must be >= 1."
-            )
+    check_not_empty("x", x, first_axis=1)
     return (x, x[1], x[2:]) if data_format == "channels_first" else (x, x[-1], x[1:-1])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from numbaconv.padding import check_data_format, index_or_none, sizes
+from numbaconv.padding import axes_text, check_data_format, index_or_none, sizes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +54,17 @@ def checked_shape(shape: Any, name: str, ndim: int | None = None) -> tuple[int, 
     return result
 
 
+def check_not_empty(name: str, shape: tuple[int, ...], first_axis: int) -> None:
+    """Raise ValueError where an axis from `first_axis` on, 0 or the one after the batch, has size 0."""
+    exception, others = (" except in its batch axis", " other") if first_axis else ("", "")
+    for axis in range(first_axis, len(shape)):
+        if shape[axis] == 0:
+            raise ValueError(
+                f"`{name}` must not be empty{exception}. Received {name}.shape={shape}, with size 0 at axis {axis}. "
+                f"Every{others} size must be >= 1."
+            )
+
+
 def problem_axes(
     x_shape: Any, kernel_shape: Any, data_format: Any, layout: str
 ) -> tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]:
@@ -69,17 +80,12 @@ def problem_axes(
         forms = {"channels_first": "(batch, channels, *spatial)", "channels_last": "(batch, *spatial, channels)"}
         raise ValueError(
             f"Kernel shape must have the same length as input, but received kernel of shape {kernel} and input of "
-            f"shape {x}. A kernel {layout} with {len(kernel) - 2} spatial axes needs an x {forms[data_format]} of "
+            f"shape {x}. A kernel {layout} with {axes_text(len(kernel) - 2)} needs an x {forms[data_format]} of "
             f"{len(kernel)} axes, not {len(x)}."
         )
     channel_axis = 1 if data_format == "channels_first" else len(x) - 1
-    for name, shape, first in (("x", x, 1), ("kernel", kernel, 0)):
-        for axis in range(first, len(shape)):
-            if shape[axis] == 0:
-                raise ValueError(
-                    f"`{name}` must not be empty except in its batch axis. Received {name}.shape={shape}, with size 0 "
-                    f"at axis {axis}; every size there must be >= 1."
-                )
+    check_not_empty("x", x, first_axis=1)
+    check_not_empty("kernel", kernel, first_axis=0)
     spatial = tuple(size for axis, size in enumerate(x) if axis not in (0, channel_axis))
     return x, kernel, x[channel_axis], spatial
 
@@ -88,7 +94,10 @@ def checked_groups(groups: Any) -> int:
     """Return `groups` as an int >= 1."""
     number = index_or_none(groups)
     if number is None:
-        raise TypeError(f"The number of groups must be a positive integer. Received: groups={groups!r}.")
+        raise TypeError(
+            f"The number of groups must be a positive integer. Received: groups={groups!r}, of type "
+            f"{type(groups).__name__}."
+        )
     if number < 1:
         raise ValueError(f"The number of groups must be a positive integer. Received: groups={number}.")
     return number
@@ -119,7 +128,13 @@ def check_filter_groups(groups: int, filters: int, channels: int) -> None:
 
 
 def channel_mismatch(
-    x: tuple[int, ...], channels: int, kernel: tuple[int, ...], needed: int, rule: str, data_format: str
+    x: tuple[int, ...],
+    channels: int,
+    kernel: tuple[int, ...],
+    needed: int,
+    rule: str,
+    data_format: str,
+    remedy: str | None = None,
 ) -> ValueError:
     """Return the error for an x whose channels the kernel does not fit, with the nearest thing that would work."""
     axis = 1 if data_format == "channels_first" else len(x) - 1
@@ -132,7 +147,7 @@ def channel_mismatch(
         other = "channels_last" if data_format == "channels_first" else "channels_first"
         message += f"Axis {other_axis} of x has {needed}: data_format='{other}' would fit."
     else:
-        message += f"Pass an x with {needed} channels or a kernel made for {channels}."
+        message += remedy or f"Pass an x with {needed} channels or a kernel made for {channels}."
     return ValueError(message)
 
 

@@ -240,7 +240,14 @@ def resolve_conv(
     check_filter_groups(groups, filters, channels)
     if channels != needed:
         rule = f"kernel.shape[-2] * groups = {kernel[-2]} * {groups}"
-        raise channel_mismatch(x, channels, kernel, needed, rule, data_format)
+        # The kernel decides the number of groups where the channels are a multiple of what it reads.
+        fitting = channels // kernel[-2]
+        remedy = None
+        if channels % kernel[-2] == 0 and filters % fitting == 0:
+            remedy = f"With this kernel, groups={fitting} would fit."
+        elif groups > 1:
+            remedy = f"With groups={groups}, kernel.shape[-2] must be {channels} // {groups} = {channels // groups}."
+        raise channel_mismatch(x, channels, kernel, needed, rule, data_format, remedy)
     ndim = len(spatial)
     steps, rates = sizes(strides, ndim, "strides"), sizes(dilation_rate, ndim, "dilation_rate")
     forms, modes = padding_forms(padding, ndim), padding_modes(padding_mode, ndim)
@@ -318,7 +325,10 @@ def resolve_conv_transpose(
     check_input_groups(groups, channels, x)
     if channels != kernel[-1]:
         rule = "kernel.shape[-1] must be the number of input channels of a transposed convolution"
-        raise channel_mismatch(x, channels, kernel, kernel[-1], rule, data_format)
+        remedy = None
+        if channels == kernel[-2]:
+            remedy = "kernel.shape[-2] has that many: write np.swapaxes(kernel, -1, -2) for a kernel laid out for conv."
+        raise channel_mismatch(x, channels, kernel, kernel[-1], rule, data_format, remedy)
     ndim = len(spatial)
     steps, rates = sizes(strides, ndim, "strides"), sizes(dilation_rate, ndim, "dilation_rate")
     forms, extras = padding_forms(padding, ndim), checked_output_padding(output_padding, steps)
