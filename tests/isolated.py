@@ -1,0 +1,173 @@
+"""Parts of the tests that need a process of their own: another CPU, another number of threads, guarded memory.
+
+Each part is a function without arguments that raises or dies where the engine is wrong; `run_isolated` calls one in a
+fresh interpreter. The name of the problem in hand is printed before it runs, so that a crash can be placed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+
+
+def run_isolated(part: str, **environment: str) -> None:
+    """Run one function of this module in a fresh interpreter and fail with what it printed last."""
+    import numbaconv
+
+    paths = [str(Path(numbaconv.__file__).parent.parent), str(Path(__file__).parent)]
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import isolated; isolated.{part}()"],
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONFAULTHANDLER": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, f"{part}, exit code {process.returncode}\n" + "\n".join(
+        process.stdout.splitlines()[-3:] + process.stderr.splitlines()[-25:]
+    )
+
+
+def _seeded(name: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+# --- another CPU -----------------------------------------------------------------------------------------------------
+
+
+def exactness() -> None:
+    """Compare every pass of the spiteful problems with the oracle."""
+    import oracle
+    from passes import cases, draw, run
+    from problems import LARGE, SAMPLE, SPITEFUL, TRANSPOSED
+
+    import numbaconv as nc
+
+    wanted = os.environ.get("EXPECTED_VECTOR_BYTES")
+    if wanted is not None:
+        from numbaconv.target import TARGET
+
+        assert TARGET.vector_bytes == int(wanted), TARGET
+    for dtype, problems in [("float32", [*SPITEFUL, *TRANSPOSED, *LARGE]), ("float64", SAMPLE)]:
+        for problem, name in cases(problems):
+            print(problem.name, name, dtype, flush=True)
+            arrays = draw(problem, _seeded(problem.name), dtype)
+            result = run(nc, name, problem, arrays)
+            np.testing.assert_array_equal(result, run(oracle, name, problem, arrays))
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def thread_counts() -> None:
+    """Compare the bytes of every pass of the large problems between numbers of threads."""
+    import numba
+    from passes import cases, draw, normal, run
+    from problems import LARGE, SAMPLE
+
+    import numbaconv as nc
+    from numbaconv import parallel
+
+    for dtype in ("float32", "float64"):
+        for problem, name in cases([*LARGE, *SAMPLE]):
+            arrays = draw(problem, _seeded(problem.name), dtype, normal)
+            results = []
+            for threads in (1, 2, 3, 4, 4):
+                print(problem.name, name, dtype, f"{threads} threads", flush=True)
+                numba.set_num_threads(threads)
+                assert parallel.thread_count() == threads
+                results.append(run(nc, name, problem, arrays).tobytes())
+            assert len(set(results)) == 1, f"{problem.name} {name} {dtype} depends on the number of threads"
+
+
+# --- nothing compiles after warmup -----------------------------------------------------------------------------------
+
+
+def no_compilation_after_warmup() -> None:
+    """Run 200 random problems after `warmup` and count the functions in memory before and after."""
+    from passes import cases, draw, normal, run
+    from random_problems import any_convolution, any_transposed, numpy_choice
+
+    import numbaconv as nc
+    from numbaconv.jit import compiled_count
+
+    nc.warmup(progress=False)
+    before = compiled_count()
+    assert before > 0
+    rng = _seeded("no compilation")
+    choose = numpy_choice(rng)
+    for number in range(200):
+        problem = any_transposed(choose) if number % 4 == 3 else any_convolution(choose)
+        dtype, data_format = choose(["float32", "float64"]), choose(["channels_last", "channels_first"])
+        arrays = draw(problem, rng, dtype, normal)
+        if data_format == "channels_first":
+            arrays = {k: np.moveaxis(a, -1, 1) if k in ("x", "grad_y") else a for k, a in arrays.items()}
+        for _, name in cases([problem]):
+            print(problem, name, dtype, data_format, flush=True)
+            extra = {"bias": True, "activation": choose([None, "relu"])} if "grad" not in name else {}
+            run(nc, name, problem, arrays, data_format=data_format, **extra)
+        x = arrays["x"]
+        nc.max_pool(x, 2, strides=choose([1, 2, 3]), padding="same", data_format=data_format)
+        nc.average_pool(x, 2, strides=choose([1, 2, 3]), padding="same", data_format=data_format)
+        nc.global_average_pool(x, data_format=data_format)
+        nc.global_max_pool(x, data_format=data_format)
+        assert compiled_count() == before, f"problem {number} compiled {compiled_count() - before} functions"
+
+
+# --- memory that must not be touched ---------------------------------------------------------------------------------
+
+
+class GuardedMemory:
+    """Arrays that end, or begin, where memory ends: one byte further is a segmentation fault."""
+
+    def __init__(self) -> None:
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.maps: list[mmap.mmap] = []
+
+    def copy(self, a: np.ndarray, at_end: bool) -> np.ndarray:
+        """Copy an array so that its last (or first) byte is beside a page without access rights."""
+        page = mmap.PAGESIZE
+        inner = -(-max(a.nbytes, 1) // page) * page
+        area = mmap.mmap(-1, inner + 2 * page, prot=READ_WRITE)
+        self.maps.append(area)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+        for guard in (start, start + page + inner):
+            if self.libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) != 0:
+                raise OSError(ctypes.get_errno(), "mprotect")
+        offset = page + (inner - a.nbytes if at_end else 0)
+        view = np.frombuffer(area, a.dtype, a.size, offset).reshape(a.shape)
+        view[...] = a
+        return view
+
+
+def guarded_memory() -> None:
+    """Run every pass with all arrays beside pages that may not be touched."""
+    import oracle
+    from passes import cases, channels_first, draw, output_shape, run
+    from problems import LARGE, REAL, SPITEFUL, TRANSPOSED
+
+    import numbaconv as nc
+
+    for problem, name in cases([*SPITEFUL, *TRANSPOSED, *REAL, *LARGE]):
+        arrays = draw(problem, _seeded(problem.name), "float32")
+        expected = run(oracle, name, problem, arrays)
+        for at_end in (True, False):
+            print(problem.name, name, "at the end" if at_end else "at the start", flush=True)
+            memory = GuardedMemory()
+            guarded = {key: memory.copy(a, at_end) for key, a in arrays.items()}
+            np.testing.assert_array_equal(run(nc, name, problem, guarded), expected)
+            if "grad" in name:
+                continue
+            out = memory.copy(np.zeros(output_shape(problem), np.float32), at_end)
+            run(nc, name, problem, guarded, bias=True, out=out)
+            np.testing.assert_array_equal(out, expected + arrays["bias"])
+            first = {key: memory.copy(a, at_end) for key, a in channels_first(arrays).items()}
+            result = run(nc, name, problem, first, data_format="channels_first")
+            np.testing.assert_array_equal(np.moveaxis(result, 1, -1), expected)
