@@ -1,0 +1,142 @@
+"""Pooling of arrays in either data format: what each pass reads, how it is cut into tasks, and its launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv import memory, parallel
+from numbaconv.jit import TaskKernel
+from numbaconv.kernels import pooling as kernels
+from numbaconv.spec import PoolSpec
+
+Array = NDArray[np.floating]
+
+# Windows that read fewer numbers than this together take about as long as waking the threads does.
+_SERIAL_NUMBERS = 1 << 16
+# Channels of a chunk: one cache line of float32, so that tasks do not share lines of aligned arrays.
+_CHUNK_UNIT = 16
+
+
+def max_pool(spec: PoolSpec, x: Array) -> Array:
+    """Return the maximum of every window; a NaN in a window makes it NaN."""
+    return _reduce(kernels.max_pool, spec, x)
+
+
+def average_pool(spec: PoolSpec, x: Array) -> Array:
+    """Return the mean of every window over its positions inside x."""
+    return _reduce(kernels.average_pool, spec, x)
+
+
+def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
+    """Return the gradient of `max_pool`: each window's goes to the first of its maxima in row-major order."""
+    x, y, grad_y = (_channels_last(spec, array) for array in (x, y, grad_y))
+    grad_x = memory.empty(x.shape, spec.dtype)
+    chunks, chunk = _chunks(spec, spec.batch)
+    geometry = _geometry(spec, chunks, chunk, False)
+    _launch(kernels.max_pool_grad, spec, spec.batch * chunks, geometry, (x, y, grad_y, grad_x))
+    return _in_format(spec, grad_x)
+
+
+def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
+    """Return the gradient of `average_pool`: each window's in equal parts to its positions inside x."""
+    grad_y = _channels_last(spec, grad_y)
+    grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
+    outer = prod(spec.in_spatial[:-1])
+    chunks, chunk = _chunks(spec, spec.batch * outer)
+    geometry = _geometry(spec, chunks, chunk, True)
+    _launch(kernels.average_pool_grad, spec, spec.batch * outer * chunks, geometry, (grad_y, grad_x))
+    return _in_format(spec, grad_x)
+
+
+def _reduce(kernel: TaskKernel, spec: PoolSpec, x: Array) -> Array:
+    x = _channels_last(spec, x)
+    y = memory.empty((spec.batch, *spec.out_spatial, spec.channels), spec.dtype)
+    outer = prod(spec.out_spatial[:-1])
+    chunks, chunk = _chunks(spec, spec.batch * outer)
+    _launch(kernel, spec, spec.batch * outer * chunks, _geometry(spec, chunks, chunk, False), (x, y))
+    return _in_format(spec, y)
+
+
+def _launch(
+    kernel: TaskKernel, spec: PoolSpec, tasks: int, geometry: NDArray[np.int64], arrays: Sequence[Array]
+) -> None:
+    parallel.launch(kernel, spec.dtype, tasks, geometry, arrays, serial=_work(spec) < _SERIAL_NUMBERS)
+
+
+def _work(spec: PoolSpec) -> int:
+    """Return how many numbers all windows read together."""
+    return spec.batch * spec.channels * prod(spec.out_spatial) * prod(spec.pool_size)
+
+
+def _channels_last(spec: PoolSpec, array: Array) -> Array:
+    if spec.data_format == "channels_first":
+        array = np.moveaxis(array, 1, -1)
+    return np.ascontiguousarray(array)
+
+
+def _in_format(spec: PoolSpec, array: Array) -> Array:
+    return np.moveaxis(array, -1, 1) if spec.data_format == "channels_first" else array
+
+
+def _chunks(spec: PoolSpec, pieces: int) -> tuple[int, int]:
+    """Return (chunks of channels, channels per chunk) so that `pieces` images or rows keep all threads busy."""
+    wanted = -(-4 * parallel.thread_count() // max(pieces, 1)) if _work(spec) >= _SERIAL_NUMBERS else 1
+    chunk = -(-spec.channels // wanted)
+    chunk = min(spec.channels, -(-chunk // _CHUNK_UNIT) * _CHUNK_UNIT)
+    return -(-spec.channels // chunk), chunk
+
+
+def _window_rows(spec: PoolSpec) -> list[NDArray[np.int64]]:
+    """Return for each outer output the input rows under its window: indices over all spatial axes but the last."""
+    rows = [np.zeros(1, np.int64)]
+    for a in range(spec.ndim - 1):
+        size, low = spec.in_spatial[a], spec.padding[a][0]
+        starts = [o * spec.strides[a] - low for o in range(spec.out_spatial[a])]
+        spans = [np.arange(max(i, 0), min(i + spec.pool_size[a], size), dtype=np.int64) for i in starts]
+        rows = [(outer[:, None] * size + span).ravel() for outer in rows for span in spans]
+    return rows
+
+
+@lru_cache(maxsize=128)
+def _geometry(spec: PoolSpec, chunks: int, chunk: int, by_input: bool) -> NDArray[np.int64]:
+    """Return the geometry of a launch; `by_input` lists the output rows over each input row instead."""
+    rows = _window_rows(spec)
+    covered = [len(window) for window in rows]
+    x_row = spec.in_spatial[-1] * spec.channels
+    if by_input:
+        over: list[list[int]] = [[] for _ in range(prod(spec.in_spatial[:-1]))]
+        for output, window in enumerate(rows):
+            for row in window.tolist():
+                over[row].append(output)
+        lists = [np.array(outputs, np.int64) for outputs in over]
+    else:
+        lists = [window * x_row for window in rows]
+    first = np.concatenate([[0], np.cumsum([len(entries) for entries in lists])])
+    rows_at = kernels.HEADER + len(first)
+    covered_at = rows_at + int(first[-1])
+    header = np.zeros(kernels.HEADER, np.int64)
+    header[:15] = [
+        0,
+        len(lists),
+        chunks,
+        chunk,
+        spec.channels,
+        spec.in_spatial[-1],
+        spec.out_spatial[-1],
+        spec.pool_size[-1],
+        spec.strides[-1],
+        spec.padding[-1][0],
+        prod(spec.in_spatial) * spec.channels,
+        prod(spec.out_spatial) * spec.channels,
+        kernels.HEADER,
+        rows_at,
+        covered_at,
+    ]
+    geometry = np.concatenate([header, first, *lists, covered]).astype(np.int64)
+    geometry.setflags(write=False)
+    return geometry

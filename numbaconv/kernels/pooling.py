@@ -1,0 +1,213 @@
+"""Maxima and means over windows, and their gradients, in any number of spatial axes.
+
+Only the last spatial axis is walked by arithmetic. All axes before it are one list in the geometry: for each outer output
+the rows of the input that its window covers (forward and maximum's gradient), or for each outer input the rows of the
+output whose windows cover it (mean's gradient). Padding is not in the lists: windows simply end at the input's edge.
+
+A task owns a chunk of channels of one row (or of one image, in maximum's gradient), so no two tasks write the same place
+and each sum runs in row-major order whatever the chunks and the workers are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.simd.lanewise import divide, where_maximum
+from numbaconv.simd.pointers import advance
+from numbaconv.simd.vectors import lanes_of, load, load_first, maximum, splat, store, store_first
+
+# Geometry. X, Y: sizes of the last spatial axis; *_IMAGE: numbers of one image; FIRST, ROWS: where the lists start
+# (FIRST[i] to FIRST[i + 1] are the entries of outer position i); COVERED: rows under the window of each outer output.
+(WORKSPACE, OUTER, CHUNKS, CHUNK, CHANNELS, X, Y, POOL, STRIDE, LOW, X_IMAGE, Y_IMAGE, FIRST, ROWS, COVERED) = range(15)
+HEADER = 16
+
+MINUS_INFINITY = -np.inf
+
+
+@inline
+def _larger(a, b):
+    return maximum(a, b)
+
+
+@inline
+def _sum(a, b):
+    return a + b
+
+
+@inline
+def _load_lanes(pointer, count):
+    return load(pointer) if count == lanes_of(pointer) else load_first(pointer, count)
+
+
+@inline
+def _store_lanes(vector, pointer, count):
+    if count == lanes_of(pointer):
+        store(vector, pointer)
+    else:
+        store_first(vector, pointer, count)
+
+
+@inline
+def _reduce_lanes(combine, start, x, rows, row_count, width, channels, count):
+    """Combine the first `count` lanes of every position of a window of `row_count` rows x `width` positions."""
+    acc = splat(x, start)
+    for r in range(row_count):
+        row = advance(x, rows[r])
+        for w in range(width):
+            acc = combine(acc, load_first(advance(row, w * channels), count))
+    return acc
+
+
+@inline
+def _reduce_vector(combine, start, x, rows, row_count, width, channels):
+    """Combine one full register of every position of a window."""
+    acc = splat(x, start)
+    for r in range(row_count):
+        row = advance(x, rows[r])
+        for w in range(width):
+            acc = combine(acc, load(advance(row, w * channels)))
+    return acc
+
+
+@inline
+def _reduce_four(combine, start, x, rows, row_count, width, channels):
+    """Combine four neighbouring registers of every position of a window."""
+    lanes = lanes_of(x)
+    a = b = c = d = splat(x, start)
+    for r in range(row_count):
+        row = advance(x, rows[r])
+        for w in range(width):
+            p = advance(row, w * channels)
+            a = combine(a, load(p))
+            b = combine(b, load(advance(p, lanes)))
+            c = combine(c, load(advance(p, 2 * lanes)))
+            d = combine(d, load(advance(p, 3 * lanes)))
+    return a, b, c, d
+
+
+@inline
+def _reduce_row(combine, finish, start, task, g, x, y):
+    """Write one chunk of channels of one row of outputs."""
+    lanes, channels = lanes_of(x), g[CHANNELS]
+    chunk, outer, image = task % g[CHUNKS], task // g[CHUNKS] % g[OUTER], task // g[CHUNKS] // g[OUTER]
+    first_channel = chunk * g[CHUNK]
+    last_channel = min(first_channel + g[CHUNK], channels)
+    rows = advance(g, g[ROWS] + g[g[FIRST] + outer])
+    row_count = g[g[FIRST] + outer + 1] - g[g[FIRST] + outer]
+    source = advance(x, image * g[X_IMAGE])
+    target = advance(y, image * g[Y_IMAGE] + outer * g[Y] * channels)
+    for o in range(g[Y]):
+        left = max(o * g[STRIDE] - g[LOW], 0)
+        width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left
+        window, out, c = advance(source, left * channels), advance(target, o * channels), first_channel
+        while c + 4 * lanes <= last_channel:
+            v = _reduce_four(combine, start, advance(window, c), rows, row_count, width, channels)
+            for i in range(4):
+                store(finish(v[i], row_count * width), advance(out, c + i * lanes))
+            c += 4 * lanes
+        while c + lanes <= last_channel:
+            u = _reduce_vector(combine, start, advance(window, c), rows, row_count, width, channels)
+            store(finish(u, row_count * width), advance(out, c))
+            c += lanes
+        if c < last_channel:
+            count = last_channel - c
+            u = _reduce_lanes(combine, start, advance(window, c), rows, row_count, width, channels, count)
+            store_first(finish(u, row_count * width), advance(out, c), count)
+
+
+@inline
+def _as_it_is(vector, count):
+    return vector
+
+
+@inline
+def _mean(vector, count):
+    return divide(vector, count)
+
+
+@task_kernel
+def max_pool(worker, task, geometry, buffers):
+    """y (buffer 2) = maximum of x (buffer 1) over each window."""
+    _reduce_row(_larger, _as_it_is, MINUS_INFINITY, task, geometry, buffers[1], buffers[2])
+
+
+@task_kernel
+def average_pool(worker, task, geometry, buffers):
+    """y (buffer 2) = mean of x (buffer 1) over each window."""
+    _reduce_row(_sum, _mean, 0.0, task, geometry, buffers[1], buffers[2])
+
+
+@inline
+def _clear_chunk(gx, positions, channels, first_channel, last_channel):
+    """Set one chunk of channels of every position to zero."""
+    lanes, zero = lanes_of(gx), splat(gx, 0.0)
+    for p in range(positions):
+        target = advance(gx, p * channels)
+        for c in range(first_channel, last_channel, lanes):
+            _store_lanes(zero, advance(target, c), min(lanes, last_channel - c))
+
+
+@inline
+def _give_to_maximum(x, gx, rows, row_count, width, channels, top, remaining, count):
+    """Add `remaining` to the gradient at the first position of the window, in row-major order, that holds `top`."""
+    zero = splat(x, 0.0)
+    for r in range(row_count):
+        for w in range(width):
+            offset = rows[r] + w * channels
+            value, target = _load_lanes(advance(x, offset), count), advance(gx, offset)
+            share = where_maximum(value, top, remaining, zero)
+            _store_lanes(_load_lanes(target, count) + share, target, count)
+            remaining = where_maximum(value, top, zero, remaining)
+
+
+@task_kernel
+def max_pool_grad(worker, task, geometry, buffers):
+    """gx (buffer 4): each output's gradient gy (3) goes to the first place in x (1) that holds the output's y (2)."""
+    g, channels = geometry, geometry[CHANNELS]
+    chunk, image = task % g[CHUNKS], task // g[CHUNKS]
+    x, gx = advance(buffers[1], image * g[X_IMAGE]), advance(buffers[4], image * g[X_IMAGE])
+    y, gy = advance(buffers[2], image * g[Y_IMAGE]), advance(buffers[3], image * g[Y_IMAGE])
+    lanes, first_channel = lanes_of(x), chunk * g[CHUNK]
+    last_channel = min(first_channel + g[CHUNK], channels)
+    _clear_chunk(gx, g[X_IMAGE] // channels, channels, first_channel, last_channel)
+    for outer in range(g[OUTER]):
+        rows = advance(g, g[ROWS] + g[g[FIRST] + outer])
+        row_count = g[g[FIRST] + outer + 1] - g[g[FIRST] + outer]
+        for o in range(g[Y]):
+            left = max(o * g[STRIDE] - g[LOW], 0)
+            width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left
+            at = (outer * g[Y] + o) * channels
+            for c in range(first_channel, last_channel, lanes):
+                count = min(lanes, last_channel - c)
+                top = _load_lanes(advance(y, at + c), count)
+                share = _load_lanes(advance(gy, at + c), count)
+                start = left * channels + c
+                _give_to_maximum(
+                    advance(x, start), advance(gx, start), rows, row_count, width, channels, top, share, count
+                )
+
+
+@task_kernel
+def average_pool_grad(worker, task, geometry, buffers):
+    """gx (buffer 2): each input gathers gy (1) / (values in the window) from the windows that cover it."""
+    g, channels, gy = geometry, geometry[CHANNELS], buffers[1]
+    chunk, outer, image = task % g[CHUNKS], task // g[CHUNKS] % g[OUTER], task // g[CHUNKS] // g[OUTER]
+    lanes, first_channel = lanes_of(gy), chunk * g[CHUNK]
+    last_channel = min(first_channel + g[CHUNK], channels)
+    source = advance(gy, image * g[Y_IMAGE])
+    target = advance(buffers[2], image * g[X_IMAGE] + outer * g[X] * channels)
+    for i in range(g[X]):
+        first = max((i + g[LOW] - g[POOL] + g[STRIDE]) // g[STRIDE], 0)
+        last = min((i + g[LOW]) // g[STRIDE] + 1, g[Y])
+        for c in range(first_channel, last_channel, lanes):
+            count = min(lanes, last_channel - c)
+            acc = splat(gy, 0.0)
+            for r in range(g[g[FIRST] + outer], g[g[FIRST] + outer + 1]):
+                row = g[g[ROWS] + r]
+                for o in range(first, last):
+                    left = max(o * g[STRIDE] - g[LOW], 0)
+                    width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left
+                    value = _load_lanes(advance(source, (row * g[Y] + o) * channels + c), count)
+                    acc = acc + divide(value, g[g[COVERED] + row] * width)
+            _store_lanes(acc, advance(target, i * channels + c), count)
