@@ -10,6 +10,7 @@ its code in the cache never starts Numba's type system.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
@@ -17,7 +18,7 @@ import pkgutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from numba import types
 
 from numbaconv import code_cache
 from numbaconv.code_cache import CacheInfo, cache_info
+from numbaconv.inlining import inline
 from numbaconv.simd.calls import add_c_entry
 from numbaconv.target import TARGET
 
@@ -38,6 +40,7 @@ __all__ = [
     "WarmupSummary",
     "cache_info",
     "compiled_count",
+    "compiling",
     "inline",
     "show_config",
     "task_kernel",
@@ -49,13 +52,8 @@ _lock = threading.RLock()
 _linker: Any = None
 _link_numbers = itertools.count()
 _announced = False
-_quiet_depth = 0
+_listeners: list[Callable[[str], object]] = []
 _functions: list[CompiledFunction] = []
-
-
-def inline(function: Callable[..., Any]) -> Any:
-    """Make a function callable inside kernels; it is compiled together with, and into, each kernel that calls it."""
-    return numba.njit(function, error_model="numpy", nogil=True)
 
 
 def _link(symbol: str, code: bytes) -> Any:
@@ -95,14 +93,45 @@ def _compile(function: Callable[..., Any], signature: Any, symbol: str) -> bytes
 
 
 def _announce(name: str) -> None:
-    """Say once per process that compilation takes a moment."""
+    """Tell the listener what is compiled; without one, say once per process that compilation takes a moment."""
     global _announced
-    if _announced or _quiet_depth or os.environ.get("NUMBACONV_QUIET", "") not in ("", "0"):
+    if _listeners:
+        _listeners[-1](name)
+        return
+    if _announced or os.environ.get("NUMBACONV_QUIET", "") not in ("", "0"):
         return
     _announced = True
     folder = code_cache.write_folder()
     kept = f"cached in {folder}" if folder is not None else "no folder to cache it in can be written"
     print(f"numbaconv: compiling {name} ... (first use on this machine, {kept})", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def compiling(listener: Callable[[str], object]) -> Iterator[None]:
+    """Call ``listener(name)`` before each function that has to be compiled inside the block.
+
+    The line that otherwise announces the first compilation of a process is not printed meanwhile. The listener runs on
+    the thread that compiles.
+
+    Parameters
+    ----------
+    listener : callable
+        Takes the name of the function, such as ``"pooling.max_pool-float32"``.
+
+    Examples
+    --------
+    >>> from numbaconv import jit
+    >>> names = []
+    >>> with jit.compiling(names.append):
+    ...     pass
+    >>> names
+    []
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 class CompiledFunction:
@@ -270,7 +299,6 @@ def warmup(dtypes: Sequence[str] = DTYPES, progress: bool = True) -> WarmupSumma
     >>> summary.functions > 0
     True
     """
-    global _quiet_depth
     dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
     unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
     if unknown:
@@ -279,12 +307,9 @@ def warmup(dtypes: Sequence[str] = DTYPES, progress: bool = True) -> WarmupSumma
     wanted = [f for f in _functions if not f.name.endswith(DTYPES) or f.name.endswith(dtypes)]
     start = time.perf_counter()
     before = sum(function.compile_seconds is not None for function in wanted)
-    _quiet_depth += 1
-    try:
+    with compiling(lambda name: None):
         for function in _with_bar(wanted, progress):
             function.address  # noqa: B018 - reading it loads the code
-    finally:
-        _quiet_depth -= 1
     compiled = sum(function.compile_seconds is not None for function in wanted) - before
     return WarmupSummary(len(wanted), compiled, time.perf_counter() - start, cache_info())
 

@@ -24,7 +24,7 @@ from numba.np.ufunc import parallel as numba_parallel
 
 from numbaconv.jit import CompiledFunction, TaskKernel
 from numbaconv.memory import aligned_bytes
-from numbaconv.simd.driver import MAX_ARRAYS, TABLE, WORKERS, run_parallel, run_serial, run_worker
+from numbaconv.simd.driver import DATA_FIELD, MAX_ARRAYS, TABLE, WORKERS, run_parallel, run_serial, run_worker
 from numbaconv.target import TARGET
 
 # A thread keeps its workspace for its next call up to this size; a larger one is freed at once.
@@ -41,6 +41,10 @@ _WORKER = CompiledFunction(run_worker, types.void(types.CPointer(_BLOCK), _BLOCK
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _HEADER = struct.Struct("8q")
 _TABLES = [struct.Struct(f"{n}q") for n in range(MAX_ARRAYS + 1)]
+
+_probe = np.empty(1)
+if ctypes.c_void_p.from_address(id(_probe) + DATA_FIELD).value != _probe.ctypes.data:
+    raise ImportError(f"NumPy {np.__version__} keeps the address of an array's data elsewhere than its C API says")
 
 
 class _Layer:

@@ -1,11 +1,11 @@
 """Maxima and means over windows, and their gradients, in any number of spatial axes.
 
-Only the last spatial axis is walked by arithmetic. All axes before it are one list in the geometry: for each outer output
-the rows of the input that its window covers (forward and maximum's gradient), or for each outer input the rows of the
-output whose windows cover it (mean's gradient). Padding is not in the lists: windows simply end at the input's edge.
+Only the last spatial axis is walked by arithmetic. All axes before it are one list in the geometry: for each outer
+output the rows of the input that its window covers (forward and maximum's gradient), or for each outer input the rows
+of the output whose windows cover it (mean's gradient). Padding is not in the lists: windows end at the input's edge.
 
-A task owns a chunk of channels of one row (or of one image, in maximum's gradient), so no two tasks write the same place
-and each sum runs in row-major order whatever the chunks and the workers are.
+A task owns a chunk of channels of one row (or of one image, in maximum's gradient), so no two tasks write the same
+place and each sum runs in row-major order whatever the chunks and the workers are.
 """
 
 from __future__ import annotations
@@ -128,13 +128,13 @@ def _mean(vector, count):
 
 @task_kernel
 def max_pool(worker, task, geometry, buffers):
-    """y (buffer 2) = maximum of x (buffer 1) over each window."""
+    """Set y (buffer 2) to the maximum of x (buffer 1) over each window."""
     _reduce_row(_larger, _as_it_is, MINUS_INFINITY, task, geometry, buffers[1], buffers[2])
 
 
 @task_kernel
 def average_pool(worker, task, geometry, buffers):
-    """y (buffer 2) = mean of x (buffer 1) over each window."""
+    """Set y (buffer 2) to the mean of x (buffer 1) over each window."""
     _reduce_row(_sum, _mean, 0.0, task, geometry, buffers[1], buffers[2])
 
 
@@ -163,7 +163,7 @@ def _give_to_maximum(x, gx, rows, row_count, width, channels, top, remaining, co
 
 @task_kernel
 def max_pool_grad(worker, task, geometry, buffers):
-    """gx (buffer 4): each output's gradient gy (3) goes to the first place in x (1) that holds the output's y (2)."""
+    """Add to gx (buffer 4) each output's gradient gy (3), at the first place in x (1) that holds the output's y (2)."""
     g, channels = geometry, geometry[CHANNELS]
     chunk, image = task % g[CHUNKS], task // g[CHUNKS]
     x, gx = advance(buffers[1], image * g[X_IMAGE]), advance(buffers[4], image * g[X_IMAGE])
@@ -190,7 +190,7 @@ def max_pool_grad(worker, task, geometry, buffers):
 
 @task_kernel
 def average_pool_grad(worker, task, geometry, buffers):
-    """gx (buffer 2): each input gathers gy (1) / (values in the window) from the windows that cover it."""
+    """Set gx (buffer 2) to the sum of gy (1) / (values in the window) over the windows that cover each input."""
     g, channels, gy = geometry, geometry[CHANNELS], buffers[1]
     chunk, outer, image = task % g[CHUNKS], task // g[CHUNKS] % g[OUTER], task // g[CHUNKS] // g[OUTER]
     lanes, first_channel = lanes_of(gy), chunk * g[CHUNK]
