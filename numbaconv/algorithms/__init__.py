@@ -1,0 +1,1 @@
+"""One file for each way to run a convolution or a pooling; siblings never import each other."""

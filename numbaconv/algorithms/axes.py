@@ -1,0 +1,105 @@
+"""What one spatial axis asks for: which input positions the outputs read, and which taps they are multiplied by.
+
+Every pass is a list of *phases* along each axis. Output u of a phase lies at ``start + u * step``; it reads positions
+``u * stride + j * dilation`` of the axis's table for its taps j, and the table says where such a position lies in the input
+(-1: zero padding). A forward pass has one phase. The input gradient of a stride s has up to s: input i gets
+``grad_y[(i + lo - t * d) / s]`` from each tap t for which s divides, so inputs with the same residue of i + lo share
+their taps, and for them the gradient is a stride-1 convolution with the flipped taps t0 + j * s / gcd(s, d)
+(Dumoulin and Visin, arXiv:1603.07285, Relationship 14, without the zeros between).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+from numbaconv.spec import ConvSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPhase:
+    """Outputs of one axis that share their taps."""
+
+    count: int  # outputs
+    start: int  # position of the first output, distance between outputs
+    step: int
+    stride: int  # of the compressed axis
+    dilation: int
+    taps: tuple[int, ...]  # kernel positions, in the order of their input positions
+    table: tuple[int, ...]  # input position of each compressed position, -1 where it is zero
+
+    @property
+    def reach(self) -> int:
+        """Compressed positions that one output spans."""
+        return (len(self.taps) - 1) * self.dilation + 1 if self.taps else 0
+
+
+def source_position(position: int, size: int, mode: str) -> int:
+    """Return where padding takes its value from, -1 for zero."""
+    if 0 <= position < size:
+        return position
+    if mode == "zeros":
+        return -1
+    if mode == "replicate":
+        return min(max(position, 0), size - 1)
+    if mode == "circular":
+        return position % size
+    period = max(2 * (size - 1), 1)
+    position %= period
+    return min(position, period - position)
+
+
+def forward_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo: int, mode: str) -> AxisPhase:
+    """Return the single phase of a forward pass along one axis."""
+    if taps == 1:
+        dilation = stride
+    unit = gcd(stride, dilation)
+    positions = ((out - 1) * stride + (taps - 1) * dilation) // unit + 1
+    table = tuple(source_position(q * unit - lo, size, mode) for q in range(positions))
+    return AxisPhase(out, 0, 1, stride // unit, dilation // unit, tuple(range(taps)), table)
+
+
+def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo: int) -> list[AxisPhase]:
+    """Return the phases of an input gradient along one axis (zero padding)."""
+    unit = gcd(stride, dilation)
+    phases = []
+    for start in range(min(stride, size)):
+        count = (size - start + stride - 1) // stride
+        period = min(stride // unit, taps)
+        hits = [t for t in range(period) if (start + lo - t * dilation) % stride == 0]
+        hits = [t for first in hits for t in range(first, taps, stride // unit)]
+        if not hits:
+            phases.append(AxisPhase(count, start, stride, 1, 1, (), (-1,) * count))
+            continue
+        apart = dilation // unit if len(hits) > 1 else 1
+        first = (start + lo - hits[-1] * dilation) // stride
+        positions = count + (len(hits) - 1) * apart
+        table = tuple(q + first if 0 <= q + first < out else -1 for q in range(positions))
+        phases.append(AxisPhase(count, start, stride, 1, apart, tuple(reversed(hits)), table))
+    return phases
+
+
+def pass_axes(spec: ConvSpec, direction: str) -> list[list[AxisPhase]]:
+    """Return the phases of every axis for ``"forward"`` (also the kernel gradient's reads) or ``"input_grad"``."""
+    axes = []
+    for a in range(spec.ndim):
+        size, out, taps = spec.in_spatial[a], spec.out_spatial[a], spec.kernel_size[a]
+        stride, dilation, lo = spec.strides[a], spec.dilation[a], spec.padding[a][0]
+        if direction == "forward":
+            axes.append([forward_axis(size, out, taps, stride, dilation, lo, spec.padding_mode[a])])
+        else:
+            axes.append(input_grad_axis(size, out, taps, stride, dilation, lo))
+    return axes
+
+
+def identity_axis(size: int) -> AxisPhase:
+    """Return an axis whose outputs read the input of the same position: a batch taken as an axis."""
+    return AxisPhase(size, 0, 1, 1, 1, (0,), tuple(range(size)))
+
+
+def is_pointwise(axis: list[AxisPhase]) -> bool:
+    """Whether outputs along the axis read the input of the same position, all of it."""
+    if len(axis) != 1:
+        return False
+    phase = axis[0]
+    return phase.step == 1 and phase.taps == (0,) and phase.table == tuple(range(phase.count))

@@ -1,0 +1,172 @@
+"""How large a block of output pixels one task takes.
+
+The choice minimises an estimate of the cycles of the whole pass: FMAs of the register tiles that cover the block, bytes
+gathered (neighbouring blocks gather their common rows and columns twice), weights read once per block, an input block that
+no longer fits in L2, and the imbalance of few tasks over the threads. The coefficients are bytes per cycle as measured for
+copies from the cache level in question on AVX2 and AVX-512 servers; a factor of two in any of them changes few choices.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, WIDE_SIZES, split_rows
+from numbaconv.target import TARGET
+
+GATHER_BYTES_PER_CYCLE = 8
+L2_BYTES_PER_CYCLE = 24
+MEMORY_BYTES_PER_CYCLE = 6
+TILE_CYCLES = 25  # entering and leaving one register tile
+TASK_CYCLES = 600
+FMA_PER_CYCLE = 2
+_ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What the choice depends on."""
+
+    images: int  # batch x planes x groups: blocks never span them
+    rows: int
+    columns: int
+    row_stride: int
+    row_reach: int
+    column_stride: int
+    column_reach: int
+    plane_taps: int
+    channels: int  # of a group
+    depth: int  # taps x channels
+    out_channels: int  # of a group
+    in_place: bool
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows and columns of output pixels, and how many parts the output channels are dealt into."""
+
+    rows: int
+    columns: int
+    panel_chunks: int
+
+
+def panel_count(out_channels: int, dtype: str) -> int:
+    """Return how many register-tile columns cover the output channels."""
+    return -(-out_channels // (2 * TARGET.lanes(dtype)))
+
+
+def tile_cycles(count: int, vectors: int) -> float:
+    """Return the cycles of one depth step of the tiles that cover ``count`` pixels."""
+    return sum(
+        max(size * vectors, CHAINS_IN_FLIGHT, size + vectors) / FMA_PER_CYCLE for size in split_rows(count, vectors)
+    )
+
+
+def _parts(length: int, unit: int) -> list[int]:
+    """Return block lengths that divide ``length`` about evenly, whole register tiles where there is more than one."""
+    lengths = {length}
+    parts = 2
+    while length / parts >= unit:
+        lengths.add(min(length, -(-(-(-length // parts)) // unit) * unit))
+        parts = parts + 1 if parts < 8 else parts * 2
+    return sorted(lengths)
+
+
+def gathered(extent: Extent, rows: int, columns: int) -> int:
+    """Return the numbers that a block of ``rows`` x ``columns`` outputs reads."""
+    in_rows = (rows - 1) * extent.row_stride + extent.row_reach
+    in_columns = (columns - 1) * extent.column_stride + extent.column_reach
+    return extent.plane_taps * in_rows * in_columns * extent.channels
+
+
+def _imbalance(tasks: int) -> float:
+    threads = TARGET.threads
+    # Tasks are taken from a queue, so on average half a task per thread is waited for.
+    return math.ceil(tasks / threads) * threads / tasks if tasks < 4 * threads else 1 + threads / (2 * tasks)
+
+
+@lru_cache(maxsize=1024)
+def choose_block(extent: Extent) -> Block:
+    """Return the block of a forward pass or input gradient."""
+    itemsize = 4 if extent.dtype == "float32" else 8
+    lanes = TARGET.lanes(extent.dtype)
+    panels = panel_count(extent.out_channels, extent.dtype)
+    vectors = 1 if extent.out_channels <= lanes else 2
+    weight_bytes = panels * extent.depth * 2 * lanes * itemsize
+    weight_rate = L2_BYTES_PER_CYCLE if weight_bytes < TARGET.l2_bytes // 2 else MEMORY_BYTES_PER_CYCLE
+    best, choice = math.inf, Block(1, 1, 1)
+    for columns in _parts(extent.columns, WIDE_SIZES[0]):
+        column_blocks = -(-extent.columns // columns)
+        cycles = tile_cycles(columns, vectors) + TILE_CYCLES / max(extent.depth, 1) * len(split_rows(columns, vectors))
+        for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
+            numbers = gathered(extent, rows, columns)
+            if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
+                continue
+            blocks = extent.images * column_blocks * -(-extent.rows // rows)
+            for chunks in {1, min(2, panels), min(4, panels), panels}:
+                compute = rows * cycles * extent.depth * panels / chunks
+                copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
+                weights = weight_bytes / chunks / weight_rate
+                spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
+                task = compute + copied + weights + spilled + TASK_CYCLES
+                total = task * blocks * chunks * _imbalance(blocks * chunks)
+                if total < best:
+                    best, choice = total, Block(rows, columns, chunks)
+    return choice
+
+
+@dataclass(frozen=True, slots=True)
+class GradientBlock:
+    """Block of a kernel gradient: pixels of one visit, parts of the output channels, private sums."""
+
+    rows: int
+    columns: int
+    panel_chunks: int
+    pixel_chunks: int
+
+
+MAX_PIXEL_CHUNKS = 32
+MAX_PARTIAL_BYTES = 64 << 20
+PIXELS_PER_CHUNK = 512
+"""Adding a private sum costs about as much as 20 pixels' FMAs, so with this many it is a few percent."""
+
+
+@lru_cache(maxsize=1024)
+def choose_gradient_block(extent: Extent, run: int, groups: int) -> GradientBlock:
+    """Return the block of a kernel gradient; it depends on the problem and the CPU alone, never on threads in use.
+
+    ``extent.images`` counts batch x planes here; groups are dealt to tasks separately.
+    """
+    itemsize = 4 if extent.dtype == "float32" else 8
+    lanes = TARGET.lanes(extent.dtype)
+    panels = panel_count(extent.out_channels, extent.dtype)
+    vectors = 1 if extent.out_channels <= lanes else 2
+    taps = extent.depth // max(run, 1)
+    run_cycles, visits = tile_cycles(run, vectors), len(split_rows(run, vectors))
+    best, block = math.inf, (1, 1)
+    for columns in _parts(extent.columns, 1):
+        for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
+            numbers, pixels = gathered(extent, rows, columns), rows * columns
+            small = rows == 1 and columns <= 32
+            if (numbers * itemsize > TARGET.l2_bytes // 2 or pixels > 2048) and not small:
+                continue
+            compute = run_cycles * pixels * taps * panels
+            tiles = (run * vectors * 2 + visits * TILE_CYCLES + visits * rows * 4) * taps * panels
+            copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
+            packed = pixels * panels * 2 * lanes * itemsize / GATHER_BYTES_PER_CYCLE
+            l1 = pixels * 2 * lanes * itemsize - TARGET.l1_bytes / 2
+            spilled = max(0.0, l1) / L2_BYTES_PER_CYCLE * visits * taps * panels
+            cost = compute + tiles + copied + packed + spilled
+            blocks = extent.images * -(-extent.columns // columns) * -(-extent.rows // rows)
+            if cost * blocks < best:
+                best, block = cost * blocks, (rows, columns)
+    rows, columns = block
+    blocks = extent.images * -(-extent.columns // columns) * -(-extent.rows // rows)
+    pixels = extent.images * extent.rows * extent.columns
+    size = extent.depth * extent.out_channels * groups * itemsize
+    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, pixels // PIXELS_PER_CHUNK), max(1, MAX_PARTIAL_BYTES // size))
+    wanted = -(-16 // (chunks * groups))
+    panel_chunks = min(panels, wanted)
+    return GradientBlock(rows, columns, panel_chunks, chunks)

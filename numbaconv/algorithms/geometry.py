@@ -1,0 +1,192 @@
+"""Writes the geometry array of `numbaconv.kernels.layout` for the phases of a pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv.algorithms.lattice import Axis, Lattice
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.tile_sizes import WIDE_SIZES, split_rows
+from numbaconv.target import TARGET
+
+
+def round_up(n: int, unit: int) -> int:
+    """Return the next multiple of ``unit``."""
+    return -(-n // unit) * unit
+
+
+def bounce_size(dtype: str) -> int:
+    """Return the elements of a buffer that holds any register tile."""
+    return round_up(2 * max(WIDE_SIZES[0], 14) * TARGET.lanes(dtype), 16)
+
+
+@dataclass
+class Record:
+    """One phase record: fields by index, tables by the field that holds their position."""
+
+    fields: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, Sequence[int]] = field(default_factory=dict)
+
+
+def assemble(header: dict[int, int], records: list[Record]) -> NDArray[np.int64]:
+    """Lay header, records and tables out in one array; positions of tables count from their record's start."""
+    shared: dict[tuple[int, ...], int] = {}
+    end = at.HEADER_SIZE + len(records) * at.RECORD_SIZE
+    tail: list[int] = []
+    values = np.zeros(end, np.int64)
+    for name, value in {**header, at.PHASES: len(records), at.RECORDS: at.HEADER_SIZE}.items():
+        values[name] = value
+    for number, record in enumerate(records):
+        start = at.HEADER_SIZE + number * at.RECORD_SIZE
+        for name, value in record.fields.items():
+            values[start + name] = value
+        for name, table in record.tables.items():
+            key = tuple(table)
+            if key not in shared:
+                shared[key] = end + len(tail)
+                tail.extend(key)
+            values[start + name] = shared[key] - start
+    return np.concatenate([values, np.array(tail, np.int64)])
+
+
+def plane_offsets(planes: tuple[Axis, ...]) -> tuple[list[int], list[int]]:
+    """Return, for every output plane, the offset of each plane tap's input (-1: padding), and the output's own offset."""
+    reads: list[int] = []
+    writes: list[int] = []
+    tables = [axis.offsets for axis in planes]
+    for out in itertools.product(*(range(axis.phase.count) for axis in planes)):
+        writes.append(sum(u * axis.y_stride for u, axis in zip(out, planes, strict=True)))
+        for tap in itertools.product(*(range(len(axis.phase.taps)) for axis in planes)):
+            parts = [
+                table[u * axis.phase.stride + j * axis.phase.dilation]
+                for table, u, j, axis in zip(tables, out, tap, planes, strict=True)
+            ]
+            reads.append(-1 if -1 in parts else sum(parts))
+    return reads, writes
+
+
+def unit_columns(table: Sequence[int], step: int) -> tuple[int, int]:
+    """Return the longest stretch [first, last) of positions that lie ``step`` apart in the input."""
+    best, first = (0, 0), 0
+    for q in range(1, len(table) + 1):
+        if q == len(table) or table[q] < 0 or table[q - 1] < 0 or table[q] - table[q - 1] != step:
+            if table[first] >= 0 and q - first > best[1] - best[0]:
+                best = (first, q)
+            first = q
+    return best
+
+
+def column_step(axis: Axis) -> int:
+    """Return the distance in the input of most neighbouring positions."""
+    differences = [b - a for a, b in itertools.pairwise(axis.offsets) if a >= 0 and b >= 0]
+    return max(set(differences), key=differences.count) if differences else 1
+
+
+def tile_list(count: int, vectors: int) -> list[int]:
+    """Return the number of tiles that cover ``count``, then their sizes."""
+    tiles = split_rows(count, vectors)
+    return [len(tiles), *tiles]
+
+
+def is_in_place(lattice: Lattice, channel_stride: int, groups: int) -> bool:
+    """Whether the taps can be read where the input lies: no padding, channels contiguous, pixels equally far apart."""
+    axes = (*lattice.planes, lattice.rows, lattice.columns)
+    dense_groups = groups == 1 or len(lattice.columns.phase.taps) == 1
+    return channel_stride == 1 and dense_groups and all(axis.is_affine and axis.phase.taps for axis in axes)
+
+
+def has_merged_run(lattice: Lattice, channels: int, in_place: bool) -> bool:
+    """Whether the taps of one kernel row are one contiguous run."""
+    columns = lattice.columns
+    if len(columns.phase.taps) <= 1:
+        return True
+    return columns.phase.dilation == 1 and (not in_place or columns.position_step == channels)
+
+
+def describe_reads(
+    record: Record, lattice: Lattice, block_rows: int, block_columns: int, channels: int, in_place: bool
+) -> None:
+    """Fill in how a block's input is found and how its taps are laid out."""
+    rows, columns = lattice.rows, lattice.columns
+    plane_taps = 1
+    for axis in lattice.planes:
+        plane_taps *= len(axis.phase.taps)
+    tap_rows = (block_rows - 1) * rows.phase.stride + rows.phase.reach
+    tap_columns = (block_columns - 1) * columns.phase.stride + columns.phase.reach
+    reads, writes = plane_offsets(lattice.planes)
+    offsets = columns.offsets
+    step = column_step(columns)
+    first, last = unit_columns(offsets, step)
+    if in_place:
+        row_size, pixel = rows.position_step, columns.position_step
+        plane_steps = [axis.position_step for axis in lattice.planes]
+    else:
+        row_size, pixel = tap_columns * channels, channels
+        plane_steps = []
+        size = tap_rows * row_size
+        for axis in reversed(lattice.planes):
+            plane_steps.insert(0, size)
+            size *= len(axis.phase.taps)
+    merged = has_merged_run(lattice, channels, in_place)
+    taps = _tap_offsets(lattice, plane_steps, row_size, pixel, merged, in_place)
+    run_taps = max(len(columns.phase.taps), 1) if merged else 1
+    record.fields |= {
+        at.IN_PLACE: int(in_place), at.PLANE_TAPS: plane_taps, at.COLUMN_FIRST: first, at.COLUMN_LAST: last,
+        at.COLUMN_STEP: step, at.CHANNELS: channels, at.ROW_STEP: rows.phase.stride, at.ROW_REACH: rows.phase.reach,
+        at.COLUMN_REACH: columns.phase.reach, at.COLUMN_BASE: columns.phase.stride, at.TAP_ROWS: tap_rows,
+        at.TAP_COLUMNS: tap_columns, at.TAPS: len(taps), at.RUN: run_taps * channels, at.RUN_TAPS: run_taps,
+        at.PIXEL_STRIDE: columns.phase.stride * pixel, at.ROW_STRIDE: rows.phase.stride * row_size,
+    }  # fmt: skip
+    record.tables |= {
+        at.PLANE_TABLE: reads, at.ROW_TABLE: rows.offsets, at.COLUMN_TABLE: offsets, at.TAP_OFFSETS: taps,
+        at.Y_PLANES: [lattice.y_start + offset for offset in writes],
+    }  # fmt: skip
+
+
+def _tap_offsets(
+    lattice: Lattice, plane_steps: list[int], row_size: int, pixel: int, merged: bool, in_place: bool
+) -> list[int]:
+    """Return the offset of every run of taps from the first number that a pixel reads."""
+    axes = (*lattice.planes, lattice.rows, lattice.columns)
+    steps: list[int] = []
+    for axis, step in zip(axes, (*plane_steps, row_size, pixel), strict=True):
+        # A gathered plane tap has a plane of its own; other positions are a dilation apart.
+        spread = in_place or axis is lattice.rows or axis is lattice.columns
+        steps.append(step * (axis.phase.dilation if spread else 1))
+    counts = [len(axis.phase.taps) for axis in axes]
+    if merged and counts[-1]:
+        counts[-1] = 1
+    return [
+        sum(j * step for j, step in zip(tap, steps, strict=True))
+        for tap in itertools.product(*(range(count) for count in counts))
+    ]
+
+
+def kernel_taps(lattice: Lattice, merged: bool) -> tuple[list[int], int]:
+    """Return the offset in the kernel of every run's first tap, and of the next tap within a run."""
+    axes = (*lattice.planes, lattice.rows, lattice.columns)
+    positions = [[t * axis.kernel_stride for t in axis.phase.taps] for axis in axes]
+    columns = positions[-1]
+    step = columns[1] - columns[0] if len(columns) > 1 else 0
+    if merged and columns:
+        positions[-1] = columns[:1]
+    return [sum(tap) for tap in itertools.product(*positions)], step
+
+
+def task_counts(lattice: Lattice, block_rows: int, block_columns: int) -> dict[int, int]:
+    """Return the fields that a task number is decoded with, without groups and panels."""
+    planes = 1
+    for axis in lattice.planes:
+        planes *= axis.phase.count
+    rows, columns = lattice.rows.phase.count, lattice.columns.phase.count
+    return {
+        at.BATCH: lattice.batch, at.PLANES: planes, at.ROW_BLOCKS: -(-rows // block_rows),
+        at.COLUMN_BLOCKS: -(-columns // block_columns), at.BLOCK_ROWS: block_rows, at.BLOCK_COLUMNS: block_columns,
+        at.OUT_ROWS: rows, at.OUT_COLUMNS: columns, at.X_BATCH: lattice.x_batch, at.Y_BATCH: lattice.y_batch,
+        at.Y_ROW: lattice.rows.y_stride, at.Y_PIXEL: lattice.columns.y_stride,
+    }  # fmt: skip

@@ -1,0 +1,112 @@
+"""A pass brought to the form that the kernels run: planes, rows and columns of pixels, phase by phase.
+
+The last spatial axis becomes the columns, the one before it the rows, all others planes. Axes that a kernel size of one
+leaves alone are merged with the batch: a 1x1 convolution is one row of all pixels, a 1-D convolution one image whose rows
+are the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from numbaconv.algorithms.axes import AxisPhase, identity_axis, is_pointwise
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a phase with its strides, in elements, of the array read and the array written."""
+
+    phase: AxisPhase
+    x_stride: int
+    y_stride: int
+    kernel_stride: int
+
+    @property
+    def offsets(self) -> list[int]:
+        """Offset in the array read of each position, -1 where it is zero."""
+        return [index * self.x_stride if index >= 0 else -1 for index in self.phase.table]
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether consecutive positions lie equally far apart and none is padding."""
+        table = self.phase.table
+        return -1 not in table and all(b - a == table[1] - table[0] for a, b in itertools.pairwise(table))
+
+    @property
+    def position_step(self) -> int:
+        """Elements between consecutive positions of an affine axis."""
+        table = self.phase.table
+        return (table[1] - table[0]) * self.x_stride if len(table) > 1 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """One phase: ``batch`` images of ``planes`` x ``rows`` x ``columns`` output pixels."""
+
+    batch: int
+    x_batch: int
+    y_batch: int
+    planes: tuple[Axis, ...]
+    rows: Axis
+    columns: Axis
+    y_start: int
+
+
+def _product(phases: list[list[AxisPhase]]) -> list[tuple[AxisPhase, ...]]:
+    return list(itertools.product(*phases))
+
+
+def lattices(
+    batch: int,
+    axes: list[list[AxisPhase]],
+    x_strides: tuple[int, ...],
+    y_strides: tuple[int, ...],
+    kernel_strides: tuple[int, ...],
+) -> list[Lattice]:
+    """Return the phases of a pass.
+
+    ``x_strides`` and ``y_strides`` are those of (batch, *spatial), in elements, of the array read and the array written;
+    ``kernel_strides`` those of the kernel's spatial axes.
+    """
+    axes, x_strides, y_strides, kernel_strides, batch = _merge(batch, axes, x_strides, y_strides, kernel_strides)
+    result = []
+    for phases in _product(axes):
+        spatial = [
+            Axis(phase, x, y * phase.step, k)
+            for phase, x, y, k in zip(phases, x_strides[1:], y_strides[1:], kernel_strides, strict=True)
+        ]
+        start = sum(phase.start * y for phase, y in zip(phases, y_strides[1:], strict=True))
+        result.append(
+            Lattice(batch, x_strides[0], y_strides[0], tuple(spatial[:-2]), spatial[-2], spatial[-1], start)
+        )
+    return result
+
+
+def _merge(batch, axes, x_strides, y_strides, kernel_strides):
+    """Merge the batch with the pointwise axes behind it where memory allows, and give a 1-D pass an axis of rows."""
+    if len(axes) == 1:
+        # The batch is the axis of rows.
+        axes = [[identity_axis(batch)], *axes]
+        x_strides, y_strides = (0, *x_strides), (0, *y_strides)
+        kernel_strides, batch = (0, *kernel_strides), 1
+    elif is_pointwise(axes[0]) and _adjoin(axes[0], 0, x_strides) and _adjoin(axes[0], 0, y_strides):
+        size = axes[0][0].count
+        axes = [[identity_axis(batch * size)], *axes[1:]]
+        x_strides, y_strides = (0, *x_strides[1:]), (0, *y_strides[1:])
+        batch = 1
+    while len(axes) > 1 and batch == 1 and is_pointwise(axes[0]) and is_pointwise(axes[1]):
+        if not (_adjoin(axes[1], 1, x_strides) and _adjoin(axes[1], 1, y_strides)):
+            break
+        axes = [[identity_axis(axes[0][0].count * axes[1][0].count)], *axes[2:]]
+        x_strides, y_strides = (0, *x_strides[2:]), (0, *y_strides[2:])
+        kernel_strides = kernel_strides[1:]
+    if len(axes) == 1:
+        axes = [[identity_axis(1)], *axes]
+        x_strides, y_strides, kernel_strides = (0, *x_strides), (0, *y_strides), (0, *kernel_strides)
+    return axes, x_strides, y_strides, kernel_strides, batch
+
+
+def _adjoin(inner: list[AxisPhase], outer: int, strides: tuple[int, ...]) -> bool:
+    """Whether the axis at ``outer`` and the one behind it step through memory as one axis."""
+    return strides[outer] == inner[0].count * strides[outer + 1]
