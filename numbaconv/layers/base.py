@@ -1,0 +1,429 @@
+"""`Layer`: weights with names, built from the first input's shape, found again by walking attributes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from numbaconv import initializers, regularizers
+from numbaconv.autograd import Tensor, no_grad
+
+#: A shape with its batch axis; None stands for a size that is not known yet.
+Shape: TypeAlias = "tuple[int | None, ...]"
+
+#: Every layer call made while a list is set here is noted in it as (layer, input shape, output shape).
+TRACE: ContextVar[list[tuple[Layer, Any, Any]] | None] = ContextVar("numbaconv_trace", default=None)
+
+
+class Parameter(Tensor):
+    """A weight of a layer.
+
+    Parameters
+    ----------
+    data : numpy.ndarray
+        Its values, float32 or float64. Optimizers write into this array.
+    name : str
+        Name within its layer, such as `"kernel"`.
+    trainable : bool
+        Whether the optimizer updates it; moving averages are not trainable.
+    regularizer : callable, optional
+        Penalty added to the training loss.
+    """
+
+    __slots__ = ("name", "regularizer", "trainable")
+
+    def __init__(
+        self,
+        data: np.ndarray,
+        name: str = "parameter",
+        trainable: bool = True,
+        regularizer: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(data, requires_grad=trainable)
+        self.name = name
+        self.trainable = trainable
+        self.regularizer = regularizer
+
+    def assign(self, value: Any) -> None:
+        """Overwrite the values in place.
+
+        Raises ValueError when `value` has another shape.
+        """
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise ValueError(
+                f"The shape of the target variable and the shape of the target value in `variable.assign(value)` must "
+                f"match. Received: value.shape={array.shape}; variable.shape={self.shape}. "
+                f"Pass an array of shape {self.shape} for '{self.name}'."
+            )
+        np.copyto(self.data, array, casting="same_kind")
+
+    def __repr__(self) -> str:
+        return f"Parameter(name={self.name!r}, shape={self.shape}, dtype={self.dtype}, trainable={self.trainable})"
+
+
+class Layer:
+    """A function with weights.
+
+    A subclass defines `call(inputs)` or `call(inputs, training)` and, if it has weights, `build(input_shape)`, which
+    runs once, before the first call, and makes them with `add_weight`. Layers kept in attributes, or in lists, tuples
+    and dicts in attributes, belong to the layer: their weights are its weights.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name in summaries, messages and weight files. By default the class's name in snake case.
+    dtype : {"float32", "float64"}
+        Type of the weights. A layer with weights casts floating-point inputs to it, as in Keras.
+    trainable : bool
+        False freezes the weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> class Scale(nc.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.factor = self.add_weight((input_shape[-1],), "ones", name="factor")
+    ...     def call(self, inputs):
+    ...         return inputs * self.factor
+    >>> Scale()(np.ones((2, 3), np.float32)).shape
+    (2, 3)
+    """
+
+    # Class-wide defaults let a subclass work whose constructor never calls this one.
+    built: bool = False
+    dtype: str = "float32"
+    _name: str | None = None
+    _trainable: bool = True
+
+    def __init__(self, *, name: Any = None, dtype: str = "float32", trainable: bool = True) -> None:
+        if name is not None:
+            if not isinstance(name, str) or not name or "/" in name:
+                raise ValueError(
+                    f"Argument `name` must be a string and cannot contain character `/`. Received: name={name!r} "
+                    f"(of type {type(name).__name__}). Pass for example name='{snake_case(type(self).__name__)}'."
+                )
+            self._name = name
+        self.dtype = _check_dtype(dtype)
+        if not trainable:
+            self._trainable = False
+
+    @property
+    def name(self) -> str:
+        """Name in summaries, messages and weight files."""
+        return self._name or snake_case(type(self).__name__)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the layer; setting it sets all layers inside too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for parameter in self._parameters().values():
+            parameter.requires_grad = self._trainable and parameter.trainable
+        for _, child in self._children():
+            child.trainable = value
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of `input_shape` (a list of shapes where the layer takes a list of inputs)."""
+
+    def call(self, inputs: Any) -> Any:
+        """Compute the outputs; every layer defines it."""
+        raise TypeError(
+            f"Layer {type(self).__name__} does not have a `call()` method implemented. "
+            "Define `call(self, inputs)` or `call(self, inputs, training)` in it."
+        )
+
+    def add_weight(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "glorot_uniform",
+        *,
+        name: str,
+        trainable: bool = True,
+        regularizer: Any = None,
+    ) -> Parameter:
+        """Make a weight; assign it to an attribute to make it part of the layer.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Its shape.
+        initializer : str or callable
+            Where its first values come from (`numbaconv.initializers`).
+        name : str
+            Name within the layer, in weight files and messages.
+        trainable : bool
+            Whether the optimizer updates it.
+        regularizer : str or callable, optional
+            Penalty added to the training loss (`numbaconv.regularizers`).
+        """
+        shape = tuple(shape)
+        values = np.asarray(initializers.get(initializer)(shape, dtype=self.dtype), self.dtype)
+        if values.shape != shape:
+            raise ValueError(
+                f"The initializer of '{name}' in layer '{self.name}' returned shape {values.shape}; expected {shape}."
+            )
+        parameter = Parameter(values, name, trainable, regularizers.get(regularizer))
+        parameter.requires_grad = self._trainable and trainable
+        return parameter
+
+    def __call__(self, inputs: Any, training: bool = False) -> Any:
+        """Return the layer's outputs for an array or a Tensor (or a list of them), building the layer on first use.
+
+        Parameters
+        ----------
+        inputs : array_like, Tensor or list of them
+            Inputs with the batch axis first, floating point.
+        training : bool
+            True for training behaviour (dropout, batch statistics).
+
+        Returns
+        -------
+        Tensor
+            Recorded on the tape while gradients are wanted.
+
+        Raises
+        ------
+        TypeError
+            When an input is not an array of floating-point numbers.
+        ValueError
+            When the layer cannot take inputs of that shape.
+        """
+        inputs = self._prepare(inputs)
+        shapes = [x.shape for x in inputs] if isinstance(inputs, list) else inputs.shape
+        if not self.built:
+            self.build_once(shapes)
+        self.check_input_shape(shapes)
+        if not isinstance(inputs, list) and inputs.dtype != self.dtype and self._parameters():
+            inputs = inputs.astype(self.dtype)
+        options = {"training": training} if _takes_training(type(self).call) else {}
+        outputs = self.call(inputs, **options)
+        trace = TRACE.get()
+        if trace is not None:
+            trace.append((self, shapes, getattr(outputs, "shape", None)))
+        return outputs
+
+    def build_once(self, input_shape: Any) -> None:
+        """Build the layer unless it is built."""
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
+
+    def check_input_shape(self, input_shape: Any) -> None:
+        """Raise ValueError when the built layer cannot take `input_shape`."""
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of the outputs for inputs of `input_shape`, computing nothing.
+
+        Parameters
+        ----------
+        input_shape : tuple of int or None, or list of tuples
+            Shape with the batch axis; None for an unknown batch size.
+
+        Notes
+        -----
+        Layers with a rule of their own state it. Others, such as subclassed models, run on an empty batch.
+        """
+        trace = trace_shapes(self, input_shape)
+        return (None, *trace[-1][2][1:])
+
+    def macs(self, input_shape: Any) -> int:
+        """Return the multiply-accumulates of one sample of `input_shape` (its batch axis is ignored)."""
+        if not any(True for _ in self._children()):
+            return 0
+        calls = trace_shapes(self, input_shape)
+        return sum(layer.macs(shape) for layer, shape, _ in calls if not any(True for _ in layer._children()))
+
+    # Weights, found by walking the attributes
+
+    def _parameters(self) -> dict[str, Parameter]:
+        """Return the layer's own weights by name, without those of layers inside."""
+        return {value.name: value for value in vars(self).values() if isinstance(value, Parameter)}
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the layers inside with their paths: the attribute's name, then index or key in a container."""
+        for attribute, value in vars(self).items():
+            yield from _layers_in(attribute, value)
+
+    def _walk(self, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all layers inside, each once."""
+        seen = set() if seen is None else seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield path, self
+        for name, child in self._children():
+            yield from child._walk(f"{path}/{name}" if path else name, seen)
+
+    def named_weights(self) -> dict[str, Parameter]:
+        """Return every weight by its path, such as `"blocks/0/conv/kernel"`, in the order of definition."""
+        named: dict[str, Parameter] = {}
+        known: set[int] = set()
+        for path, layer in self._walk():
+            for name, parameter in layer._parameters().items():
+                if id(parameter) not in known:
+                    known.add(id(parameter))
+                    named[f"{path}/{name}" if path else name] = parameter
+        return named
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All weights, those of layers inside included."""
+        return list(self.named_weights().values())
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """Weights that training updates."""
+        return [weight for weight in self.weights if weight.requires_grad]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """Weights that training leaves to themselves: moving averages and frozen weights."""
+        return [weight for weight in self.weights if not weight.requires_grad]
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """Penalties of the regularizers of trainable weights."""
+        return [weight.regularizer(weight) for weight in self.trainable_weights if weight.regularizer is not None]
+
+    def count_params(self) -> int:
+        """Return the number of values in all weights.
+
+        Raises
+        ------
+        ValueError
+            When the layer has not been built and so has no weights yet.
+        """
+        if not self.built:
+            raise ValueError(
+                f"You tried to call `count_params` on layer '{self.name}', but the layer isn't built. "
+                "You can build it manually via: `layer.build_once(input_shape)`, or call it on data first."
+            )
+        return sum(weight.size for weight in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of all weights in the order of `weights`."""
+        return [weight.data.copy() for weight in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Overwrite all weights, in the order of `weights`.
+
+        Parameters
+        ----------
+        weights : sequence of array_like
+            One array per weight, of its shape.
+
+        Raises
+        ------
+        ValueError
+            When their number or a shape differs; nothing is changed then.
+        """
+        targets = self.named_weights()
+        arrays = [np.asarray(weight) for weight in weights]
+        if len(arrays) != len(targets):
+            raise ValueError(
+                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of length {len(arrays)}, "
+                f"but the layer was expecting {len(targets)} weights"
+                + (": " + ", ".join(f"{path} {p.shape}" for path, p in targets.items()) if targets else "")
+                + ("." if self.built else ". Call the layer on data or build it first.")
+            )
+        for (path, parameter), array in zip(targets.items(), arrays, strict=True):
+            if array.shape != parameter.shape:
+                raise ValueError(
+                    f"Layer '{self.name}' weight shape {parameter.shape} is not compatible with provided weight shape "
+                    f"{array.shape}. Pass an array of shape {parameter.shape} for '{path}'."
+                )
+        for parameter, array in zip(targets.values(), arrays, strict=True):
+            parameter.assign(array)
+
+    def _prepare(self, inputs: Any) -> Any:
+        """Return inputs as a Tensor or a list of Tensors of floating-point numbers."""
+        if isinstance(inputs, (list, tuple)):
+            return [self._prepare_one(x, index) for index, x in enumerate(inputs)]
+        return self._prepare_one(inputs, 0)
+
+    def _prepare_one(self, x: Any, index: int) -> Tensor:
+        if isinstance(x, Tensor):
+            return x
+        if not hasattr(x, "__array__") and not hasattr(x, "__dlpack__"):
+            raise TypeError(
+                f"Inputs to a layer should be tensors. Got '{x!r}' (of type {type(x).__name__}) as input {index} for "
+                f"layer '{self.name}'. Pass a NumPy array or a numbaconv.Tensor, for example np.asarray(x, np.float32)."
+            )
+        array = np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"Input {index} of layer '{self.name}' must hold float32 or float64 numbers. Received dtype "
+                f"{array.dtype}, shape {array.shape}. Pass x.astype(np.float32) (images: x.astype(np.float32) / 255)."
+            )
+        return Tensor(array)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name!r}, built={self.built}>"
+
+
+def snake_case(name: str) -> str:
+    """Return Keras's snake case of a class name: `Conv2DTranspose` gives `conv2d_transpose`."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def trace_shapes(layer: Layer, input_shape: Any) -> list[tuple[Layer, Any, Any]]:
+    """Run `layer` on an empty batch and return (layer, input shape, output shape) of every call, `layer`'s own last."""
+
+    def empty(shape: Shape) -> np.ndarray:
+        known = [size for size in shape[1:] if size is not None]
+        if len(known) < len(shape) - 1:
+            raise ValueError(
+                f"Layer '{layer.name}' needs every size but the batch to know its output shape. Received: "
+                f"input_shape={tuple(shape)}. Replace None by the sizes of your data."
+            )
+        return np.empty((0, *known), layer.dtype)
+
+    is_list = bool(input_shape) and isinstance(input_shape[0], (tuple, list))
+    inputs: Any = [empty(shape) for shape in input_shape] if is_list else empty(input_shape)
+    calls: list[tuple[Layer, Any, Any]] = []
+    token = TRACE.set(calls)
+    try:
+        with no_grad():
+            layer(inputs)
+    finally:
+        TRACE.reset(token)
+    return calls
+
+
+def _layers_in(path: str, value: Any) -> Iterator[tuple[str, Layer]]:
+    if isinstance(value, Layer):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _layers_in(f"{path}/{index}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _layers_in(f"{path}/{key}", item)
+
+
+@cache
+def _takes_training(call: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(call).parameters
+    return "training" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_dtype(dtype: Any) -> str:
+    try:
+        name = np.dtype(dtype).name if dtype is not None else "float32"
+    except TypeError:
+        name = ""
+    if name not in ("float32", "float64"):
+        raise ValueError(f"Argument `dtype` must be 'float32' or 'float64'. Received: dtype={dtype!r}")
+    return name

@@ -1,0 +1,564 @@
+"""`Model`: layers that are trained, evaluated and saved together; `Sequential`: layers in a row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from numbaconv import losses as losses_module
+from numbaconv import metrics as metrics_module
+from numbaconv import optimizers, seeding, summary, training, weights
+from numbaconv.autograd import Tensor
+from numbaconv.callbacks import Callback, History
+from numbaconv.layers import Input, Layer
+from numbaconv.layers.base import Shape, trace_shapes
+from numbaconv.metrics import Metric
+from numbaconv.optimizers import Optimizer
+
+
+class Model(Layer):
+    """Layers with a training loop. A subclass makes layers in its constructor and applies them in `call`.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name in summaries and messages.
+    dtype : {"float32", "float64"}
+        Type to which floating-point data are cast.
+    trainable : bool
+        False freezes the weights.
+    seed : int, optional
+        Seed of the model's own random stream: weights, dropout and shuffling are then the same, bit for bit, in every
+        run. None draws from the stream of `numbaconv.set_seed`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numbaconv as nc
+    >>> class Residual(nc.Model):
+    ...     def __init__(self):
+    ...         super().__init__(seed=0)
+    ...         self.blocks = [nc.layers.Dense(4, activation="tanh") for _ in range(3)]
+    ...         self.head = nc.layers.Dense(1)
+    ...     def call(self, x):
+    ...         for block in self.blocks:
+    ...             x = x + block(x)
+    ...         return self.head(x)
+    >>> model = Residual()
+    >>> model.compile("sgd", "mse")
+    >>> x = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
+    >>> history = model.fit(x, x.sum(axis=1), epochs=3, verbose=0)
+    >>> history.history["loss"][-1] < history.history["loss"][0]
+    True
+    >>> model.predict(x).shape
+    (8, 1)
+    """
+
+    stop_training: bool = False
+    _generator: np.random.Generator | None = None
+    _optimizer: Optimizer | None = None
+    _loss: Callable[[Any, Tensor], Tensor] | None = None
+    _metrics: tuple[Any, ...] = ()
+    _input_shape: Any = None
+
+    def __init__(
+        self, *, name: str | None = None, dtype: str = "float32", trainable: bool = True, seed: int | None = None
+    ) -> None:
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
+        if seed is not None:
+            self._generator = seeding.make_generator(seed)
+
+    def __call__(self, inputs: Any, training: bool = False) -> Any:
+        """Return the model's outputs; see `Layer.__call__`."""
+        with seeding.use_generator(self._generator):
+            return super().__call__(inputs, training=training)
+
+    def build_once(self, input_shape: Any) -> None:
+        """Build the model unless it is built, and note the inputs' shape."""
+        if self._input_shape is None:
+            self._input_shape = _without_batch(input_shape)
+        with seeding.use_generator(self._generator):
+            super().build_once(input_shape)
+
+    # Structure
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the model, without those inside them."""
+        return [layer for _, layer in self._children()]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return a layer by name or position.
+
+        Parameters
+        ----------
+        name : str, optional
+            Its name in the summary.
+        index : int, optional
+            Its position.
+
+        Raises
+        ------
+        ValueError
+            When there is no such layer.
+        """
+        children = list(self._children())
+        if (name is None) == (index is None):
+            raise ValueError(f"Provide either a layer name or layer index. Received: name={name!r}, index={index!r}")
+        if index is not None:
+            if not -len(children) <= index < len(children):
+                raise ValueError(
+                    f"Was asked to retrieve layer at index {index} but model only has {len(children)} layers."
+                )
+            return children[index][1]
+        for path, layer in children:
+            if name in (path, layer._name):
+                return layer
+        raise ValueError(
+            f"No such layer: {name}. Existing layers are: {', '.join(path for path, _ in children) or 'none'}."
+        )
+
+    # Training
+
+    def compile(
+        self,
+        optimizer: str | Optimizer = "rmsprop",
+        loss: Any = None,
+        metrics: Sequence[str | Metric] | None = None,
+    ) -> None:
+        """Choose optimizer, loss and metrics for `fit` and `evaluate`.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+            Name or object (`numbaconv.optimizers`).
+        loss : str, Loss or callable
+            Name, object or function of `(y_true, y_pred)` (`numbaconv.losses`).
+        metrics : sequence of str or Metric, optional
+            Names or objects (`numbaconv.metrics`); `"accuracy"` takes the form that fits targets and predictions.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When a name is unknown, or the loss is missing.
+        """
+        if isinstance(metrics, str):
+            raise TypeError(f"`metrics` must be a list. Received: metrics={metrics!r}. Pass [{metrics!r}].")
+        if loss is None:
+            raise ValueError("`loss` is missing. Pass for example loss='sparse_categorical_crossentropy' or 'mse'.")
+        chosen = optimizers.get(optimizer)
+        chosen_loss = losses_module.get(loss)
+        for metric in metrics or ():
+            metrics_module.get(metric)
+        self._optimizer, self._loss, self._metrics = chosen, chosen_loss, tuple(metrics or ())
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer that `compile` was given."""
+        self._check_compiled("training")
+        assert self._optimizer is not None
+        return self._optimizer
+
+    @property
+    def loss(self) -> Callable[[Any, Tensor], Tensor]:
+        """The loss that `compile` was given."""
+        self._check_compiled("computing the loss")
+        assert self._loss is not None
+        return self._loss
+
+    def metrics_for(self, targets: np.ndarray, outputs: np.ndarray) -> list[Metric]:
+        """Return the metrics that `compile` was given, in the form that fits targets and outputs."""
+        from_logits = bool(getattr(self._loss, "from_logits", False))
+        return training.resolve_metrics(self._metrics, targets, outputs, from_logits)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        initial_epoch: int = 0,
+        validation_batch_size: int | None = None,
+        *,
+        seed: int | None = None,
+    ) -> History:
+        """Train the model.
+
+        Parameters
+        ----------
+        x : array_like or list of array_like
+            Inputs, floating point, samples first; a list for a model that takes a list.
+        y : array_like
+            Targets, samples first.
+        batch_size : int, optional
+            Samples per step; 32 by default.
+        epochs : int
+            Number of the last epoch.
+        verbose : {"auto", 0, 1, 2}
+            0 is silent, 1 (and `"auto"`) shows a progress bar per epoch with loss, metrics and samples per second, 2
+            prints a line per epoch.
+        callbacks : sequence of Callback, optional
+            See `numbaconv.callbacks`.
+        validation_split : float
+            Fraction of the samples, the last ones, kept from training and evaluated after every epoch.
+        validation_data : (array_like, array_like), optional
+            Inputs and targets evaluated after every epoch.
+        shuffle : bool
+            Whether the samples come in a new order every epoch.
+        initial_epoch : int
+            Number of the first epoch, from 0.
+        validation_batch_size : int, optional
+            Samples per step of evaluation; `batch_size` by default.
+        seed : int, optional
+            Seed from which the model's random stream restarts: two runs from the same weights (or unbuilt models) with
+            the same seed agree bit for bit.
+
+        Returns
+        -------
+        History
+            `history.history` maps `"loss"`, metric names and `"val_..."` to a list with a value per epoch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When the model is not compiled, an argument is out of range, or the data do not fit each other or the model.
+        """
+        self._check_compiled("calling `fit()`")
+        data = training.Data.of(x, y, batch_size)
+        if not len(data):
+            raise ValueError("`fit` needs at least one sample. Received: x with 0 samples.")
+        validation = None
+        if validation_data is not None:
+            pair: Any = validation_data
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ValueError(
+                    "Data is expected to be in format `(x, y)`. Received: validation_data of type "
+                    f"{type(validation_data).__name__}. Pass validation_data=(x_val, y_val)."
+                )
+            validation = training.Data.of(*pair, validation_batch_size or batch_size)
+        elif validation_split:
+            data, validation = training.split(data, validation_split)
+        if seed is not None:
+            self._generator = seeding.make_generator(seed)
+        with seeding.use_generator(self._generator):
+            return training.fit(
+                self,
+                data,
+                validation,
+                epochs=epochs,
+                initial_epoch=initial_epoch,
+                verbose=verbose,
+                callbacks=callbacks or (),
+                shuffle=shuffle,
+            )
+
+    def train_step(self, inputs: Any, targets: Any) -> tuple[float, np.ndarray]:
+        """Run one step of training and return loss and outputs; a subclass may override it."""
+        return training.train_step(self, inputs, targets)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        return_dict: bool = False,
+    ) -> float | list[float] | dict[str, float]:
+        """Return loss and metrics over all samples.
+
+        Parameters
+        ----------
+        x : array_like or list of array_like
+            Inputs, as in `fit`.
+        y : array_like
+            Targets.
+        batch_size : int, optional
+            Samples per step; 32 by default.
+        verbose : {0, 1, 2}
+            As in `fit`.
+        return_dict : bool
+            Whether to return the values by name.
+
+        Returns
+        -------
+        float, list of float or dict
+            The loss; with metrics, the list of the loss and them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit`.
+        """
+        self._check_compiled("calling `evaluate()`")
+        data = training.Data.of(x, y, batch_size)
+        if not len(data):
+            raise ValueError("`evaluate` needs at least one sample. Received: x with 0 samples.")
+        logs = training.evaluate(self, data, verbose)
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values if len(values) > 1 else values[0]
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> np.ndarray:
+        """Return the outputs for all samples, computed in batches.
+
+        Parameters
+        ----------
+        x : array_like or list of array_like
+            Inputs, as in `fit`.
+        batch_size : int, optional
+            Samples per step; 32 by default.
+        verbose : {0, 1, 2}
+            As in `fit`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Outputs, samples first.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When the data do not fit the model.
+        """
+        return training.predict(self, training.Data.of(x, None, batch_size), verbose)
+
+    # Information
+
+    def summary(self, input_shape: Shape | None = None, print_fn: Callable[[str], Any] = print) -> None:
+        """Print a table of the layers: output shapes, parameters, multiply-accumulates per sample.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            Shape of the inputs with the batch axis; by default that of the data the model was built for.
+        print_fn : callable
+            What to print with.
+
+        Raises
+        ------
+        ValueError
+            When the model is not built and `input_shape` is missing.
+        """
+        shape = input_shape if input_shape is not None else self._input_shape
+        if shape is None:
+            raise ValueError(
+                f"'{self.name}' isn't built, so its shapes are unknown. Call it on data first, put Input(shape) first, "
+                "or pass summary(input_shape=(None, ...))."
+            )
+        rows = summary.layer_rows(self._calls(shape))
+        trainable = sum(weight.size for weight in self.trainable_weights)
+        total = self.count_params() if self.built else 0
+        macs = [row[3] for row in rows]
+        totals = [
+            ("Total params", f"{total:,}"),
+            ("Trainable params", f"{trainable:,}"),
+            ("Non-trainable params", f"{total - trainable:,}"),
+            ("MACs per sample", "?" if "?" in macs else f"{sum(int(m.replace(',', '')) for m in macs):,}"),
+        ]
+        print_fn(summary.table(f"Model: {self.name}", rows, totals))
+
+    def _calls(self, input_shape: Any) -> list[tuple[str, Layer, Any, Any]]:
+        """Return (name, layer, input shape, output shape) of every call of the model's own layers."""
+        names = {id(layer): path for path, layer in self._children()}
+        calls = trace_shapes(self, input_shape)
+        found = [(names[id(layer)], layer, given, made) for layer, given, made in calls if id(layer) in names]
+        called = {id(layer) for _, layer, _, _ in found}
+        unused: list[tuple[str, Layer, Any, Any]] = [
+            (path, layer, None, None) for path, layer in self._children() if id(layer) not in called
+        ]
+        return found + unused
+
+    # Files
+
+    def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Write all weights to a safetensors file, completely or not at all; see `numbaconv.weights.save_weights`."""
+        weights.save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Read all weights from a safetensors file, or change nothing; see `numbaconv.weights.load_weights`."""
+        weights.load_weights(self, filepath)
+
+    def _check_compiled(self, what: str) -> None:
+        if self._optimizer is None:
+            raise ValueError(
+                f"You must call `compile()` before {what}. "
+                "For example model.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])."
+            )
+
+
+class Sequential(Model):
+    """Layers applied one after the other.
+
+    Parameters
+    ----------
+    layers : sequence of Layer, optional
+        The layers. With `Input` first, the model is built at once.
+    name : str, optional
+        Name in summaries and messages.
+    seed : int, optional
+        Seed of the model's own random stream; see `Model`.
+    **options
+        `dtype` and `trainable` of `Layer`.
+
+    Raises
+    ------
+    TypeError
+        When an item is not a Layer.
+    ValueError
+        When two layers have the same given name, or `Input` is not first.
+
+    Examples
+    --------
+    >>> import numbaconv as nc
+    >>> model = nc.Sequential([nc.layers.Input((4,)), nc.layers.Dense(3, "relu"), nc.layers.Dense(2)])
+    >>> model.summary()
+    Model: sequential
+    ---------------------------------------------
+    Layer (type)     Output Shape  Param #   MACs
+    ---------------------------------------------
+    dense (Dense)    (None, 3)          15     12
+    dense_1 (Dense)  (None, 2)           8      6
+    ---------------------------------------------
+    Total params          23
+    Trainable params      23
+    Non-trainable params   0
+    MACs per sample       18
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer] | None = None,
+        *,
+        name: str | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name=name, seed=seed, **options)
+        self._input: Input | None = None
+        self._layers: list[Layer] = []
+        for layer in layers or ():
+            self._append(layer)
+        self._build_from_input()
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer.
+
+        Parameters
+        ----------
+        layer : Layer
+            The layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the constructor.
+        """
+        self._append(layer)
+        self.built = False
+        self._build_from_input()
+
+    def pop(self) -> Layer:
+        """Remove and return the last layer.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        if not self._layers:
+            raise ValueError("There are no layers in the model to remove.")
+        return self._layers.pop()
+
+    def _append(self, layer: Any) -> None:
+        if isinstance(layer, type) or not isinstance(layer, Layer):
+            hint = f" Pass an object: {layer.__name__}(...)." if isinstance(layer, type) else ""
+            raise TypeError(
+                "Only instances of `Layer` can be added to a Sequential model. "
+                f"Received: {layer!r} (of type {type(layer).__name__}).{hint}"
+            )
+        if isinstance(layer, Input):
+            if self._layers or self._input is not None:
+                raise ValueError(
+                    f"`Input` must come first in a Sequential model. Received: {layer!r} at position "
+                    f"{len(self._layers) + (self._input is not None)}."
+                )
+            self._input = layer
+            return
+        if layer._name is not None and any(layer._name == other._name for other in self._layers if other is not layer):
+            raise ValueError(
+                f"All layers added to a Sequential model should have unique names. Name '{layer._name}' is already the "
+                f"name of a layer in this model. Pass another `name`."
+            )
+        self._layers.append(layer)
+
+    def _build_from_input(self) -> None:
+        if self._input is not None and self._layers:
+            self.build_once(self._input.batch_shape)
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the layers with their names, made unique by counting: `dense`, `dense_1`."""
+        given = {layer._name for layer in self._layers}
+        counts: dict[str, int] = {}
+        known: dict[int, str] = {}
+        for layer in self._layers:
+            name = known.get(id(layer)) or layer._name
+            while name is None or (name in given and layer._name is None and id(layer) not in known):
+                number = counts.get(layer.name, 0)
+                counts[layer.name] = number + 1
+                name = f"{layer.name}_{number}" if number else layer.name
+            known[id(layer)] = name
+            yield name, layer
+
+    def build(self, input_shape: Any) -> None:
+        """Build every layer for the outputs of the one before."""
+        if not self._layers:
+            raise ValueError(f"Sequential model '{self.name}' has no layers. Pass some, or call `add`.")
+        for layer in self._layers:
+            layer.build_once(input_shape)
+            layer.check_input_shape(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+
+    def check_input_shape(self, input_shape: Any) -> None:
+        """Raise ValueError when the inputs do not have the shape that `Input` states."""
+        if self._input is not None:
+            self._input.check_input_shape(input_shape)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Apply the layers one after the other."""
+        for layer in self._layers:
+            inputs = layer(inputs, training=training)
+        return inputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of the last layer's outputs."""
+        for layer in self._layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    def macs(self, input_shape: Any) -> int:
+        """Return the multiply-accumulates of one sample of `input_shape`."""
+        return sum(layer.macs(given) for _, layer, given, _ in self._calls(input_shape))
+
+    def _calls(self, input_shape: Any) -> list[tuple[str, Layer, Any, Any]]:
+        calls: list[tuple[str, Layer, Any, Any]] = []
+        for name, layer in self._children():
+            output_shape = layer.compute_output_shape(input_shape)
+            calls.append((name, layer, input_shape, output_shape))
+            input_shape = output_shape
+        return calls
+
+
+def _without_batch(input_shape: Any) -> Any:
+    """Return the shape (or list of shapes) with an unknown batch size."""
+    if input_shape and isinstance(input_shape[0], (tuple, list)):
+        return [_without_batch(shape) for shape in input_shape]
+    return (None, *input_shape[1:])
