@@ -11,6 +11,15 @@ import numpy as np
 from numbaconv.autograd import Tensor, ops
 from numbaconv.lookup import find
 
+__all__ = [
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "Loss",
+    "MeanSquaredError",
+    "SparseCategoricalCrossentropy",
+    "get",
+]
+
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken, as in Keras.
 EPSILON = 1e-7
 
@@ -61,7 +70,7 @@ class MeanSquaredError(Loss):
         ValueError
             When the shapes differ.
         """
-        target = targets_like(y_true, y_pred, self.name)
+        target = shaped_targets(y_true, y_pred, self.name)
         return ops.mean(ops.square(y_pred - target))
 
 
@@ -257,7 +266,7 @@ class BinaryCrossentropy(Loss):
         ValueError
             When the shapes differ.
         """
-        target = targets_like(y_true, y_pred, self.name)
+        target = shaped_targets(y_true, y_pred, self.name)
         if self.label_smoothing:
             target = target * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
         if self.from_logits:
@@ -266,7 +275,7 @@ class BinaryCrossentropy(Loss):
         return -ops.mean(target * ops.log(probabilities) + (1.0 - target) * ops.log(1.0 - probabilities))
 
 
-def targets_like(y_true: Any, y_pred: Tensor | np.ndarray, name: str) -> np.ndarray:
+def shaped_targets(y_true: Any, y_pred: Tensor | np.ndarray, name: str) -> np.ndarray:
     """Return the targets in the predictions' shape and dtype, a missing last axis of size 1 put back."""
     target = np.asarray(y_true)
     if target.shape != y_pred.shape:

@@ -10,7 +10,19 @@ import numpy as np
 
 from numbaconv.autograd import Tensor
 from numbaconv.lookup import find
-from numbaconv.losses import targets_like
+from numbaconv.losses import shaped_targets
+
+__all__ = [
+    "Accuracy",
+    "BinaryAccuracy",
+    "CategoricalAccuracy",
+    "Mean",
+    "Metric",
+    "SparseCategoricalAccuracy",
+    "SparseTopKCategoricalAccuracy",
+    "TopKCategoricalAccuracy",
+    "get",
+]
 
 
 class Metric(ABC):
@@ -104,7 +116,7 @@ class Accuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return whether each prediction is right."""
-        return targets_like(y_true, y_pred, self.name) == y_pred
+        return shaped_targets(y_true, y_pred, self.name) == y_pred
 
 
 class BinaryAccuracy(Metric):
@@ -131,7 +143,7 @@ class BinaryAccuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return whether each prediction is right."""
-        return (y_pred > self.threshold) == targets_like(y_true, y_pred, self.name)
+        return (y_pred > self.threshold) == shaped_targets(y_true, y_pred, self.name)
 
 
 class CategoricalAccuracy(Metric):
@@ -155,7 +167,7 @@ class CategoricalAccuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return whether each prediction is right."""
-        return targets_like(y_true, y_pred, self.name).argmax(axis=-1) == y_pred.argmax(axis=-1)
+        return shaped_targets(y_true, y_pred, self.name).argmax(axis=-1) == y_pred.argmax(axis=-1)
 
 
 class SparseCategoricalAccuracy(Metric):
@@ -199,7 +211,7 @@ class TopKCategoricalAccuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return whether each target is among the k greatest predictions."""
-        return _in_top_k(targets_like(y_true, y_pred, self.name).argmax(axis=-1), y_pred, self.k)
+        return _in_top_k(shaped_targets(y_true, y_pred, self.name).argmax(axis=-1), y_pred, self.k)
 
 
 class SparseTopKCategoricalAccuracy(Metric):

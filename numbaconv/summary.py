@@ -9,6 +9,21 @@ from numbaconv.layers.base import Layer, Shape
 _HEADINGS = ("Layer (type)", "Output Shape", "Param #", "MACs")
 
 
+def text(model: Layer, calls: list[tuple[str, Layer, Any, Any]]) -> str:
+    """Return the table of a model from (name, layer, input shape, output shape) of its layers' calls."""
+    rows = layer_rows(calls)
+    trainable = sum(weight.size for weight in model.trainable_weights)
+    total = sum(weight.size for weight in model.weights)
+    macs = [row[3] for row in rows]
+    totals = [
+        ("Total params", f"{total:,}"),
+        ("Trainable params", f"{trainable:,}"),
+        ("Non-trainable params", f"{total - trainable:,}"),
+        ("MACs per sample", "?" if "?" in macs else f"{sum(int(entry.replace(',', '')) for entry in macs):,}"),
+    ]
+    return table(f"Model: {model.name}", rows, totals)
+
+
 def layer_rows(
     calls: list[tuple[str, Layer, Any, Any]],
 ) -> list[tuple[str, str, str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbaconv.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from numbaconv.layers.base import Layer, Parameter
+from numbaconv.layers.base import Layer
 from numbaconv.layers.conv import Conv, Conv1D, Conv2D, Conv3D
 from numbaconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose, ConvTranspose
 from numbaconv.layers.dense import Dense
@@ -21,6 +21,7 @@ from numbaconv.layers.dropout import Dropout
 from numbaconv.layers.input import Input
 from numbaconv.layers.merging import Add, Concatenate
 from numbaconv.layers.normalization import BatchNormalization, LayerNormalization
+from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.pooling import (
     AveragePooling,
     AveragePooling1D,

@@ -7,7 +7,8 @@ from typing import Any
 
 from numbaconv.autograd import Tensor, ops
 from numbaconv.layers.activations import ElementwiseLayer
-from numbaconv.layers.base import Parameter, Shape
+from numbaconv.layers.base import Shape
+from numbaconv.layers.parameter import Parameter
 from numbaconv.padding import index_or_none
 
 
