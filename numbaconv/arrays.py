@@ -105,7 +105,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype, **inputs: np.nd
         raise ValueError("`out` is read-only. Pass a writeable array, such as a copy of it.")
     if not out.flags.aligned:
         raise ValueError(f"`out` is not aligned to its dtype {dtype}. Write np.empty({shape}, np.{dtype}).")
-    if any(step == 0 and size > 1 for step, size in zip(out.strides, out.shape)):
+    if out.size and any(step == 0 and size > 1 for step, size in zip(out.strides, out.shape)):
         raise ValueError(
             f"`out` has elements that share memory (strides {out.strides}). Write np.empty({shape}, np.{dtype})."
         )

@@ -53,8 +53,28 @@ class ConvSpec:
     """A convolution without its arrays.
 
     Output position p of an axis reads the padded input at `p * stride + t * dilation` for each tap t, and
-    out = floor((in + lo + hi - dilated_kernel) / stride) + 1. Padding is resolved to (lo, hi) >= 0 per axis. Equal
-    problems are equal and hash alike; `str(spec)` names the problem and `ConvSpec.parse` reads the name back.
+    out = floor((in + lo + hi - dilated_kernel) / stride) + 1. Equal problems are equal and hash alike; `str(spec)`
+    names the problem and `ConvSpec.parse` reads the name back. `resolve_conv` and its siblings make specs of what users
+    write, and check it.
+
+    Attributes
+    ----------
+    batch, in_channels, out_channels, groups : int
+        Samples, channels of the input and of the result, and groups of channels convolved apart from each other.
+    in_spatial, kernel_size, strides, dilation : tuple of int
+        Sizes, steps and tap distances, one per spatial axis.
+    padding : tuple of (int, int)
+        Values added before and after the input, >= 0, one pair per spatial axis.
+    padding_mode : tuple of str
+        "zeros", "reflect", "replicate" or "circular", one per spatial axis.
+    data_format : str
+        "channels_last" or "channels_first".
+    dtype : str
+        "float32" or "float64".
+    out_spatial, dilated_kernel_size, padded_spatial : tuple of int
+        Sizes that follow, one per spatial axis.
+    x_shape, kernel_shape, y_shape : tuple of int
+        Shapes of the arrays, x and y in the data format.
     """
 
     batch: int

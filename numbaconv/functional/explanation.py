@@ -171,7 +171,7 @@ def _explanation(operation: str, spec: ConvSpec, kernel_shape: tuple[int, ...]) 
     directions = _DIRECTIONS["conv_transpose" if transposed else "conv"] if spec.batch else {}
     algorithms, reasons = {}, {}
     for name, direction in directions.items():
-        chosen = planner.choose(spec, direction).name
+        chosen = planner.choose(spec, direction)
         algorithms[name] = chosen
         reasons[name] = {
             other: reason or f"it would fit, but comes after {chosen} in the planner's table"

@@ -264,9 +264,9 @@ def adaptive_average_pool(x: Any, output_size: Ints, *, data_format: str = "chan
     Examples
     --------
     >>> import numpy as np, numbaconv as nc
-    >>> x = np.array([1, 5, 2, 4, 3], np.float32).reshape(1, 5, 1)
-    >>> nc.adaptive_average_pool(x, 2).ravel().round(3).tolist()
-    [2.667, 3.0]
+    >>> x = np.array([1, 5, 3, 4, 5], np.float32).reshape(1, 5, 1)
+    >>> nc.adaptive_average_pool(x, 2).ravel().tolist()
+    [3.0, 4.0]
     """
     return _adaptive(np.add, average_pool.array_function, x, output_size, data_format)
 
