@@ -1,0 +1,57 @@
+"""Fresh interpreters with a package tree, a cache folder and an environment of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numbaconv
+
+PACKAGE = Path(numbaconv.__file__).parent
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy the package's sources below `folder`; return the copy, whose parent is the path to import from."""
+    copy = folder / "numbaconv"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.gz"))
+    return copy
+
+
+def start(script: str, cache: Path, *, package: Path = PACKAGE, **environment: str) -> subprocess.Popen[str]:
+    """Start a script that imports `package` and keeps machine code in `cache`."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("NUMBA", "OMP_", "PYTEST", "COV_")) or name == "NUMBA_CACHE_DIR"
+    }
+    settings = {
+        "PYTHONPATH": str(package.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NUMBACONV_CACHE_DIR": str(cache),
+        "NUMBA_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script],
+        env={**inherited, **settings, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cache.parent,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[Any, str]:
+    """Wait for a script; return what its last line of output says in JSON, and its standard error stream."""
+    out, err = process.communicate()
+    assert process.returncode == 0, f"exit code {process.returncode}\n{out[-2000:]}\n{err[-4000:]}"
+    return json.loads(out.splitlines()[-1]), err
+
+
+def run(script: str, cache: Path, **options: Any) -> Any:
+    """Run a script and return what its last line of output says in JSON."""
+    return finish(start(script, cache, **options))[0]
