@@ -203,14 +203,8 @@ def _advice(collection: _Collection) -> str:
 
 def _read(collection: _Collection, files: list[Path]) -> Split:
     x_train, y_train, x_test, y_test = (read_idx(file) for file in files)
-    for images, labels, images_file, labels_file in ((x_train, y_train, *files[:2]), (x_test, y_test, *files[2:])):
-        _check_images(images, images_file)
-        _check_labels(labels, labels_file)
-        if len(images) != len(labels):
-            raise ValueError(
-                f"{images_file} holds {len(images)} images, but {labels_file} holds {len(labels)} labels: "
-                "take both files from one source."
-            )
+    _check_pair(x_train, y_train, files[0], files[1])
+    _check_pair(x_test, y_test, files[2], files[3])
     digest = hashlib.md5(y_train.tobytes(), usedforsecurity=False).hexdigest()
     for other in (_MNIST, _FASHION_MNIST):
         if other is not collection and digest == other.labels_md5:
@@ -221,19 +215,22 @@ def _read(collection: _Collection, files: list[Path]) -> Split:
     return (x_train, y_train), (x_test, y_test)
 
 
-def _check_images(images: Images, file: Path) -> None:
+def _check_pair(images: Images, labels: Images, images_file: Path, labels_file: Path) -> None:
+    """Check that images and labels are what they should be and belong together."""
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != _IMAGE_SIZE or not len(images):
         raise ValueError(
-            f"{file} holds numbers of type {images.dtype} and shape {images.shape}, "
+            f"{images_file} holds numbers of type {images.dtype} and shape {images.shape}, "
             "but images have type uint8 and shape (n, 28, 28) with n >= 1."
         )
-
-
-def _check_labels(labels: Images, file: Path) -> None:
     if labels.dtype != np.uint8 or labels.ndim != 1:
         raise ValueError(
-            f"{file} holds numbers of type {labels.dtype} and shape {labels.shape}, "
+            f"{labels_file} holds numbers of type {labels.dtype} and shape {labels.shape}, "
             "but labels have type uint8 and shape (n,)."
         )
     if labels.size and labels.max() >= _CLASSES:
-        raise ValueError(f"{file} holds the label {labels.max()}, but labels run from 0 to {_CLASSES - 1}.")
+        raise ValueError(f"{labels_file} holds the label {labels.max()}, but labels run from 0 to {_CLASSES - 1}.")
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{images_file} holds {len(images)} images, but {labels_file} holds {len(labels)} labels: "
+            "take both files from one source."
+        )
