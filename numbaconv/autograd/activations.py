@@ -66,8 +66,8 @@ def sigmoid(x: TensorLike) -> Any:
 
 
 def hard_sigmoid(x: TensorLike) -> Any:
-    """Compute ``x / 6 + 1 / 2`` limited to [0, 1]."""
-    return clip(add(multiply(x, 1.0 / 6.0), 0.5), 0.0, 1.0)
+    """Compute ``relu6(x + 3) / 6``."""
+    return divide(relu6(add(x, 3.0)), 6.0)
 
 
 def hard_silu(x: TensorLike) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv import functional
 from numbaconv.autograd.tape import sum_to_shape
 from numbaconv.spec import ConvSpec, resolve_conv_transpose
 
@@ -23,22 +24,16 @@ Shape = tuple[int, ...]
 
 def conv(x: np.ndarray, kernel: np.ndarray, options: Options) -> np.ndarray:
     """Convolve."""
-    from numbaconv import functional
-
     return functional.conv.array_function(x, kernel, **options)
 
 
 def conv_input_grad(g: np.ndarray, kernel: np.ndarray, x_shape: Shape, options: Options) -> np.ndarray:
     """With y = conv(x, k): dx."""
-    from numbaconv import functional
-
     return functional.conv_input_grad.array_function(g, kernel, x_shape, **options)
 
 
 def conv_kernel_grad(g: np.ndarray, x: np.ndarray, kernel_shape: Shape, options: Options) -> np.ndarray:
     """With y = conv(x, k): dk."""
-    from numbaconv import functional
-
     return functional.conv_kernel_grad.array_function(x, g, kernel_shape, **options)
 
 

@@ -78,7 +78,7 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     "var": {"x": rules.variance_gradient},
     # moves of elements: g moves back
     "reshape": {"x": lambda g, x_shape: g.reshape(x_shape)},
-    "transpose": {"x": lambda g, axes: g.transpose(None if axes is None else np.argsort(axes))},
+    "transpose": {"x": rules.transpose_gradient},
     "broadcast_to": {"x": lambda g: g},
     "getitem": {"x": rules.getitem_gradient},
     "concatenate": {"*arrays": rules.concatenate_gradient},

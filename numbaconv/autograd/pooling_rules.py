@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.algorithms import pooling
 from numbaconv.padding import sizes
 from numbaconv.spec import resolve_pool
 
@@ -19,8 +20,6 @@ def max_pool_grad(
     g: np.ndarray, x: np.ndarray, y: np.ndarray, pool_size: Any, strides: Any, padding: Any, data_format: str
 ) -> np.ndarray:
     """Send each gradient to the first element of its window that attains the maximum."""
-    from numbaconv.algorithms import pooling
-
     spec = resolve_pool(
         x.shape, pool_size, strides=strides, padding=padding, data_format=data_format, dtype=str(x.dtype)
     )
@@ -31,8 +30,6 @@ def average_pool_grad(
     g: np.ndarray, x_shape: Shape, pool_size: Any, strides: Any, padding: Any, data_format: str
 ) -> np.ndarray:
     """Divide each gradient equally among the elements of its window, padding not counted."""
-    from numbaconv.algorithms import pooling
-
     spec = resolve_pool(
         x_shape, pool_size, strides=strides, padding=padding, data_format=data_format, dtype=str(g.dtype)
     )

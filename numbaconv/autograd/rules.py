@@ -165,6 +165,11 @@ def reshape(x: np.ndarray, shape: Any) -> np.ndarray:
     return x.reshape(shape)
 
 
+def transpose_gradient(g: np.ndarray, axes: Sequence[int] | None) -> np.ndarray:
+    """Permute by the inverse permutation."""
+    return g.transpose(None if axes is None else np.argsort([axis % g.ndim for axis in axes]))
+
+
 def getitem(x: np.ndarray, index: Any) -> Any:
     """Select by any NumPy index."""
     return x[index]

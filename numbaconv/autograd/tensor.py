@@ -139,7 +139,7 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.requires_grad:
             raise TypeError(
-                "this Tensor requires gradients, which an array cannot carry: use tensor.numpy() for its values."
+                "this Tensor requires gradients, which an array cannot carry: tensor.numpy() has its values."
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 
@@ -209,9 +209,7 @@ class Tensor:
         else:
             seed = np.array(grad.data if isinstance(grad, Tensor) else grad, self.dtype)
             if seed.shape != self.shape:
-                raise ValueError(
-                    f"grad must have the shape of the tensor, {self.shape}. Received: grad.shape={seed.shape}"
-                )
+                raise ValueError(f"grad must have the tensor's shape, {self.shape}. Received: grad.shape={seed.shape}")
         if self.node is None:
             self.grad = seed if self.grad is None else self.grad + seed
             return
