@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -220,7 +220,7 @@ def predict(model: Model, data: Data, verbose: int | str = 0) -> np.ndarray:
             outputs = _single(model(inputs, training=False)).data
             if result is None:
                 if count == len(data):
-                    result = outputs.copy() if any(np.shares_memory(outputs, x) for x in data.inputs) else outputs
+                    result = outputs.copy() if any(np.may_share_memory(outputs, x) for x in data.inputs) else outputs
                     break
                 result = np.empty((len(data), *outputs.shape[1:]), outputs.dtype)
             result[done : done + count] = outputs
@@ -252,8 +252,17 @@ def train_step(model: Model, inputs: Any, targets: Any) -> tuple[float, np.ndarr
     return loss.item(), outputs.data
 
 
-def split(data: Data, fraction: float) -> tuple[Data, Data]:
-    """Return the data without their last `fraction`, and that part."""
+def with_validation(data: Data, given: Any, fraction: float, batch_size: int | None) -> tuple[Data, Data | None]:
+    """Return training and validation data: the pair that was given, or the last `fraction` of the samples."""
+    if given is not None:
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise ValueError(
+                f"Data is expected to be in format `(x, y)`. Received: validation_data of type {type(given).__name__}. "
+                "Pass validation_data=(x_val, y_val)."
+            )
+        return data, Data.of(given[0], given[1], batch_size)
+    if fraction == 0.0:
+        return data, None
     if not 0.0 < fraction < 1.0:
         raise ValueError(
             f"`validation_split` must be in [0, 1). Received: validation_split={fraction}. Pass for example 0.1."
@@ -265,7 +274,8 @@ def split(data: Data, fraction: float) -> tuple[Data, Data]:
             f"training set as specified by `validation_split={fraction}`. Either provide more data, or a different "
             "value for the `validation_split` argument."
         )
-    return data.part(0, at), data.part(at, len(data))
+    training, validation = data.part(0, at), data.part(at, len(data))
+    return training, validation if batch_size is None else replace(validation, batch_size=batch_size)
 
 
 def resolve_metrics(

@@ -17,11 +17,6 @@ def linear(x: Tensor) -> Tensor:
     return x
 
 
-def relu6(x: Tensor) -> Tensor:
-    """Return `min(max(x, 0), 6)`."""
-    return ops.clip(x, 0.0, 6.0)
-
-
 def exponential(x: Tensor) -> Tensor:
     """Return `exp(x)`."""
     return ops.exp(x)
@@ -30,7 +25,7 @@ def exponential(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, ActivationFunction] = {
     "linear": linear,
     "relu": ops.relu,
-    "relu6": relu6,
+    "relu6": ops.relu6,
     "leaky_relu": ops.leaky_relu,
     "elu": ops.elu,
     "selu": ops.selu,
@@ -39,6 +34,8 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
     "swish": ops.silu,
     "sigmoid": ops.sigmoid,
     "hard_sigmoid": ops.hard_sigmoid,
+    "hard_silu": ops.hard_silu,
+    "hard_swish": ops.hard_silu,
     "tanh": ops.tanh,
     "softplus": ops.softplus,
     "softsign": ops.softsign,

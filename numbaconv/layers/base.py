@@ -5,21 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
-from functools import cache
+from functools import cache, wraps
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from numbaconv import initializers, regularizers
-from numbaconv.autograd import Tensor, no_grad
+from numbaconv.autograd import Tensor
 from numbaconv.layers.parameter import Parameter
+from numbaconv.layers.tracing import TRACE, trace_shapes
 
 #: A shape with its batch axis; None stands for a size that is not known yet.
 Shape: TypeAlias = "tuple[int | None, ...]"
-
-#: Every layer call made while a list is set here is noted in it as (layer, input shape, output shape).
-TRACE: ContextVar[list[tuple[Layer, Any, Any]] | None] = ContextVar("numbaconv_trace", default=None)
 
 
 class Layer:
@@ -56,6 +53,19 @@ class Layer:
     dtype: str = "float32"
     _name: str | None = None
     _trainable: bool = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a subclass's `build` mark the layer as built, so that it may also be called directly."""
+        super().__init_subclass__(**options)
+        build = cls.__dict__.get("build")
+        if build is not None:
+
+            @wraps(build)
+            def build_and_mark(self: Layer, input_shape: Any) -> None:
+                build(self, input_shape)
+                self.built = True
+
+            cls.build = build_and_mark  # type: ignore[method-assign]
 
     def __init__(self, *, name: Any = None, dtype: str = "float32", trainable: bool = True) -> None:
         if name is not None:
@@ -102,7 +112,7 @@ class Layer:
         shape: Sequence[int],
         initializer: Any = "glorot_uniform",
         *,
-        name: str,
+        name: str = "weight",
         trainable: bool = True,
         regularizer: Any = None,
     ) -> Parameter:
@@ -115,7 +125,7 @@ class Layer:
         initializer : str or callable
             Where its first values come from (`numbaconv.initializers`).
         name : str
-            Name within the layer, in weight files and messages.
+            Name in messages; in weight files it is the attribute that counts.
         trainable : bool
             Whether the optimizer updates it.
         regularizer : str or callable, optional
@@ -201,13 +211,20 @@ class Layer:
     # Weights, found by walking the attributes
 
     def _parameters(self) -> dict[str, Parameter]:
-        """Return the layer's own weights by name, without those of layers inside."""
-        return {value.name: value for value in vars(self).values() if isinstance(value, Parameter)}
+        """Return the layer's own weights by attribute, without those of layers inside."""
+        return {
+            path: item
+            for attribute, value in vars(self).items()
+            for path, item in _items(attribute, value)
+            if isinstance(item, Parameter)
+        }
 
     def _children(self) -> Iterator[tuple[str, Layer]]:
-        """Yield the layers inside with their paths: the attribute's name, then index or key in a container."""
+        """Yield the layers inside with their paths."""
         for attribute, value in vars(self).items():
-            yield from _layers_in(attribute, value)
+            for path, item in _items(attribute, value):
+                if isinstance(item, Layer):
+                    yield path, item
 
     def _walk(self, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
         """Yield this layer and all layers inside, each once."""
@@ -261,7 +278,7 @@ class Layer:
         if not self.built:
             raise ValueError(
                 f"You tried to call `count_params` on layer '{self.name}', but the layer isn't built. "
-                "You can build it manually via: `layer.build_once(input_shape)`, or call it on data first."
+                "You can build it manually via: `layer.build(input_shape)`, or call it on data first."
             )
         return sum(weight.size for weight in self.weights)
 
@@ -332,39 +349,16 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def trace_shapes(layer: Layer, input_shape: Any) -> list[tuple[Layer, Any, Any]]:
-    """Run `layer` on an empty batch and return (layer, input shape, output shape) of every call, `layer`'s own last."""
-
-    def empty(shape: Shape) -> np.ndarray:
-        known = [size for size in shape[1:] if size is not None]
-        if len(known) < len(shape) - 1:
-            raise ValueError(
-                f"Layer '{layer.name}' needs every size but the batch to know its output shape. Received: "
-                f"input_shape={tuple(shape)}. Replace None by the sizes of your data."
-            )
-        return np.empty((0, *known), layer.dtype)
-
-    is_list = bool(input_shape) and isinstance(input_shape[0], (tuple, list))
-    inputs: Any = [empty(shape) for shape in input_shape] if is_list else empty(input_shape)
-    calls: list[tuple[Layer, Any, Any]] = []
-    token = TRACE.set(calls)
-    try:
-        with no_grad():
-            layer(inputs)
-    finally:
-        TRACE.reset(token)
-    return calls
-
-
-def _layers_in(path: str, value: Any) -> Iterator[tuple[str, Layer]]:
-    if isinstance(value, Layer):
+def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield layers and weights in an attribute with their paths: its name, then index or key in a container."""
+    if isinstance(value, (Layer, Parameter)):
         yield path, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _layers_in(f"{path}/{index}", item)
+            yield from _items(f"{path}/{index}", item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _layers_in(f"{path}/{key}", item)
+            yield from _items(f"{path}/{key}", item)
 
 
 @cache

@@ -14,7 +14,8 @@ from numbaconv import optimizers, seeding, summary, training, weights
 from numbaconv.autograd import Tensor
 from numbaconv.callbacks import Callback, History
 from numbaconv.layers import Layer
-from numbaconv.layers.base import Shape, trace_shapes
+from numbaconv.layers.base import Shape
+from numbaconv.layers.tracing import trace_shapes, without_batch
 from numbaconv.metrics import Metric
 from numbaconv.optimizers import Optimizer
 
@@ -59,8 +60,8 @@ class Model(Layer):
 
     stop_training: bool = False
     _generator: np.random.Generator | None = None
-    _optimizer: Optimizer | None = None
-    _loss: Callable[[Any, Tensor], Tensor] | None = None
+    _optimizer: Any = None
+    _loss: Any = None
     _metrics: tuple[Any, ...] = ()
     _input_shape: Any = None
 
@@ -76,12 +77,33 @@ class Model(Layer):
         with seeding.use_generator(self._generator):
             return super().__call__(inputs, training=training)
 
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of `input_shape` by applying the model to an empty batch.
+
+        Parameters
+        ----------
+        input_shape : tuple of int or None, or list of tuples
+            Shape with the batch axis first, which may be None.
+        """
+        trace_shapes(self, input_shape)
+
     def build_once(self, input_shape: Any) -> None:
         """Build the model unless it is built, and note the inputs' shape."""
-        if self._input_shape is None:
-            self._input_shape = _without_batch(input_shape)
+        if self.built:
+            return
+        self._note_input(input_shape)
+        if type(self).build is Model.build:
+            # The layers inside are built as `call` reaches them.
+            self.built = True
+            return
         with seeding.use_generator(self._generator):
             super().build_once(input_shape)
+
+    def _note_input(self, input_shape: Any) -> None:
+        """Keep the inputs' shape for summaries, and freeze the layers of a frozen model."""
+        self._input_shape = without_batch(input_shape)
+        if not self._trainable:
+            self.trainable = False
 
     # Structure
 
@@ -159,14 +181,12 @@ class Model(Layer):
     def optimizer(self) -> Optimizer:
         """The optimizer that `compile` was given."""
         self._check_compiled("training")
-        assert self._optimizer is not None
         return self._optimizer
 
     @property
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
         """The loss that `compile` was given."""
         self._check_compiled("computing the loss")
-        assert self._loss is not None
         return self._loss
 
     def metrics_for(self, targets: np.ndarray, outputs: np.ndarray) -> list[Metric]:
@@ -235,17 +255,9 @@ class Model(Layer):
         data = training.Data.of(x, y, batch_size)
         if not len(data):
             raise ValueError("`fit` needs at least one sample. Received: x with 0 samples.")
-        validation = None
-        if validation_data is not None:
-            pair: Any = validation_data
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise ValueError(
-                    "Data is expected to be in format `(x, y)`. Received: validation_data of type "
-                    f"{type(validation_data).__name__}. Pass validation_data=(x_val, y_val)."
-                )
-            validation = training.Data.of(pair[0], pair[1], validation_batch_size or batch_size)
-        elif validation_split:
-            data, validation = training.split(data, validation_split)
+        data, validation = training.with_validation(
+            data, validation_data, validation_split, validation_batch_size or batch_size
+        )
         if seed is not None:
             self._generator = seeding.make_generator(seed)
         with seeding.use_generator(self._generator):
@@ -354,6 +366,7 @@ class Model(Layer):
                 f"'{self.name}' isn't built, so its shapes are unknown. Call it on data first, put Input(shape) first, "
                 "or pass summary(input_shape=(None, ...))."
             )
+        self.build_once(shape)
         print_fn(summary.text(self, self._calls(shape)))
 
     def _calls(self, input_shape: Any) -> list[tuple[str, Layer, Any, Any]]:
@@ -383,10 +396,3 @@ class Model(Layer):
                 f"You must call `compile()` before {what}. "
                 "For example model.compile('adam', 'sparse_categorical_crossentropy', metrics=['accuracy'])."
             )
-
-
-def _without_batch(input_shape: Any) -> Any:
-    """Return the shape (or list of shapes) with an unknown batch size."""
-    if input_shape and isinstance(input_shape[0], (tuple, list)):
-        return [_without_batch(shape) for shape in input_shape]
-    return (None, *input_shape[1:])

@@ -136,6 +136,7 @@ class Sequential(Model):
         """Build every layer for the outputs of the one before."""
         if not self._layers:
             raise ValueError(f"Sequential model '{self.name}' has no layers. Pass some, or call `add`.")
+        self._note_input(input_shape)
         for layer in self._layers:
             layer.build_once(input_shape)
             layer.check_input_shape(input_shape)

@@ -39,7 +39,7 @@ class Optimizer(ABC):
         self._learning_rate = check_learning_rate(learning_rate)
         self.weight_decay = None if weight_decay is None else check_fraction("weight_decay", weight_decay)
         self.iterations = 0
-        self._state: dict[int, tuple[Tensor, dict[str, np.ndarray]]] = {}
+        self._state: dict[Tensor, dict[str, np.ndarray]] = {}
         self._scratch: dict[tuple[str, int], np.ndarray] = {}
 
     @property
@@ -76,12 +76,10 @@ class Optimizer(ABC):
 
     def _slots_of(self, parameter: Tensor) -> dict[str, np.ndarray]:
         """Return the arrays kept for a parameter, zeros at first."""
-        known = self._state.get(id(parameter))
-        if known is None:
-            # The parameter is kept beside its arrays so that its id cannot come to name another one.
-            known = (parameter, {name: np.zeros_like(parameter.data) for name in self.slots})
-            self._state[id(parameter)] = known
-        return known[1]
+        slots = self._state.get(parameter)
+        if slots is None:
+            slots = self._state[parameter] = {name: np.zeros_like(parameter.data) for name in self.slots}
+        return slots
 
     def scratch(self, like: np.ndarray, number: int = 0) -> np.ndarray:
         """Return an uninitialised array of the shape and dtype of `like`, valid until the next request of `number`."""
