@@ -18,12 +18,15 @@ WORST = 5
 BUSY = 0.7
 
 
+def _threads(run: dict[str, Any]) -> str:
+    return "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
+
+
 def heading(run: dict[str, Any]) -> str:
     """Say what was measured on what."""
-    threads = f"{run['threads']} thread{'s' if run['threads'] != 1 else ''}"
     text = (
-        f"numbaconv {run['numbaconv']} (Numba {run['numba']}) beside PyTorch {run['torch']}, float32, {threads} each, "
-        f"{run['processor']}\n"
+        f"numbaconv {run['numbaconv']} (Numba {run['numba']}) beside PyTorch {run['torch']}, float32, "
+        f"{_threads(run)} each, {run['processor']}\n"
         "ratio = PyTorch's time / numbaconv's: above 1, numbaconv is faster; ours and torch in GFLOP/s\n"
     )
     if run["load"] > BUSY:
@@ -107,7 +110,7 @@ def write_chart(document: dict[str, Any], path: Path) -> None:
     entries = document["layers"]
     names = [entry["name"] for entry in entries]
     figure = Figure(figsize=(2.2 + 3.6 * len(passes), 1.6 + 0.17 * len(entries)), layout="constrained")
-    axes = figure.subplots(1, len(passes), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(passes), sharex=True, sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, passes):
         for position, entry in enumerate(entries):
             ratio = entry["passes"].get(name, {}).get("ratio")
@@ -122,17 +125,17 @@ def write_chart(document: dict[str, Any], path: Path) -> None:
         axis.axvline(1, color="black", linewidth=0.8)
         axis.axvline(mean, color="#2a78b5", linewidth=0.8, linestyle="--")
         axis.set_xscale("log", base=2)
-        ratios = [e["passes"][name]["ratio"] for e in entries if "ratio" in e["passes"].get(name, {})]
-        axis.set_xlim(min(0.5, min(ratios) / 1.5), max(2.0, max(ratios) * 1.5))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_title(f"{name}, geometric mean {mean:.2f}", fontsize=9)
         axis.set_xlabel("PyTorch's time / numbaconv's", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(axis="x", linewidth=0.3)
+    ratios = [result["ratio"] for entry in entries for result in entry["passes"].values() if "ratio" in result]
+    axes[0].set_xlim(min(0.5, min(ratios) / 1.7), max(2.0, max(ratios) * 1.7))
     axes[0].set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     run = document["run"]
     versions = f"numbaconv {run['numbaconv']} beside PyTorch {run['torch']}"
-    figure.suptitle(f"{versions}: float32, {run['threads']} threads, {run['processor']}", fontsize=10)
+    figure.suptitle(f"{versions}: float32, {_threads(run)}, {run['processor']}", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
