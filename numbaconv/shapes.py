@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,10 +13,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _is_plain(value: object) -> bool:
-    """Whether equal values of this kind are the same argument: 1 == True == 1.0, but only the first is plain."""
-    kind = type(value)
-    return kind is int or kind is str or value is None or (kind is tuple and all(map(_is_plain, value)))  # type: ignore[call-overload]
+def _are_plain(values: Iterable[Any]) -> bool:
+    """Whether arguments equal to these are the same arguments: 1 == True == 1.0, but only the first is plain."""
+    for value in values:
+        kind = type(value)
+        if not (kind is int or kind is str or value is None or (kind is tuple and _are_plain(value))):
+            return False
+    return True
 
 
 def remembered(resolve: Callable[P, R]) -> Callable[P, R]:
@@ -25,7 +28,7 @@ def remembered(resolve: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(resolve)
     def resolver(*args: P.args, **options: P.kwargs) -> R:
-        if all(map(_is_plain, args)) and all(map(_is_plain, options.values())):
+        if _are_plain(args) and _are_plain(options.values()):
             return cached(*args, **options)  # type: ignore[arg-type]
         return resolve(*args, **options)
 
