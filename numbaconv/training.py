@@ -237,14 +237,14 @@ def train_step(model: Model, inputs: Any, targets: Any) -> tuple[float, np.ndarr
     """Run one step of training: outputs, loss, gradients, new weights. Return loss and outputs."""
     outputs = _single(model(inputs, training=True))
     loss = model.loss(targets, outputs)
-    for penalty in model.losses:
-        loss = loss + penalty
     trainable = model.trainable_weights
     if not trainable:
         raise ValueError(
             f"'{model.name}' has no trainable weights, so there is nothing to fit. "
             f"Set `trainable = True` on some layers, or call `evaluate`."
         )
+    for penalty in model.losses:
+        loss = loss + penalty
     loss.backward()
     model.optimizer.apply(trainable)
     for weight in trainable:

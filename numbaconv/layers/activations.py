@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor, ops
 from numbaconv.layers.base import Layer, Shape
 from numbaconv.padding import index_or_none
@@ -238,8 +239,8 @@ class PReLU(ElementwiseLayer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.alpha_initializer = alpha_initializer
-        self.alpha_regularizer = alpha_regularizer
+        self.alpha_initializer = initializers.get(alpha_initializer)
+        self.alpha_regularizer = regularizers.get(alpha_regularizer)
         single = index_or_none(shared_axes)
         self.shared_axes = (single,) if single is not None else tuple(shared_axes or ())  # type: ignore[arg-type]
         self.alpha: Any = None

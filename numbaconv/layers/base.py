@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, wraps
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 
 from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor
+from numbaconv.layers.options import check_dtype, snake_case, unknown_options
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.tracing import TRACE, trace_shapes
 
@@ -34,6 +34,15 @@ class Layer:
         Type of the weights. A layer with weights casts floating-point inputs to it, as in Keras.
     trainable : bool
         False freezes the weights.
+    **unknown
+        Nothing else is taken.
+
+    Raises
+    ------
+    TypeError
+        When another keyword is passed.
+    ValueError
+        When `name` or `dtype` is not possible.
 
     Examples
     --------
@@ -67,7 +76,9 @@ class Layer:
 
             cls.build = build_and_mark  # type: ignore[method-assign]
 
-    def __init__(self, *, name: Any = None, dtype: str = "float32", trainable: bool = True) -> None:
+    def __init__(self, *, name: Any = None, dtype: str = "float32", trainable: bool = True, **unknown: Any) -> None:
+        if unknown:
+            raise TypeError(unknown_options(type(self), unknown))
         if name is not None:
             if not isinstance(name, str) or not name or "/" in name:
                 raise ValueError(
@@ -75,7 +86,7 @@ class Layer:
                     f"(of type {type(name).__name__}). Pass for example name='{snake_case(type(self).__name__)}'."
                 )
             self._name = name
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         if not trainable:
             self._trainable = False
 
@@ -343,12 +354,6 @@ class Layer:
         return f"<{type(self).__name__} name={self.name!r}, built={self.built}>"
 
 
-def snake_case(name: str) -> str:
-    """Return Keras's snake case of a class name: `Conv2DTranspose` gives `conv2d_transpose`."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
 def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield layers and weights in an attribute with their paths: its name, then index or key in a container."""
     if isinstance(value, (Layer, Parameter)):
@@ -365,13 +370,3 @@ def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _takes_training(call: Callable[..., Any]) -> bool:
     parameters = inspect.signature(call).parameters
     return "training" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _check_dtype(dtype: Any) -> str:
-    try:
-        name = np.dtype(dtype).name if dtype is not None else "float32"
-    except TypeError:
-        name = ""
-    if name not in ("float32", "float64"):
-        raise ValueError(f"Argument `dtype` must be 'float32' or 'float64'. Received: dtype={dtype!r}")
-    return name

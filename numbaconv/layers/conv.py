@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from numbaconv import functional
+from numbaconv import functional, initializers, regularizers
 from numbaconv.autograd import Tensor, ops
 from numbaconv.layers import activations
 from numbaconv.layers.base import Shape
@@ -48,8 +48,8 @@ class ConvLayer(SpatialLayer):
         self.padding_mode = padding_modes(padding_mode, self.rank)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.bias_initializer = bias_initializer
-        self.bias_regularizer = bias_regularizer
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         self.in_channels: int | None = None
 
     @abstractmethod
@@ -192,8 +192,8 @@ class Conv(ConvLayer):
         )
         self.filters = positive("filters", filters)
         self.groups = check_groups(groups, self.filters)
-        self.kernel_initializer = kernel_initializer
-        self.kernel_regularizer = kernel_regularizer
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
 
     def resolve(self, input_shape: Shape) -> ConvSpec:
         """Return the problem that one sample of `input_shape` makes, or raise ValueError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbaconv import functional
+from numbaconv import functional, initializers, regularizers
 from numbaconv.autograd import Tensor
 from numbaconv.layers.base import Shape
 from numbaconv.layers.conv import ConvLayer, check_groups, positive
@@ -104,8 +104,8 @@ class ConvTranspose(ConvLayer):
         self.groups = check_groups(groups, self.filters)
         checked_output_padding(output_padding, self.strides)
         self.output_padding = output_padding
-        self.kernel_initializer = kernel_initializer
-        self.kernel_regularizer = kernel_regularizer
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
 
     def resolve(self, input_shape: Shape) -> ConvSpec:
         """Return the mirrored convolution, whose input is this layer's output, or raise ValueError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor, ops
 from numbaconv.layers import activations
 from numbaconv.layers.base import Layer, Shape
@@ -66,10 +67,10 @@ class Dense(Layer):
         self.units = count
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
-        self.kernel_regularizer = kernel_regularizer
-        self.bias_regularizer = bias_regularizer
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel: Any = None
         self.bias: Any = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbaconv import functional
+from numbaconv import functional, initializers, regularizers
 from numbaconv.autograd import Tensor
 from numbaconv.layers.base import Shape
 from numbaconv.layers.conv import ConvLayer, positive
@@ -95,8 +95,8 @@ class DepthwiseConv(ConvLayer):
             **options,
         )
         self.depth_multiplier = positive("depth_multiplier", depth_multiplier)
-        self.depthwise_initializer = depthwise_initializer
-        self.depthwise_regularizer = depthwise_regularizer
+        self.depthwise_initializer = initializers.get(depthwise_initializer)
+        self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
 
     def resolve(self, input_shape: Shape) -> ConvSpec:
         """Return the depthwise problem that one sample of `input_shape` makes, or raise ValueError."""
@@ -231,8 +231,8 @@ class SeparableConv(DepthwiseConv):
             **options,
         )
         self.filters = positive("filters", filters)
-        self.pointwise_initializer = pointwise_initializer
-        self.pointwise_regularizer = pointwise_regularizer
+        self.pointwise_initializer = initializers.get(pointwise_initializer)
+        self.pointwise_regularizer = regularizers.get(pointwise_regularizer)
 
     def build(self, input_shape: Shape) -> None:
         """Make both kernels and the bias."""

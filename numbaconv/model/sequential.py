@@ -137,10 +137,14 @@ class Sequential(Model):
         if not self._layers:
             raise ValueError(f"Sequential model '{self.name}' has no layers. Pass some, or call `add`.")
         self._note_input(input_shape)
-        for layer in self._layers:
-            layer.build_once(input_shape)
-            layer.check_input_shape(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+        for name, layer in self._children():
+            try:
+                layer.build_once(input_shape)
+                layer.check_input_shape(input_shape)
+                input_shape = layer.compute_output_shape(input_shape)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"Raised by layer '{name}' of model '{self.name}' for inputs of shape {input_shape}.")
+                raise
 
     def check_input_shape(self, input_shape: Any) -> None:
         """Raise ValueError when the inputs do not have the shape that `Input` states."""
