@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from numbaconv import __version__
 
@@ -47,18 +47,23 @@ def _one_or_each(text: str) -> int | tuple[int, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+class _LowHigh(NamedTuple):
+    """Padding before and after an axis."""
+
+    low: int
+    high: int
+
+
 def _padding(text: str) -> Any:
-    """Read ``"same"``, ``"1"``, ``"1:2"`` for every axis, or such items separated by commas for each."""
-    items = [_padding_of_axis(item) for item in text.split(",")]
-    if len(items) > 1 or isinstance(items[0], tuple):
-        return tuple(items)
-    return items[0]
+    """Read ``"same"``, ``"1"`` or ``"1:2"`` for every axis, or such items separated by commas for each."""
+    items = tuple(_padding_of_axis(item) for item in text.split(","))
+    return items[0] if len(items) == 1 else items
 
 
-def _padding_of_axis(item: str) -> Any:
+def _padding_of_axis(item: str) -> str | int | _LowHigh:
     low, colon, high = item.partition(":")
     try:
-        return (int(low), int(high)) if colon else int(low)
+        return _LowHigh(int(low), int(high)) if colon else int(low)
     except ValueError:
         if not colon and item.isalpha():
             return item
@@ -111,6 +116,8 @@ def _warmup(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Non
 
 def _explain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in _CONV_OPTIONS if getattr(options, name) is not None}
+    if isinstance(options.padding, _LowHigh):
+        given["padding"] = (tuple(options.padding),) * max(len(options.kernel) - 2, 1)
     with _refusals(parser):
         import numbaconv as nc
 

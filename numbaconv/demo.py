@@ -228,8 +228,14 @@ class Demo:
         Result
             Accuracy, speed and the picture's file.
         """
-        if self.threads is not None:
-            numba.set_num_threads(self.threads)
+        threads_before = numba.get_num_threads()
+        numba.set_num_threads(self.threads or threads_before)
+        try:
+            return self._run()
+        finally:
+            numba.set_num_threads(threads_before)
+
+    def _run(self) -> Result:
         height, width = self.x_train.shape[1:]
         print(f"numbaconv {nc.__version__}: {TARGET.instruction_set}, {_count(parallel.thread_count(), 'thread')}")
         print(
