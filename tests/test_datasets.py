@@ -18,8 +18,9 @@ from numbaconv.datasets import load_digits, load_fashion_mnist, load_mnist, mnis
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 HOW_TO_GET_MNIST = (
     "Put train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte "
-    "(each with or without .gz) into a folder and give it as `--data DIR`, as the argument `data` or as the environment variable "
-    "NUMBACONV_DATA; or let pooch download them where the internet can be reached (`pip install 'numbaconv[demo]'`)."
+    "(each with or without .gz) into a folder and give it as `--data DIR`, as the argument `data` or as the "
+    "environment variable NUMBACONV_DATA; or let pooch download them where the internet can be reached "
+    "(`pip install 'numbaconv[demo]'`)."
 )
 
 
