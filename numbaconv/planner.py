@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import direct, padding_modes
+from numbaconv.algorithms import depthwise, direct, padding_modes
 from numbaconv.spec import ConvSpec
 
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "forward": (direct,),
-    "input_grad": (direct,),
-    "kernel_grad": (direct,),
+    "forward": (depthwise, direct),
+    "input_grad": (depthwise, direct),
+    "kernel_grad": (depthwise, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""
 

@@ -170,3 +170,45 @@ def choose_gradient_block(extent: Extent, run: int, groups: int) -> GradientBloc
     wanted = -(-16 // (chunks * groups))
     panel_chunks = min(panels, wanted)
     return GradientBlock(rows, columns, panel_chunks, chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseBlock:
+    """Rows and columns of output pixels and the channels of one task."""
+
+    rows: int
+    columns: int
+    channels: int
+
+
+MAX_CHANNEL_VECTORS = 16
+DEPTHWISE_TASK_CYCLES = 300
+
+
+@lru_cache(maxsize=1024)
+def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
+    """Return the block of a depthwise pass: ``extent.channels`` is 1, ``extent.depth`` the number of taps.
+
+    A block that stays in L1 is read once per tap from there; the rest is what it costs to gather it.
+    """
+    itemsize = 4 if extent.dtype == "float32" else 8
+    lanes = TARGET.lanes(extent.dtype)
+    registers = -(-extent.out_channels // lanes)
+    best, choice = math.inf, DepthwiseBlock(1, 1, lanes)
+    for vectors in sorted({min(v, registers) for v in (2, 4, 8, MAX_CHANNEL_VECTORS)}):
+        chunks, width = -(-registers // vectors), vectors * lanes
+        for columns in _parts(extent.columns, WIDE_SIZES[0]):
+            column_blocks = -(-extent.columns // columns)
+            tiles = tile_cycles(columns, 2) * extent.depth + TILE_CYCLES * len(split_rows(columns, 2))
+            for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
+                size = gathered(extent, rows, columns) * width * itemsize
+                if size > TARGET.l2_bytes // 2 and (rows > 1 or columns > WIDE_SIZES[0]):
+                    continue
+                compute = rows * tiles * -(-vectors // 2)
+                copied = 0.0 if extent.in_place else size / GATHER_BYTES_PER_CYCLE
+                spilled = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * extent.depth
+                tasks = extent.images * column_blocks * -(-extent.rows // rows) * chunks
+                total = (compute + copied + spilled + DEPTHWISE_TASK_CYCLES) * tasks * _imbalance(tasks)
+                if total < best:
+                    best, choice = total, DepthwiseBlock(rows, columns, width)
+    return choice

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.algorithms.axes import pass_axes
-from numbaconv.algorithms.blocking import Extent, choose_block, choose_gradient_block, panel_count
+from numbaconv.algorithms.blocking import choose_block, choose_gradient_block, panel_count
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
     bounce_size,
     describe_reads,
+    gathered_size,
     has_merged_run,
     is_in_place,
     kernel_taps,
@@ -24,7 +25,15 @@ from numbaconv.algorithms.geometry import (
     task_counts,
     tile_list,
 )
-from numbaconv.algorithms.lattice import Lattice, lattices
+from numbaconv.algorithms.lattice import lattices
+from numbaconv.algorithms.plan_parts import (
+    SERIAL_MACS,
+    Strides,
+    element_strides,
+    kernel_strides,
+    lattice_extent,
+    padded_bias,
+)
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
@@ -32,10 +41,6 @@ from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
 NAME = "direct"
-SERIAL_MACS = 400_000
-"""Below about 20 microseconds of work a parallel launch costs more than it saves."""
-
-Strides = tuple[int, ...]
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
@@ -57,25 +62,6 @@ class Plan:
     serial: bool
 
 
-def kernel_strides(spec: ConvSpec) -> Strides:
-    """Return the strides, in elements, of a contiguous kernel."""
-    shape = spec.kernel_shape
-    return tuple(math.prod(shape[a + 1 :]) for a in range(len(shape)))
-
-
-def _extent(lattice: Lattice, channels: int, out_channels: int, groups: int, in_place: bool, dtype: str) -> Extent:
-    rows, columns = lattice.rows.phase, lattice.columns.phase
-    planes, plane_taps = 1, 1
-    for axis in lattice.planes:
-        planes *= axis.phase.count
-        plane_taps *= len(axis.phase.taps)
-    taps = plane_taps * len(rows.taps) * len(columns.taps)
-    return Extent(
-        lattice.batch * planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
-        columns.reach, plane_taps, channels, taps * channels, out_channels, in_place, dtype,
-    )  # fmt: skip
-
-
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
@@ -92,11 +78,12 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     phases = lattices(spec.batch, pass_axes(spec, direction), x_strides[:-1], y_strides[:-1], strides[:-2])
     for lattice in phases:
         in_place = is_in_place(lattice, x_strides[-1], groups)
-        extent = _extent(lattice, channels, out_channels, groups, in_place, spec.dtype)
+        extent = lattice_extent(lattice, channels, out_channels, groups, in_place, spec.dtype)
         block = choose_block(extent)
         record = Record(task_counts(lattice, block.rows, block.columns))
-        describe_reads(record, lattice, block.rows, block.columns, channels, in_place)
-        taps, run_tap = kernel_taps(lattice, has_merged_run(lattice, channels, in_place))
+        merged = has_merged_run(lattice, channels, in_place)
+        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged)
+        taps, run_tap = kernel_taps(lattice, merged)
         chunk = -(-panels // block.panel_chunks)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
         record.fields |= {
@@ -119,9 +106,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         tasks += math.prod(record.fields[count] for count in counts)
         packed += width * extent.depth * groups
         states += panels * groups
-        if not in_place:
-            size = record.fields[at.PLANE_TAPS] * record.fields[at.TAP_ROWS] * record.fields[at.TAP_COLUMNS] * channels
-            gathered = max(gathered, size)
+        gathered = max(gathered, gathered_size(record))
     bounce = round_up(gathered, 16)
     workspace = bounce + bounce_size(spec.dtype)
     geometry = assemble({at.WORKSPACE: workspace, at.BOUNCE: bounce}, records)
@@ -160,22 +145,6 @@ def input_grad(
     run_product(spec, "input_grad", grad_y, kernel, bias, activation, grad_x)
 
 
-def element_strides(array: NDArray) -> Strides:
-    """Return strides in elements."""
-    itemsize = array.itemsize
-    return tuple(stride // itemsize for stride in array.strides)
-
-
-def padded_bias(dtype: str, bias: NDArray | None, activation: str | None, groups: int, width: int) -> NDArray:
-    """Return the lower bound of the activation, then for each group its bias padded to whole panels with zeros."""
-    values = np.zeros(at.BIAS_HEADER + groups * width, dtype)
-    values[0] = 0 if activation == "relu" else -np.inf
-    if bias is not None:
-        channels = bias.size // groups
-        values[at.BIAS_HEADER :].reshape(groups, width)[:, :channels] = bias.reshape(groups, channels)
-    return values
-
-
 @dataclass(frozen=True, slots=True)
 class GradientPlan:
     """All that a kernel gradient needs besides its arrays."""
@@ -195,14 +164,14 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     axes = pass_axes(spec, "forward")
     (lattice,) = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel_strides(spec)[:-2])
     in_place = is_in_place(lattice, x_strides[-1], groups)
-    extent = _extent(lattice, channels, out_channels, 1, in_place, spec.dtype)
+    extent = lattice_extent(lattice, channels, out_channels, 1, in_place, spec.dtype)
     merged = has_merged_run(lattice, channels, in_place)
     run = max(len(lattice.columns.phase.taps), 1) * channels if merged else channels
     block = choose_gradient_block(extent, run, groups)
     panels = panel_count(out_channels, spec.dtype)
     chunk = -(-panels // block.panel_chunks)
     record = Record(task_counts(lattice, block.rows, block.columns))
-    describe_reads(record, lattice, block.rows, block.columns, channels, in_place)
+    describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged)
     record.fields |= {
         at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels, at.PANELS_PER_CHUNK: chunk,
         at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1], at.Y_GROUP: out_channels,
@@ -210,10 +179,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     }  # fmt: skip
     record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
     fields = record.fields
-    gathered = 0
-    if not in_place:
-        gathered = fields[at.PLANE_TAPS] * fields[at.TAP_ROWS] * fields[at.TAP_COLUMNS] * channels
-    packed = round_up(gathered, 16)
+    packed = round_up(gathered_size(record), 16)
     bounce = packed + round_up(block.rows * block.columns * 2 * TARGET.lanes(spec.dtype), 16)
     workspace = bounce + bounce_size(spec.dtype)
     size = math.prod(spec.kernel_shape)

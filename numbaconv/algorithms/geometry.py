@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -109,9 +110,15 @@ def has_merged_run(lattice: Lattice, channels: int, in_place: bool) -> bool:
 
 
 def describe_reads(
-    record: Record, lattice: Lattice, block_rows: int, block_columns: int, channels: int, in_place: bool
+    record: Record,
+    lattice: Lattice,
+    block_rows: int,
+    block_columns: int,
+    channels: int,
+    in_place: bool,
+    merged: bool,
 ) -> None:
-    """Fill in how a block's input is found and how its taps are laid out."""
+    """Fill in how a block's input is found and how its taps are laid out; `merged`: a kernel row's taps are one run."""
     rows, columns = lattice.rows, lattice.columns
     plane_taps = 1
     for axis in lattice.planes:
@@ -132,7 +139,6 @@ def describe_reads(
         for axis in reversed(lattice.planes):
             plane_steps.insert(0, size)
             size *= len(axis.phase.taps)
-    merged = has_merged_run(lattice, channels, in_place)
     taps = _tap_offsets(lattice, plane_steps, row_size, pixel, merged, in_place)
     run_taps = max(len(columns.phase.taps), 1) if merged else 1
     record.fields |= {
@@ -165,6 +171,14 @@ def _tap_offsets(
         sum(j * step for j, step in zip(tap, steps, strict=True))
         for tap in itertools.product(*(range(count) for count in counts))
     ]
+
+
+def gathered_size(record: Record) -> int:
+    """Return the elements of a gathered block, 0 when the taps are read in place."""
+    if record.fields[at.IN_PLACE]:
+        return 0
+    extents = (at.PLANE_TAPS, at.TAP_ROWS, at.TAP_COLUMNS, at.CHANNELS)
+    return math.prod(record.fields[extent] for extent in extents)
 
 
 def kernel_taps(lattice: Lattice, merged: bool) -> tuple[list[int], int]:

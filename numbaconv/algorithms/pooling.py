@@ -85,7 +85,8 @@ def _in_format(spec: PoolSpec, array: Array) -> Array:
 
 def _chunks(spec: PoolSpec, pieces: int) -> tuple[int, int]:
     """Return (chunks of channels, channels per chunk) so that `pieces` images or rows keep all threads busy."""
-    wanted = -(-4 * parallel.thread_count() // max(pieces, 1)) if _work(spec) >= _SERIAL_NUMBERS else 1
+    threads = parallel.thread_count() if _work(spec) >= _SERIAL_NUMBERS else 1
+    wanted = -(-2 * threads // max(pieces, 1)) if threads > 1 else 1
     chunk = -(-spec.channels // wanted)
     chunk = min(spec.channels, -(-chunk // _CHUNK_UNIT) * _CHUNK_UNIT)
     return -(-spec.channels // chunk), chunk

@@ -34,7 +34,8 @@ def block_input(record, x, block, batch, plane, row, rows, column, columns, grou
     """Return a pointer to the first number that the block's first pixel reads, gathered unless it can be read in place."""
     source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP])
     if record[at.IN_PLACE] == 0:
-        gather_block(source, record, plane, row, rows, column, columns, record[at.CHANNELS], block)
+        channels = record[at.CHANNELS]
+        gather_block(source, record, plane, row, rows, column, columns, channels, block, channels)
         return block
     offset = record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]]
     offset += record[record[at.ROW_TABLE] + row * record[at.ROW_STEP]]

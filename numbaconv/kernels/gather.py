@@ -16,20 +16,20 @@ CHANNEL_BLOCK = 16
 
 
 @inline
-def gather_strided(x, pixel_step, channel_step, pixels, channels, block):
+def gather_strided(x, pixel_step, channel_step, pixels, channels, block, width):
     """block[pixel, channel] = x[pixel * pixel_step + channel * channel_step]."""
     for first in range(0, channels, CHANNEL_BLOCK):
         last = min(channels, first + CHANNEL_BLOCK)
         for pixel in range(pixels):
             for channel in range(first, last):
-                block[pixel * channels + channel] = x[pixel * pixel_step + channel * channel_step]
+                block[pixel * width + channel] = x[pixel * pixel_step + channel * channel_step]
 
 
 @inline
-def gather_pixels(x, table, pixels, channels, channel_step, block):
+def gather_pixels(x, table, pixels, channels, channel_step, block, width):
     """Copy single pixels by their offsets in `table`; -1 is padding."""
     for pixel in range(pixels):
-        offset, target = table[pixel], advance(block, pixel * channels)
+        offset, target = table[pixel], advance(block, pixel * width)
         if offset < 0:
             for channel in range(channels):
                 target[channel] = 0
@@ -41,39 +41,56 @@ def gather_pixels(x, table, pixels, channels, channel_step, block):
 
 
 @inline
-def gather_row(x, record, column, columns, channels, block):
+def gather_row(x, record, column, columns, channels, block, width):
     """Copy `columns` pixels of one input row, from position `column` of the padded row on."""
     channel_step, step = record[at.X_CHANNEL], record[at.COLUMN_STEP]
     first = min(max(record[at.COLUMN_FIRST] - column, 0), columns)
     last = min(max(record[at.COLUMN_LAST] - column, first), columns)
-    gather_pixels(x, advance(record, record[at.COLUMN_TABLE] + column), first, channels, channel_step, block)
+    table = advance(record, record[at.COLUMN_TABLE] + column)
+    gather_pixels(x, table, first, channels, channel_step, block, width)
     if last > first:
-        table = advance(record, record[at.COLUMN_TABLE] + column + first)
-        source, target = advance(x, table[0]), advance(block, first * channels)
+        source, target = advance(x, table[first]), advance(block, first * width)
         if channel_step != 1:
-            gather_strided(source, step, channel_step, last - first, channels, target)
-        elif step == channels:
+            gather_strided(source, step, channel_step, last - first, channels, target, width)
+        elif step == channels and width == channels:
             copy(target, source, (last - first) * channels)
         else:
             for pixel in range(last - first):
-                copy_pixel(advance(source, pixel * step), channels, advance(target, pixel * channels))
-    table = advance(record, record[at.COLUMN_TABLE] + column + last)
-    gather_pixels(x, table, columns - last, channels, channel_step, advance(block, last * channels))
+                copy_pixel(advance(source, pixel * step), channels, advance(target, pixel * width))
+    gather_pixels(
+        x, advance(table, last), columns - last, channels, channel_step, advance(block, last * width), width
+    )
 
 
 @inline
-def gather_block(x, record, plane, row, rows, column, columns, channels, block):
-    """Copy what output rows [row, row + rows) x columns [column, column + columns) of one plane need."""
+def gather_block(x, record, plane, row, rows, column, columns, channels, block, width):
+    """Copy what output rows [row, row + rows) x columns [column, column + columns) of one plane need.
+
+    The block's pixels are `width` numbers apart, of which the first `channels` are written.
+    """
     in_rows = (rows - 1) * record[at.ROW_STEP] + record[at.ROW_REACH]
     in_columns = (columns - 1) * record[at.COLUMN_BASE] + record[at.COLUMN_REACH]
     row_table = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_STEP])
     plane_table = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
-    row_size = record[at.TAP_COLUMNS] * channels
+    row_size = record[at.TAP_COLUMNS] * width
     for tap in range(record[at.PLANE_TAPS]):
         for q in range(in_rows):
             target = advance(block, (tap * record[at.TAP_ROWS] + q) * row_size)
             if plane_table[tap] < 0 or row_table[q] < 0:
-                clear(target, in_columns * channels)
+                clear(target, in_columns * width)
             else:
                 source = advance(x, plane_table[tap] + row_table[q])
-                gather_row(source, record, column * record[at.COLUMN_BASE], in_columns, channels, target)
+                gather_row(source, record, column * record[at.COLUMN_BASE], in_columns, channels, target, width)
+
+
+@inline
+def repeat_channels(block, pixels, width, channels, first, repeat):
+    """Spread each pixel's channels in place: block[pixel, o] becomes what block[pixel, (first + o) // repeat - first // repeat] was.
+
+    Depthwise convolutions with a multiplier: output channel o of the chunk that starts at `first` reads channel o // repeat.
+    Going down, no number is overwritten before it has been read.
+    """
+    for pixel in range(pixels):
+        numbers = advance(block, pixel * width)
+        for o in range(channels - 1, -1, -1):
+            numbers[o] = numbers[(first + o) // repeat - first // repeat]

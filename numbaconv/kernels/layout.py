@@ -80,9 +80,7 @@ WIDE_LAST = 53  # the same for the last column block
 NARROW_FULL = 54
 NARROW_LAST = 55
 REPEAT = 56  # depthwise: output channels per input channel (gathered channels are repeated)
-INTERLEAVE = 57  # depthwise input gradient: channels of grad_y per channel of the input, gathered as further planes
-X_ROWS = 58  # stride of a row / plane are in the tables; extents of the block for in-place reading
-RECORD_SIZE = 60
+RECORD_SIZE = 57
 
 # Buffers.
 WORK_BUFFER = 0

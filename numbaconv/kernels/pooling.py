@@ -15,7 +15,7 @@ import numpy as np
 from numbaconv.jit import inline, task_kernel
 from numbaconv.simd.lanewise import divide, where_maximum
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.vectors import lanes_of, load, load_first, maximum, splat, store, store_first
+from numbaconv.simd.vectors import fma, lanes_of, load, load_first, maximum, splat, store, store_first
 
 # Geometry. X, Y: sizes of the last spatial axis; *_IMAGE: numbers of one image; FIRST, ROWS: where the lists start
 # (FIRST[i] to FIRST[i + 1] are the entries of outer position i); COVERED: rows under the window of each outer output.
@@ -33,19 +33,6 @@ def _larger(a, b):
 @inline
 def _sum(a, b):
     return a + b
-
-
-@inline
-def _load_lanes(pointer, count):
-    return load(pointer) if count == lanes_of(pointer) else load_first(pointer, count)
-
-
-@inline
-def _store_lanes(vector, pointer, count):
-    if count == lanes_of(pointer):
-        store(vector, pointer)
-    else:
-        store_first(vector, pointer, count)
 
 
 @inline
@@ -144,20 +131,36 @@ def _clear_chunk(gx, positions, channels, first_channel, last_channel):
     lanes, zero = lanes_of(gx), splat(gx, 0.0)
     for p in range(positions):
         target = advance(gx, p * channels)
-        for c in range(first_channel, last_channel, lanes):
-            _store_lanes(zero, advance(target, c), min(lanes, last_channel - c))
+        c = first_channel
+        while c + lanes <= last_channel:
+            store(zero, advance(target, c))
+            c += lanes
+        if c < last_channel:
+            store_first(zero, advance(target, c), last_channel - c)
 
 
 @inline
-def _give_to_maximum(x, gx, rows, row_count, width, channels, top, remaining, count):
-    """Add `remaining` to the gradient at the first position of the window, in row-major order, that holds `top`."""
-    zero = splat(x, 0.0)
+def _give_vector(x, y, gy, gx, rows, row_count, width, channels):
+    """Add gy to gx at the first position of the window, in row-major order, that holds y; one full register."""
+    top, remaining, zero = load(y), load(gy), splat(x, 0.0)
     for r in range(row_count):
         for w in range(width):
             offset = rows[r] + w * channels
-            value, target = _load_lanes(advance(x, offset), count), advance(gx, offset)
+            value, target = load(advance(x, offset)), advance(gx, offset)
+            store(load(target) + where_maximum(value, top, remaining, zero), target)
+            remaining = where_maximum(value, top, zero, remaining)
+
+
+@inline
+def _give_lanes(x, y, gy, gx, rows, row_count, width, channels, count):
+    """Do the same for the first `count` lanes."""
+    top, remaining, zero = load_first(y, count), load_first(gy, count), splat(x, 0.0)
+    for r in range(row_count):
+        for w in range(width):
+            offset = rows[r] + w * channels
+            value, target = load_first(advance(x, offset), count), advance(gx, offset)
             share = where_maximum(value, top, remaining, zero)
-            _store_lanes(_load_lanes(target, count) + share, target, count)
+            store_first(load_first(target, count) + share, target, count)
             remaining = where_maximum(value, top, zero, remaining)
 
 
@@ -178,14 +181,34 @@ def max_pool_grad(worker, task, geometry, buffers):
             left = max(o * g[STRIDE] - g[LOW], 0)
             width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left
             at = (outer * g[Y] + o) * channels
-            for c in range(first_channel, last_channel, lanes):
-                count = min(lanes, last_channel - c)
-                top = _load_lanes(advance(y, at + c), count)
-                share = _load_lanes(advance(gy, at + c), count)
+            c = first_channel
+            while c + lanes <= last_channel:
                 start = left * channels + c
-                _give_to_maximum(
-                    advance(x, start), advance(gx, start), rows, row_count, width, channels, top, share, count
-                )
+                _give_vector(
+                    advance(x, start), advance(y, at + c), advance(gy, at + c), advance(gx, start),
+                    rows, row_count, width, channels,
+                )  # fmt: skip
+                c += lanes
+            if c < last_channel:
+                start = left * channels + c
+                _give_lanes(
+                    advance(x, start), advance(y, at + c), advance(gy, at + c), advance(gx, start),
+                    rows, row_count, width, channels, last_channel - c,
+                )  # fmt: skip
+
+
+@inline
+def _add_scaled(source, target, scale, first_channel, last_channel):
+    """Add `scale` times a chunk of channels of one position to another."""
+    lanes, factor = lanes_of(source), splat(source, scale)
+    c = first_channel
+    while c + lanes <= last_channel:
+        store(fma(load(advance(source, c)), factor, load(advance(target, c))), advance(target, c))
+        c += lanes
+    if c < last_channel:
+        count = last_channel - c
+        v = fma(load_first(advance(source, c), count), factor, load_first(advance(target, c), count))
+        store_first(v, advance(target, c), count)
 
 
 @task_kernel
@@ -193,21 +216,18 @@ def average_pool_grad(worker, task, geometry, buffers):
     """Set gx (buffer 2) to the sum of gy (1) / (values in the window) over the windows that cover each input."""
     g, channels, gy = geometry, geometry[CHANNELS], buffers[1]
     chunk, outer, image = task % g[CHUNKS], task // g[CHUNKS] % g[OUTER], task // g[CHUNKS] // g[OUTER]
-    lanes, first_channel = lanes_of(gy), chunk * g[CHUNK]
+    first_channel = chunk * g[CHUNK]
     last_channel = min(first_channel + g[CHUNK], channels)
     source = advance(gy, image * g[Y_IMAGE])
     target = advance(buffers[2], image * g[X_IMAGE] + outer * g[X] * channels)
+    _clear_chunk(target, g[X], channels, first_channel, last_channel)
     for i in range(g[X]):
         first = max((i + g[LOW] - g[POOL] + g[STRIDE]) // g[STRIDE], 0)
         last = min((i + g[LOW]) // g[STRIDE] + 1, g[Y])
-        for c in range(first_channel, last_channel, lanes):
-            count = min(lanes, last_channel - c)
-            acc = splat(gy, 0.0)
-            for r in range(g[g[FIRST] + outer], g[g[FIRST] + outer + 1]):
-                row = g[g[ROWS] + r]
-                for o in range(first, last):
-                    left = max(o * g[STRIDE] - g[LOW], 0)
-                    width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left
-                    value = _load_lanes(advance(source, (row * g[Y] + o) * channels + c), count)
-                    acc = acc + divide(value, g[g[COVERED] + row] * width)
-            _store_lanes(acc, advance(target, i * channels + c), count)
+        for r in range(g[g[FIRST] + outer], g[g[FIRST] + outer + 1]):
+            row = g[g[ROWS] + r]
+            for o in range(first, last):
+                width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - max(o * g[STRIDE] - g[LOW], 0)
+                scale = 1.0 / (g[g[COVERED] + row] * width)
+                window = advance(source, (row * g[Y] + o) * channels)
+                _add_scaled(window, advance(target, i * channels), scale, first_channel, last_channel)

@@ -1,0 +1,56 @@
+"""What the plans of several algorithms have in common: strides, the padded bias, the extents of a lattice."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv.algorithms.blocking import Extent
+from numbaconv.algorithms.lattice import Lattice
+from numbaconv.kernels import layout as at
+from numbaconv.spec import ConvSpec
+
+Strides = tuple[int, ...]
+
+SERIAL_MACS = 400_000
+"""Below about 20 microseconds of work a parallel launch costs more than it saves."""
+
+
+def kernel_strides(spec: ConvSpec) -> Strides:
+    """Return the strides, in elements, of a contiguous kernel."""
+    shape = spec.kernel_shape
+    return tuple(math.prod(shape[a + 1 :]) for a in range(len(shape)))
+
+
+def element_strides(array: NDArray) -> Strides:
+    """Return strides in elements."""
+    itemsize = array.itemsize
+    return tuple(stride // itemsize for stride in array.strides)
+
+
+def padded_bias(dtype: str, bias: NDArray | None, activation: str | None, groups: int, width: int) -> NDArray:
+    """Return the lower bound of the activation, then for each group its bias padded to whole panels with zeros."""
+    values = np.zeros(at.BIAS_HEADER + groups * width, dtype)
+    values[0] = 0 if activation == "relu" else -np.inf
+    if bias is not None:
+        channels = bias.size // groups
+        values[at.BIAS_HEADER :].reshape(groups, width)[:, :channels] = bias.reshape(groups, channels)
+    return values
+
+
+def lattice_extent(
+    lattice: Lattice, channels: int, out_channels: int, groups: int, in_place: bool, dtype: str
+) -> Extent:
+    """Return the sizes that the choice of a block depends on."""
+    rows, columns = lattice.rows.phase, lattice.columns.phase
+    planes, plane_taps = 1, 1
+    for axis in lattice.planes:
+        planes *= axis.phase.count
+        plane_taps *= len(axis.phase.taps)
+    taps = plane_taps * len(rows.taps) * len(columns.taps)
+    return Extent(
+        lattice.batch * planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
+        columns.reach, plane_taps, channels, taps * channels, out_channels, in_place, dtype,
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""Kernel gradient of a depthwise convolution: channels in the lanes, the taps of a kernel row in the tile's rows.
+
+As in the dense kernel gradient, blocks are dealt to CHUNKS private sums by shape alone, added in order by the worker that
+finishes the last of a channel chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise import gather_chunk
+from numbaconv.kernels.kernel_gradient import add_chunks
+from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.vector_copy import copy_columns, copy_pixel
+from numbaconv.simd.calls import atomic_fetch_add
+from numbaconv.simd.pointers import advance, as_counters, clear
+from numbaconv.simd.tiles import tile_fma_lanes, tile_load, tile_store
+from numbaconv.simd.vectors import lanes_of
+
+
+def make_tap_tile(taps: int, vectors: int) -> Any:
+    """Return the sum over pixels for ``taps`` neighbouring taps x ``vectors * lanes`` channels."""
+
+    @inline
+    def tap_tile(x, tap_stride, pixel_stride, row_stride, rows, columns, grad, width, total, total_stride):
+        """total[t, c] += sum over one block's pixels of x[pixel + t * tap_stride + c] * grad[pixel, c]."""
+        acc = tile_load(taps, vectors, total, total_stride, vectors * lanes_of(x))
+        for row in range(rows):
+            pixels = advance(x, row * row_stride)
+            for column in range(columns):
+                pixel = advance(pixels, column * pixel_stride)
+                acc = tile_fma_lanes(acc, pixel, tap_stride, advance(grad, column * width))
+            grad = advance(grad, columns * width)
+        tile_store(acc, total, total_stride)
+
+    return tap_tile
+
+
+wide_taps = by_rows(lambda taps: make_tap_tile(taps, 2), WIDE_SIZES)
+narrow_taps = by_rows(lambda taps: make_tap_tile(taps, 1), NARROW_SIZES)
+
+
+@inline
+def block_taps(record, source, grad, rows, columns, wide, total):
+    """Add one block's products for one or two registers of channels: every tap."""
+    width, pixel, row = record[at.CHANNELS], record[at.PIXEL_STRIDE], record[at.ROW_STRIDE]
+    tap_stride, run = record[at.KERNEL_RUN_TAP], record[at.RUN_TAPS]
+    tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
+    for kernel_row in range(record[at.TAPS] // run):
+        tap = kernel_row * run
+        for tile in range(tiles[0]):
+            count = tiles[1 + tile]
+            x = advance(source, record[record[at.TAP_OFFSETS] + tap])
+            target = advance(total, tap * width)
+            if wide:
+                wide_taps(count, x, tap_stride, pixel, row, rows, columns, grad, width, target, width)
+            else:
+                narrow_taps(count, x, tap_stride, pixel, row, rows, columns, grad, width, target, width)
+            tap += count
+
+
+@task_kernel
+def depthwise_kernel_gradient(worker, task, geometry, buffers):
+    """Sum one chunk of pixel blocks into the gradient of one chunk of channels."""
+    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
+    record = advance(geometry, geometry[at.RECORDS])
+    chunks, lanes, width = geometry[at.CHUNKS], lanes_of(work), record[at.CHANNELS]
+    channel_chunk, chunk = task % record[at.PANEL_CHUNKS], task // record[at.PANEL_CHUNKS]
+    channel = channel_chunk * width
+    channels = min(width, record[at.OUT_CHANNELS] - channel)
+    packed, total = advance(work, geometry[at.PACKED_GRADIENT]), advance(work, geometry[at.BOUNCE])
+    clear(total, record[at.TAPS] * width)
+
+    blocks = geometry[at.BLOCKS]
+    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
+        column_block, index = block % record[at.COLUMN_BLOCKS], block // record[at.COLUMN_BLOCKS]
+        row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
+        plane, batch = index % record[at.PLANES], index // record[at.PLANES]
+        row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
+        rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
+        columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+        source = gather_chunk(
+            record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels
+        )
+        offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
+        grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+        for r in range(rows):
+            for p in range(columns):
+                pixel = advance(grad, r * record[at.Y_ROW] + p * record[at.Y_PIXEL])
+                copy_pixel(pixel, channels, advance(packed, (r * columns + p) * width))
+        c = 0
+        while c < channels:
+            wide = channels - c > lanes
+            block_taps(record, advance(source, c), advance(packed, c), rows, columns, wide, advance(total, c))
+            c += 2 * lanes
+
+    stride = record[at.OUT_CHANNELS]
+    result = buffers[at.KERNEL]
+    if chunks > 1:
+        result = advance(buffers[at.PACKED_KERNEL], chunk * geometry[at.GRADIENT_SIZE])
+    copy_columns(total, width, record[at.TAPS], channels, advance(result, channel), stride)
+    if chunks > 1:
+        finished = advance(as_counters(buffers[at.COUNTERS]), channel_chunk)
+        if atomic_fetch_add(finished, 1) == chunks - 1:
+            partial, size = buffers[at.PACKED_KERNEL], geometry[at.GRADIENT_SIZE]
+            add_chunks(partial, chunks, size, record[at.TAPS], stride, channel, channels, buffers[at.KERNEL])
