@@ -13,6 +13,7 @@ from numbaconv import __version__
 
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
+_DTYPES = ("float32", "float64")
 _CONV_OPTIONS = ("operation", "strides", "padding", "dilation_rate", "groups", "data_format", "padding_mode",
                  "output_padding", "dtype")  # fmt: skip
 
@@ -95,12 +96,12 @@ def _demo(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def _info(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from numbaconv.jit import show_config
+    import numbaconv as nc
     from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES
     from numbaconv.target import TARGET
 
     print(f"numbaconv {__version__}")
-    show_config()
+    nc.show_config()
     lanes = TARGET.lanes("float32")
     print(
         f"{'tiles':<9} {WIDE_SIZES[0]} pixels x {2 * lanes} channels or {NARROW_SIZES[0]} x {lanes} (float32), "
@@ -109,9 +110,9 @@ def _info(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def _warmup(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from numbaconv.jit import DTYPES, warmup
+    import numbaconv as nc
 
-    print(warmup(dtypes=tuple(options.dtype or DTYPES), progress=not options.quiet))
+    print(nc.warmup(dtypes=tuple(options.dtype or _DTYPES), progress=not options.quiet))
 
 
 def _explain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -189,7 +190,7 @@ def _add_explain(commands: Any) -> None:
         help="zeros, reflect, replicate or circular, one for all axes or one for each; default zeros",
     )
     add("--output-padding", type=_one_or_each, metavar="N[,N...]", help="of conv_transpose")
-    add("--dtype", choices=("float32", "float64"), help="default float32")
+    add("--dtype", choices=_DTYPES, help="default float32")
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -205,7 +206,7 @@ def _make_parser() -> argparse.ArgumentParser:
         description="Compile every kernel now and keep it in the cache, so that nothing waits for a compiler later.",
     )
     warmup.set_defaults(run=_warmup, parser=warmup)
-    warmup.add_argument("--dtype", action="append", choices=("float32", "float64"), help="only this one; default both")
+    warmup.add_argument("--dtype", action="append", choices=_DTYPES, help="only this one; default both")
     warmup.add_argument("--quiet", action="store_true", help="show no progress bar")
     _add_explain(commands)
     return parser

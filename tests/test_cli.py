@@ -12,7 +12,8 @@ import pytest
 from test_datasets import HOW_TO_GET_MNIST, write_collection
 
 import numbaconv as nc
-from numbaconv import cli, jit
+from numbaconv import cli
+from numbaconv.code_cache import cache_info
 from numbaconv.target import TARGET
 
 
@@ -123,12 +124,12 @@ def test_info_names_cpu_threads_tiles_and_cache(capsys):
     for label in ("CPU", "vectors", "threads", "tiles", "cache"):
         assert re.search(rf"^{label} +\S", text, re.MULTILINE), label
     assert TARGET.cpu_name in text and f"{TARGET.lanes('float32')} float32" in text
-    assert str(jit.cache_info().folder) in text
+    assert str(cache_info().folder) in text
 
 
 def test_warmup_passes_its_options_on(capsys, monkeypatch):
     calls = []
-    monkeypatch.setattr(jit, "warmup", lambda **options: calls.append(options) or "17 functions ready")
+    monkeypatch.setattr(nc, "warmup", lambda **options: calls.append(options) or "17 functions ready")
     assert cli.main(["warmup"]) == 0
     assert cli.main(["warmup", "--dtype", "float64", "--quiet"]) == 0
     assert calls == [
