@@ -241,9 +241,9 @@ class Demo:
         print(
             f"{self.recipe.title}: {len(self.x_train)} training and {len(self.x_test)} test images of {height}x{width}"
         )
-        ink = float(self.x_train.max())
-        x_train = (self.x_train[..., None] / ink).astype(np.float32)
-        x_test = (self.x_test[..., None] / ink).astype(np.float32)
+        ink = np.float32(self.x_train.max())
+        x_train = self.x_train[..., None].astype(np.float32) / ink
+        x_test = self.x_test[..., None].astype(np.float32) / ink
         self._compile(x_train)
         model = self._model()
         model.summary()
