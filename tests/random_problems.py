@@ -55,7 +55,8 @@ def any_transposed(choose: Choose, ndims: Sequence[int] = (1, 2, 3, 4)) -> Trans
     if output_padding == "each":
         output_padding = tuple(choose(range(s)) for s in strides)
     groups, per_group, filters_per_group = choose([1, 1, 2, 3]), choose([1, 2, 5, 17]), choose([1, 3, 8, 16])
-    spatial = [1 + choose(range(longest)) for _ in range(ndim)]
+    # Of one sample, "same" with output_padding may leave nothing.
+    spatial = [(1 if output_padding is None else 2) + choose(range(longest)) for _ in range(ndim)]
     return TransposedProblem(
         "random transposed",
         (choose([1, 2]), *spatial, groups * per_group),
