@@ -33,6 +33,7 @@ from numbaconv.simd.calls import add_c_entry
 from numbaconv.target import TARGET
 
 __all__ = [
+    "CONFIGURATION",
     "KERNELS",
     "CacheInfo",
     "CompiledFunction",
@@ -74,6 +75,8 @@ def _compile(function: Callable[..., Any], signature: Any, symbol: str) -> bytes
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        raise RuntimeError("kernels exist only as compiled code: unset NUMBA_DISABLE_JIT")
     base: Any = importlib.import_module("numba.core.ccallback")._CFuncCompiler
 
     class EntryCompiler(base):
@@ -230,6 +233,9 @@ class TaskKernel:
 
 KERNELS: dict[str, TaskKernel] = {}
 
+# Lines of `show_config` that modules above this one know: label -> function that returns the text.
+CONFIGURATION: dict[str, Callable[[], str]] = {}
+
 
 def task_kernel(function: Callable[..., Any]) -> TaskKernel:
     """Register ``function(worker, task, geometry, buffers)`` as a kernel, compiled per dtype on first use.
@@ -331,8 +337,6 @@ def show_config() -> None:
     >>> nc.show_config()
     CPU ...
     """
-    from numbaconv import parallel
-
     _import_kernels()
     info = cache_info()
     rows = {
@@ -341,7 +345,7 @@ def show_config() -> None:
         f"{TARGET.lanes('float32')} float32 or {TARGET.lanes('float64')} float64"
         + ("" if TARGET.has_fma else ", no fused multiply-add"),
         "caches": f"L1 {TARGET.l1_bytes >> 10} kB, L2 {TARGET.l2_bytes >> 10} kB, L3 {TARGET.l3_bytes >> 20} MB",
-        "threads": f"{parallel.thread_count()} ({parallel.threading_layer()})",
+        **{label: text() for label, text in CONFIGURATION.items()},
         "kernels": f"{len(_functions)} functions, {compiled_count()} in memory",
         "cache": f"{info.folder or 'none'} ({info.state}, {info.files} files, {info.bytes / 1e6:.1f} MB)",
         "versions": f"Numba {numba.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}, "

@@ -22,7 +22,7 @@ import numpy as np
 from numba import types
 from numba.np.ufunc import parallel as numba_parallel
 
-from numbaconv.jit import CompiledFunction, TaskKernel
+from numbaconv.jit import CONFIGURATION, CompiledFunction, TaskKernel
 from numbaconv.memory import aligned_bytes
 from numbaconv.simd.driver import DATA_FIELD, MAX_ARRAYS, TABLE, WORKERS, run_parallel, run_serial, run_worker
 from numbaconv.target import TARGET
@@ -134,6 +134,9 @@ def threading_layer() -> str:
         return "serial: one thread" if TARGET.threads <= 1 else "serial: forked after threads had started"
     _layer.start()
     return _layer.name
+
+
+CONFIGURATION["threads"] = lambda: f"{thread_count()} ({threading_layer()})"
 
 
 def launch(

@@ -15,10 +15,10 @@ import numbaconv
 PACKAGE = Path(numbaconv.__file__).parent
 
 
-def copy_package(folder: Path) -> Path:
-    """Copy the package's sources below `folder`; return the copy, whose parent is the path to import from."""
+def copy_package(folder: Path, package: Path = PACKAGE) -> Path:
+    """Copy a package's sources below `folder`; return the copy, whose parent is the path to import from."""
     copy = folder / "numbaconv"
-    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.gz"))
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "*.gz"))
     return copy
 
 
