@@ -172,7 +172,7 @@ CHECKS = {
 
 
 # Checks that combine the tensor with an array of float64, which makes the result float64 as in NumPy.
-FLOAT64_CONSTANTS = {("power", 5), ("reshape", 0), ("concatenate", 1), ("normalize", 2)}
+FLOAT64_CONSTANTS = {("power", 5), ("reshape", 0), ("concatenate", 1)}
 
 
 def test_every_row_of_the_table_is_checked():

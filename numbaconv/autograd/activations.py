@@ -37,7 +37,7 @@ SELU_SCALE = 1.0507009873554805
 
 def relu(x: TensorLike) -> Any:
     """Compute ``max(x, 0)``; the gradient at 0 is 0."""
-    return apply("relu", forward.relu, (x,))
+    return apply("relu", rules.relu, (x,))
 
 
 def relu6(x: TensorLike) -> Any:

@@ -116,7 +116,7 @@ def where(condition: Any, a: TensorLike, b: TensorLike) -> Any:
         No gradient flows to it.
     a, b : Tensor, array or float
     """
-    return apply("where", rules.where, (a, b), condition=np.asarray(values(condition)))
+    return apply("where", rules.where, (a, b), condition=np.asarray(values(condition), dtype=bool))
 
 
 def clip(x: TensorLike, low: Any = None, high: Any = None) -> Any:

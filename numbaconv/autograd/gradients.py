@@ -89,9 +89,9 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     # y = max(x, 0): y > 0 exactly where x > 0; 0 at x = 0
     "relu": {"x": lambda g, y: rules.keep_where(y > 0, g)},
     # the slope at x = 0 is the negative side's
-    "leaky_relu": {"x": lambda g, x, negative_slope: np.where(x > 0, g, negative_slope * g)},
-    # y = alpha (exp(x) - 1) for x <= 0: dy/dx = alpha exp(x) = y + alpha
-    "elu": {"x": lambda g, x, y, alpha: np.where(x > 0, g, g * (y + alpha))},
+    "leaky_relu": {"x": lambda g, x, negative_slope: rules.multiply_by_choice(g, x > 0, negative_slope)},
+    # y = alpha (exp(x) - 1) for x <= 0: dy/dx = alpha exp(x); exp(min(x, 0)) is 1 on the other side
+    "elu": {"x": lambda g, x, alpha: rules.multiply_by_choice(g * np.exp(np.minimum(x, 0)), x > 0, alpha)},
     # dy/dx = y (1 - y)
     "sigmoid": {"x": lambda g, y: g * (y * (1 - y))},
     # dy/dx = 1 - y**2

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.autograd.recycling import compute
+
 __all__ = ["Node", "Primitive", "is_recording", "no_grad", "sum_to_shape", "walk_backward"]
 
 creation_numbers = itertools.count()
@@ -166,7 +168,7 @@ class Accumulator:
         if self.own:
             np.add(self.value, value, out=self.value)
         else:
-            self.value = self.value + value
+            self.value = compute(np.add, self.value, value)
             self.own = True
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from numbaconv.autograd import rules
 from numbaconv.autograd.gradients import GRADIENTS
+from numbaconv.autograd.recycling import compute
 from numbaconv.autograd.tape import Node, Primitive, is_recording, walk_backward
 
 __all__ = ["Tensor", "TensorLike", "apply", "record", "to_arrays"]
@@ -356,7 +357,8 @@ def apply(name: str, forward: Callable[..., Any], operands: Sequence[Any], **opt
     Without a tensor among the operands the result is an array and nothing is recorded.
     """
     arrays = to_arrays(name, operands)
-    return record(name, forward(*arrays, **options), operands, arrays, **options)
+    y = compute(forward, *arrays) if isinstance(forward, np.ufunc) else forward(*arrays, **options)
+    return record(name, y, operands, arrays, **options)
 
 
 def record(name: str, y: Any, operands: Sequence[Any], arrays: Sequence[Any], **context: Any) -> Any:
