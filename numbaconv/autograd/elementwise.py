@@ -31,22 +31,70 @@ __all__ = [
 
 
 def add(a: TensorLike, b: TensorLike) -> Any:
-    """Compute ``a + b`` with broadcasting."""
+    """Compute ``a + b`` with broadcasting.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.add([1.0, 2.0], 3.0).tolist()
+    [4.0, 5.0]
+    """
     return apply("add", np.add, (a, b))
 
 
 def subtract(a: TensorLike, b: TensorLike) -> Any:
-    """Compute ``a - b`` with broadcasting."""
+    """Compute ``a - b`` with broadcasting.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.subtract([1.0, 2.0], 3.0).tolist()
+    [-2.0, -1.0]
+    """
     return apply("subtract", np.subtract, (a, b))
 
 
 def multiply(a: TensorLike, b: TensorLike) -> Any:
-    """Compute ``a * b`` with broadcasting."""
+    """Compute ``a * b`` with broadcasting.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.multiply([1.0, 2.0], 3.0).tolist()
+    [3.0, 6.0]
+    """
     return apply("multiply", np.multiply, (a, b))
 
 
 def divide(a: TensorLike, b: TensorLike) -> Any:
-    """Compute ``a / b`` with broadcasting."""
+    """Compute ``a / b`` with broadcasting.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.divide([1.0, 2.0], 4.0).tolist()
+    [0.25, 0.5]
+    """
     return apply("divide", np.divide, (a, b))
 
 
@@ -54,42 +102,124 @@ def power(a: TensorLike, b: TensorLike) -> Any:
     """Compute ``a ** b`` with broadcasting.
 
     The gradient with respect to ``b`` is ``a ** b * log(a)``, taken as 0 at ``a = 0``.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.power([1.0, 2.0], 3).tolist()
+    [1.0, 8.0]
     """
     return apply("power", operator.pow, (a, b))
 
 
 def negative(x: TensorLike) -> Any:
-    """Compute ``-x``."""
+    """Compute ``-x``.
+
+    Parameters
+    ----------
+    x : Tensor or array of float32 or float64
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.negative([1.0, -2.0]).tolist()
+    [-1.0, 2.0]
+    """
     return apply("negative", np.negative, (x,))
 
 
 def exp(x: TensorLike) -> Any:
-    """Compute the exponential."""
+    """Compute the exponential.
+
+    Parameters
+    ----------
+    x : Tensor or array of float32 or float64
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.exp([0.0]).tolist()
+    [1.0]
+    """
     return apply("exp", np.exp, (x,))
 
 
 def log(x: TensorLike) -> Any:
-    """Compute the natural logarithm."""
+    """Compute the natural logarithm.
+
+    Parameters
+    ----------
+    x : Tensor or array of float32 or float64
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.log([1.0]).tolist()
+    [0.0]
+    """
     return apply("log", np.log, (x,))
 
 
 def sqrt(x: TensorLike) -> Any:
-    """Compute the square root; its gradient at 0 is infinite."""
+    """Compute the square root; its gradient at 0 is infinite.
+
+    Parameters
+    ----------
+    x : Tensor or array of float32 or float64
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.sqrt([4.0, 9.0]).tolist()
+    [2.0, 3.0]
+    """
     return apply("sqrt", np.sqrt, (x,))
 
 
 def square(x: TensorLike) -> Any:
-    """Compute ``x * x``."""
+    """Compute ``x * x``.
+
+    Parameters
+    ----------
+    x : Tensor or array of float32 or float64
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.square([2.0, -3.0]).tolist()
+    [4.0, 9.0]
+    """
     return apply("square", np.square, (x,))
 
 
 def abs(x: TensorLike) -> Any:
-    """Compute the absolute value; its gradient at 0 is 0."""
+    """Compute the absolute value; its gradient at 0 is 0.
+
+    Parameters
+    ----------
+    x : Tensor or array of float32 or float64
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.abs([2.0, -3.0]).tolist()
+    [2.0, 3.0]
+    """
     return apply("abs", np.abs, (x,))
 
 
 def maximum(a: TensorLike, b: TensorLike) -> Any:
     """Take the larger of ``a`` and ``b``; where they are equal each gets half of the gradient.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
 
     Examples
     --------
@@ -103,7 +233,19 @@ def maximum(a: TensorLike, b: TensorLike) -> Any:
 
 
 def minimum(a: TensorLike, b: TensorLike) -> Any:
-    """Take the smaller of ``a`` and ``b``; where they are equal each gets half of the gradient."""
+    """Take the smaller of ``a`` and ``b``; where they are equal each gets half of the gradient.
+
+    Parameters
+    ----------
+    a, b : Tensor, array or float
+        Shapes that broadcast against each other.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.minimum([1.0, 2.0, 3.0], 2.0).tolist()
+    [1.0, 2.0, 2.0]
+    """
     return apply("minimum", np.minimum, (a, b))
 
 
@@ -115,6 +257,12 @@ def where(condition: Any, a: TensorLike, b: TensorLike) -> Any:
     condition : array_like of bool
         No gradient flows to it.
     a, b : Tensor, array or float
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.where([True, False], [1.0, 2.0], 0.0).tolist()
+    [1.0, 0.0]
     """
     return apply("where", rules.where, (a, b), condition=np.asarray(values(condition), dtype=bool))
 
@@ -129,6 +277,12 @@ def clip(x: TensorLike, low: Any = None, high: Any = None) -> Any:
     x : Tensor or array
     low, high : float, array or None
         Constant bounds; None leaves that side open.
+
+    Examples
+    --------
+    >>> from numbaconv.autograd import ops
+    >>> ops.clip([-2.0, 0.5, 2.0], -1.0, 1.0).tolist()
+    [-1.0, 0.5, 1.0]
     """
     return apply("clip", rules.clip, (x,), low=values(low), high=values(high))
 

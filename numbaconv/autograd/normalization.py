@@ -134,7 +134,7 @@ def layer_normalization(
     Examples
     --------
     >>> from numbaconv.autograd import ops
-    >>> ops.layer_normalization([[1.0, 3.0], [5.0, 5.0]], epsilon=0.0 + 1e-9).round(3).tolist()
+    >>> ops.layer_normalization([[1.0, 3.0], [5.0, 5.0]], epsilon=1e-9).round(3).tolist()
     [[-1.0, 1.0], [0.0, 0.0]]
     """
     shape = np.shape(values(x))
