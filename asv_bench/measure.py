@@ -13,8 +13,9 @@ Call = Callable[[], Any]
 
 # One sample of a short call repeats it until this many seconds have passed.
 SAMPLE_SECONDS = 2e-3
-# Threads of the other library may spin for a while after their last call; they are asleep after this pause.
-SETTLE_SECONDS = 5e-3
+# Threads of the library called before keep spinning for a while. GNU OpenMP's do so for 300,000 pause instructions,
+# which is 6 to 14 ms on the processors of today; after this pause they are asleep.
+SETTLE_SECONDS = 20e-3
 # A rival this much slower than the best of its side in the first look is not measured further.
 HOPELESS = 1.5
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 51
@@ -84,7 +85,7 @@ def interleave(
     estimate: dict[str | None, float] = {None: _first_look(ours), **{name: looks[name] for name in kept}}
     counts = {name: max(1, int(SAMPLE_SECONDS / seconds)) for name, seconds in estimate.items()}
     if rounds is None:
-        cost = sum(2 * SETTLE_SECONDS + (counts[name] + 1) * seconds for name, seconds in estimate.items())
+        cost = sum(SETTLE_SECONDS + 1.25 * counts[name] * seconds for name, seconds in estimate.items())
         rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(budget / cost)))
 
     samples: dict[str | None, list[float]] = {name: [] for name in calls}
@@ -95,8 +96,8 @@ def interleave(
             shift = turn % len(kept)
             for name in (None, *kept[shift:], *kept[:shift]):
                 time.sleep(SETTLE_SECONDS)
-                if estimate[name] < 20e-3:
-                    calls[name]()
+                if estimate[name] < SETTLE_SECONDS:
+                    _sample(calls[name], 1 + counts[name] // 4)  # wakes this library's threads, fills the caches
                 samples[name].append(_sample(calls[name], counts[name]))
     finally:
         if collecting:
