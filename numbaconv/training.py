@@ -243,8 +243,9 @@ def train_step(model: Model, inputs: Any, targets: Any) -> tuple[float, np.ndarr
             f"'{model.name}' has no trainable weights, so there is nothing to fit. "
             f"Set `trainable = True` on some layers, or call `evaluate`."
         )
-    for penalty in model.losses:
-        loss = loss + penalty
+    for weight in trainable:
+        if weight.regularizer is not None:
+            loss = loss + weight.regularizer(weight)
     loss.backward()
     model.optimizer.apply(trainable)
     for weight in trainable:

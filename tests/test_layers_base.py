@@ -47,6 +47,7 @@ def test_weights_are_found_by_attribute_once():
         "rest/1/kernel": (3, 3),
         "by_name/last/kernel": (3, 2),
     }
+    assert block.weights == list(block.named_weights().values())
     assert block.count_params() == 3 + 2 + 12 + 9 + 9 + 6
     assert len(block.trainable_weights) == 7
     assert block.non_trainable_weights == [block.pair[1]]

@@ -152,7 +152,8 @@ def test_nothing_is_loaded_from_a_file_that_does_not_fit(tmp_path):
     ]
     assert text == (
         f"{path} does not fit 'sequential'; nothing was loaded. Missing in the file: dense/bias. Unknown to the model: "
-        f"extra. Shapes that differ: {', '.join(mismatches)}. Build the model with the layers and names it was saved with."
+        f"extra. Shapes that differ: {', '.join(mismatches)}. Build the model with the layers and names it was "
+        "saved with."
     )
     assert all(np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True))
 

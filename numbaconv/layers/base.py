@@ -11,12 +11,16 @@ import numpy as np
 
 from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor
-from numbaconv.layers.options import check_dtype, snake_case, unknown_options
+from numbaconv.layers.options import as_tensor, check_dtype, snake_case, unknown_options
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.tracing import TRACE, trace_shapes
 
 #: A shape with its batch axis; None stands for a size that is not known yet.
 Shape: TypeAlias = "tuple[int | None, ...]"
+
+
+# Types that most attributes have and that hold neither weights nor layers.
+_PLAIN = frozenset((bool, int, float, str, type(None)))
 
 
 class Layer:
@@ -260,8 +264,20 @@ class Layer:
 
     @property
     def weights(self) -> list[Parameter]:
-        """All weights, those of layers inside included."""
-        return list(self.named_weights().values())
+        """All weights, those of layers inside included, in the order of `named_weights`."""
+        found: dict[int, Parameter] = {}
+        self._gather(found, set())
+        return list(found.values())
+
+    def _gather(self, found: dict[int, Parameter], seen: set[int]) -> None:
+        """Collect weights as `named_weights` does but without names, which a training step has no use for."""
+        seen.add(id(self))
+        inside: list[Layer] = []
+        for value in vars(self).values():
+            _collect(value, found, inside)
+        for layer in inside:
+            if id(layer) not in seen:
+                layer._gather(found, seen)
 
     @property
     def trainable_weights(self) -> list[Parameter]:
@@ -331,27 +347,24 @@ class Layer:
     def _prepare(self, inputs: Any) -> Any:
         """Return inputs as a Tensor or a list of Tensors of floating-point numbers."""
         if isinstance(inputs, (list, tuple)):
-            return [self._prepare_one(x, index) for index, x in enumerate(inputs)]
-        return self._prepare_one(inputs, 0)
-
-    def _prepare_one(self, x: Any, index: int) -> Tensor:
-        if isinstance(x, Tensor):
-            return x
-        if not hasattr(x, "__array__") and not hasattr(x, "__dlpack__"):
-            raise TypeError(
-                f"Inputs to a layer should be tensors. Got '{x!r}' (of type {type(x).__name__}) as input {index} for "
-                f"layer '{self.name}'. Pass a NumPy array or a numbaconv.Tensor, for example np.asarray(x, np.float32)."
-            )
-        array = np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
-        if array.dtype not in (np.float32, np.float64):
-            raise TypeError(
-                f"Input {index} of layer '{self.name}' must hold float32 or float64 numbers. Received dtype "
-                f"{array.dtype}, shape {array.shape}. Pass x.astype(np.float32) (images: x.astype(np.float32) / 255)."
-            )
-        return Tensor(array)
+            return [as_tensor(x, index, self.name) for index, x in enumerate(inputs)]
+        return as_tensor(inputs, 0, self.name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}, built={self.built}>"
+
+
+def _collect(value: Any, found: dict[int, Parameter], inside: list[Layer]) -> None:
+    """Add the weights and layers in an attribute to `found` and `inside`."""
+    if type(value) in _PLAIN:
+        return
+    if isinstance(value, Parameter):
+        found.setdefault(id(value), value)
+    elif isinstance(value, Layer):
+        inside.append(value)
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            _collect(item, found, inside)
 
 
 def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,15 +1,19 @@
-"""Names and the options that every layer takes."""
+"""Names, options and inputs that every layer takes."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from numbaconv.autograd import Tensor
 
+
+@cache
 def snake_case(name: str) -> str:
     """Return Keras's snake case of a class name: `Conv2DTranspose` gives `conv2d_transpose`."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
@@ -37,3 +41,21 @@ def check_dtype(dtype: Any) -> str:
     if name not in ("float32", "float64"):
         raise ValueError(f"Argument `dtype` must be 'float32' or 'float64'. Received: dtype={dtype!r}")
     return name
+
+
+def as_tensor(x: Any, index: int, name: str) -> Tensor:
+    """Return input `index` of layer `name` as a Tensor, or raise TypeError unless it holds floating-point numbers."""
+    if isinstance(x, Tensor):
+        return x
+    if not hasattr(x, "__array__") and not hasattr(x, "__dlpack__"):
+        raise TypeError(
+            f"Inputs to a layer should be tensors. Got '{x!r}' (of type {type(x).__name__}) as input {index} for "
+            f"layer '{name}'. Pass a NumPy array or a numbaconv.Tensor, for example np.asarray(x, np.float32)."
+        )
+    array = np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"Input {index} of layer '{name}' must hold float32 or float64 numbers. Received dtype "
+            f"{array.dtype}, shape {array.shape}. Pass x.astype(np.float32) (images: x.astype(np.float32) / 255)."
+        )
+    return Tensor(array)
