@@ -12,7 +12,17 @@ from typing import Any
 
 import numba
 from numba.core.codegen import CPUCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
+from numba.core.typed_passes import (
+    AnnotateTypes,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 
 class _UnoptimisedLibrary(CPUCodeLibrary):
@@ -25,8 +35,23 @@ class _UnoptimisedLibrary(CPUCodeLibrary):
         self._finalize_dynamic_globals()
 
 
-class InlineCompiler(Compiler):
-    """Numba's pipeline without its last step, machine code."""
+_PASSES = (
+    TranslateByteCode,
+    FixupArgs,
+    IRProcessing,
+    ReconstructSSA,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+    IRLegalization,
+    AnnotateTypes,
+    NativeLowering,
+    NoPythonBackend,
+)
+"""What plain loops need of Numba's thirty passes: no closures, rewrites of array expressions or overloads to inline."""
+
+
+class InlineCompiler(CompilerBase):
+    """Numba's pipeline cut to what plain loops need, without its last step, machine code."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *arguments: Any) -> None:
         codegen = targetctx.codegen()
@@ -35,6 +60,14 @@ class InlineCompiler(Compiler):
         flags.no_compile = True
         flags.no_cpython_wrapper = True
         flags.no_cfunc_wrapper = True
+
+    def define_pipelines(self) -> list[PassManager]:
+        """Return the one pipeline of helpers."""
+        manager = PassManager("numbaconv_inline")
+        for step in _PASSES:
+            manager.add_pass(step, step.name())
+        manager.finalize()
+        return [manager]
 
     def compile_extra(self, func: Any) -> Any:
         """Compile to LLVM IR and register the result for callers."""

@@ -19,6 +19,9 @@ from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_rows, tile_
 from numbaconv.simd.vectors import lanes_of
 
 
+PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride"
+
+
 def make_depthwise_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels."""
 
@@ -33,8 +36,8 @@ def make_depthwise_tile(rows: int, vectors: int) -> Any:
     return depthwise_tile
 
 
-wide_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 2), WIDE_SIZES)
-narrow_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 1), NARROW_SIZES)
+wide_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 2), WIDE_SIZES, PARAMETERS)
+narrow_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 1), NARROW_SIZES, PARAMETERS)
 
 
 @inline

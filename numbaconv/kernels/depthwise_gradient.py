@@ -20,14 +20,17 @@ from numbaconv.simd.tiles import tile_fma_lanes, tile_load, tile_store
 from numbaconv.simd.vectors import lanes_of
 
 
+PARAMETERS = "x, tap_stride, pixel_stride, row_stride, height, columns, grad, width, total, total_stride"
+
+
 def make_tap_tile(taps: int, vectors: int) -> Any:
     """Return the sum over pixels for ``taps`` neighbouring taps x ``vectors * lanes`` channels."""
 
     @inline
-    def tap_tile(x, tap_stride, pixel_stride, row_stride, rows, columns, grad, width, total, total_stride):
+    def tap_tile(x, tap_stride, pixel_stride, row_stride, height, columns, grad, width, total, total_stride):
         """total[t, c] += sum over one block's pixels of x[pixel + t * tap_stride + c] * grad[pixel, c]."""
         acc = tile_load(taps, vectors, total, total_stride, vectors * lanes_of(x))
-        for row in range(rows):
+        for row in range(height):
             pixels = advance(x, row * row_stride)
             for column in range(columns):
                 pixel = advance(pixels, column * pixel_stride)
@@ -38,8 +41,8 @@ def make_tap_tile(taps: int, vectors: int) -> Any:
     return tap_tile
 
 
-wide_taps = by_rows(lambda taps: make_tap_tile(taps, 2), WIDE_SIZES)
-narrow_taps = by_rows(lambda taps: make_tap_tile(taps, 1), NARROW_SIZES)
+wide_taps = by_rows(lambda taps: make_tap_tile(taps, 2), WIDE_SIZES, PARAMETERS)
+narrow_taps = by_rows(lambda taps: make_tap_tile(taps, 1), NARROW_SIZES, PARAMETERS)
 
 
 @inline

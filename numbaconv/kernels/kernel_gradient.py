@@ -23,15 +23,18 @@ from numbaconv.simd.vectors import lanes_of, load, store
 
 
 
+PARAMETERS = "x, pixel_stride, row_stride, columns, height, grad, total, total_stride, valid, bounce"
+
+
 def make_gradient_tile(count: int, vectors: int) -> Any:
     """Return the sum over pixels for ``count`` numbers of a run x ``vectors * lanes`` output channels."""
 
     @inline
-    def gradient_tile(x, pixel_stride, row_stride, columns, rows, grad, total, total_stride, valid, bounce):
+    def gradient_tile(x, pixel_stride, row_stride, columns, height, grad, total, total_stride, valid, bounce):
         """total[i, k] += sum over one block's pixels of x[pixel, i] * grad[pixel, k]."""
         width = vectors * lanes_of(x)
         acc = tile_load(count, vectors, total, total_stride, valid)
-        for row in range(rows):
+        for row in range(height):
             pixels = advance(x, row * row_stride)
             for column in range(columns):
                 acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))
@@ -45,8 +48,8 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
     return gradient_tile
 
 
-wide_rows = by_rows(lambda count: make_gradient_tile(count, 2), WIDE_SIZES)
-narrow_rows = by_rows(lambda count: make_gradient_tile(count, 1), NARROW_SIZES)
+wide_rows = by_rows(lambda count: make_gradient_tile(count, 2), WIDE_SIZES, PARAMETERS)
+narrow_rows = by_rows(lambda count: make_gradient_tile(count, 1), NARROW_SIZES, PARAMETERS)
 
 
 @inline

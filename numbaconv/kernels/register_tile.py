@@ -12,6 +12,9 @@ from numbaconv.simd.tiles import tile_at_least, tile_fma, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
 
 
+PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride"
+
+
 def make_product_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` output channels."""
 
@@ -34,8 +37,8 @@ def make_product_tile(rows: int, vectors: int) -> Any:
     return product_tile
 
 
-wide_tile = by_rows(lambda rows: make_product_tile(rows, 2), WIDE_SIZES)
-narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES)
+wide_tile = by_rows(lambda rows: make_product_tile(rows, 2), WIDE_SIZES, PARAMETERS)
+narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES, PARAMETERS)
 
 
 @inline

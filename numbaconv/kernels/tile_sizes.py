@@ -19,7 +19,7 @@ MANY_REGISTERS = TARGET.registers >= 32
 WIDE_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (6, 5, 4, 3, 2, 1)
 """Rows of the tiles with two vectors of channels, largest first; always ends in 1."""
 
-NARROW_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (12, 8, 6, 4, 3, 2, 1)
+NARROW_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (10, 8, 6, 4, 3, 2, 1)
 """Rows of the tiles with one vector of channels."""
 
 CHAINS_IN_FLIGHT = 8
@@ -46,27 +46,13 @@ def split_rows(count: int, vectors: int) -> tuple[int, ...]:
     return large + tuple(sorted(best[rest][1], reverse=True))
 
 
-def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...]) -> Any:
-    """Return a jitted function of ``rows`` and what ``make_tile(size)``'s functions take, which runs the one of that size.
+def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...], parameters: str) -> Any:
+    """Return a jitted function of ``rows`` and a tile's ``parameters`` that runs the tile of ``make_tile`` of that size.
 
-    The sizes must be literals where a tile is made, so each has a function of its own; the last size takes what is left.
+    A tile's size must be a literal where its registers are made, so each size has a function of its own, and Numba cannot
+    pick a function by a run-time number: the choice is written out, ``if rows == 6: tile_6(...)``, as source.
     """
-    size, tile = sizes[0], make_tile(sizes[0])
-    others = by_rows(make_tile, sizes[1:]) if len(sizes) > 1 else None
-
-    if others is None:
-
-        @inline
-        def last(rows, *arguments):
-            tile(*arguments)
-
-        return last
-
-    @inline
-    def choose(rows, *arguments):
-        if rows == size:
-            tile(*arguments)
-        else:
-            others(rows, *arguments)
-
-    return choose
+    branches = [f"    if rows == {size}:\n        tile_{size}({parameters})\n        return\n" for size in sizes]
+    names: dict[str, Any] = {f"tile_{size}": make_tile(size) for size in sizes}
+    exec(f"def choose(rows, {parameters}):\n{''.join(branches)}", names)
+    return inline(names["choose"])
