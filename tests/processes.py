@@ -55,3 +55,24 @@ def finish(process: subprocess.Popen[str]) -> tuple[Any, str]:
 def run(script: str, cache: Path, **options: Any) -> Any:
     """Run a script and return what its last line of output says in JSON."""
     return finish(start(script, cache, **options))[0]
+
+
+# Means of two neighbours: right only where the kernel, its helpers and its drivers are those of the sources.
+MEANS = """
+import json
+import numpy as np
+from numbaconv import code_cache, jit
+from numbaconv.functional import average_pool
+from numbaconv.target import TARGET
+
+compiled = []
+with jit.compiling(compiled.append):
+    y = average_pool(np.arange(40, dtype=np.float32).reshape(1, 10, 4), 2)
+info = code_cache.cache_info()
+print(json.dumps({
+    "y": y.ravel().tolist(), "compiled": compiled, "folder": info.folder, "files": info.files, "state": info.state,
+    "vector_bytes": TARGET.vector_bytes, "loaded": jit.compiled_count(),
+}))
+"""
+EXPECTED = [8.0 * i + c + 2 for i in range(5) for c in range(4)]
+FUNCTIONS = ["parallel.serial", "pooling.average_pool-float32"]
