@@ -1,11 +1,11 @@
 """What one spatial axis asks for: which input positions the outputs read, and which taps they are multiplied by.
 
 Every pass is a list of *phases* along each axis. Output u of a phase lies at ``start + u * step``; it reads positions
-``u * stride + j * dilation`` of the axis's table for its taps j, and the table says where such a position lies in the input
-(-1: zero padding). A forward pass has one phase. The input gradient of a stride s has up to s: input i gets
+``u * stride + j * dilation`` of the axis's table for its taps j, and the table says where such a position lies in the
+input (-1: zero padding). A forward pass has one phase. The input gradient of a stride s has up to s: input i gets
 ``grad_y[(i + lo - t * d) / s]`` from each tap t for which s divides, so inputs with the same residue of i + lo share
-their taps, and for them the gradient is a stride-1 convolution with the flipped taps t0 + j * s / gcd(s, d)
-(Dumoulin and Visin, arXiv:1603.07285, Relationship 14, without the zeros between).
+their taps, and for them the gradient is a stride-1 convolution with the flipped taps t0 + j * s / gcd(s, d) (Dumoulin
+and Visin, arXiv:1603.07285, Relationship 14, without the zeros between).
 """
 
 from __future__ import annotations

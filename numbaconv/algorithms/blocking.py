@@ -1,9 +1,10 @@
 """How large a block of output pixels one task takes.
 
-The choice minimises an estimate of the cycles of the whole pass: FMAs of the register tiles that cover the block, bytes
-gathered (neighbouring blocks gather their common rows and columns twice), weights read once per block, an input block that
-no longer fits in L2, and the imbalance of few tasks over the threads. The coefficients are bytes per cycle as measured for
-copies from the cache level in question on AVX2 and AVX-512 servers; a factor of two in any of them changes few choices.
+The choice minimises an estimate of the cycles of the whole pass: FMAs of the register tiles that cover the block,
+bytes gathered (neighbouring blocks gather their common rows and columns twice), weights read once per block, an input
+block that no longer fits in L2, and the imbalance of few tasks over the threads. The coefficients are bytes per cycle
+as measured for copies from the cache level in question on AVX2 and AVX-512 servers; a factor of two in any of them
+changes few choices.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _parts(length: int, unit: int) -> list[int]:
     lengths = {length}
     parts = 2
     while length / parts >= unit:
-        lengths.add(min(length, -(-(-(-length // parts)) // unit) * unit))
+        lengths.add(min(length, math.ceil(math.ceil(length / parts) / unit) * unit))
         parts = parts + 1 if parts < 8 else parts * 2
     return sorted(lengths)
 

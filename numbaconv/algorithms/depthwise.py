@@ -74,7 +74,9 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     taps = tuple(range(multiplier))
     axis = Axis(AxisPhase(1, 0, 1, 1, 1, taps, taps), x_channel, 0, 1)
     planes = (*lattice.planes, axis)
-    return Lattice(lattice.batch, lattice.x_batch, lattice.y_batch, planes, lattice.rows, lattice.columns, lattice.y_start)
+    return Lattice(
+        lattice.batch, lattice.x_batch, lattice.y_batch, planes, lattice.rows, lattice.columns, lattice.y_start
+    )
 
 
 def _record(
@@ -120,9 +122,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], strides[:-2]):
         if not forward:
             lattice = _with_multiplier(lattice, multiplier, x_strides[-1])
-        record, blocks = _record(
-            lattice, spec.dtype, x_channel, channels, repeat, 1 if forward else multiplier
-        )
+        record, blocks = _record(lattice, spec.dtype, x_channel, channels, repeat, 1 if forward else multiplier)
         fields = record.fields
         fields[at.FIRST_TASK] = tasks
         tasks += blocks * fields[at.PANEL_CHUNKS]
@@ -193,7 +193,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
 
 
 def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
-    """Fill ``grad_kernel`` (contiguous) with the gradient with respect to the kernel; ``x``, ``grad_y`` channels last."""
+    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
     plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
     partial = memory.empty((plan.partial_size,), spec.dtype)
     counters = np.zeros(plan.counters, np.int64)

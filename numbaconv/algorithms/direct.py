@@ -122,7 +122,7 @@ def run_product(
     activation: str | None,
     y: NDArray,
 ) -> None:
-    """Run a forward pass (``x`` to ``y``) or an input gradient (``x`` is grad_y, ``y`` becomes grad_x), channels last."""
+    """Run a forward pass, or an input gradient with grad_y as ``x`` and grad_x as ``y``; channels last."""
     plan = product_plan(spec, direction, element_strides(x), element_strides(y))
     packed = memory.empty((plan.packed_size,), spec.dtype)
     states = np.zeros(max(plan.states, 1), np.int64)
@@ -199,11 +199,9 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
 
 
 def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
-    """Fill ``grad_kernel`` (contiguous) with the gradient with respect to the kernel; ``x``, ``grad_y`` channels last."""
+    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
     plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
     partial = memory.empty((plan.partial_size,), spec.dtype)
     counters = np.zeros(plan.counters, np.int64)
     arrays = (x, grad_kernel, partial, partial, grad_y, counters)
-    parallel.launch(
-        direct_kernel_gradient, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial
-    )
+    parallel.launch(direct_kernel_gradient, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)

@@ -56,7 +56,7 @@ def assemble(header: dict[int, int], records: list[Record]) -> NDArray[np.int64]
 
 
 def plane_offsets(planes: tuple[Axis, ...]) -> tuple[list[int], list[int]]:
-    """Return, for every output plane, the offset of each plane tap's input (-1: padding), and the output's own offset."""
+    """Return the offset of the input of every (output plane, plane tap), -1 for padding, and of every output plane."""
     reads: list[int] = []
     writes: list[int] = []
     tables = [axis.offsets for axis in planes]

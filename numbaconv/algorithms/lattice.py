@@ -1,8 +1,8 @@
 """A pass brought to the form that the kernels run: planes, rows and columns of pixels, phase by phase.
 
-The last spatial axis becomes the columns, the one before it the rows, all others planes. Axes that a kernel size of one
-leaves alone are merged with the batch: a 1x1 convolution is one row of all pixels, a 1-D convolution one image whose rows
-are the batch.
+The last spatial axis becomes the columns, the one before it the rows, all others planes. Axes that a kernel size of
+one leaves alone are merged with the batch: a 1x1 convolution is one row of all pixels, a 1-D convolution one image
+whose rows are the batch.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def lattices(
 ) -> list[Lattice]:
     """Return the phases of a pass.
 
-    ``x_strides`` and ``y_strides`` are those of (batch, *spatial), in elements, of the array read and the array written;
-    ``kernel_strides`` those of the kernel's spatial axes.
+    ``x_strides`` and ``y_strides`` are those of (batch, *spatial), in elements, of the array read and the array
+    written; ``kernel_strides`` those of the kernel's spatial axes.
     """
     axes, x_strides, y_strides, kernel_strides, batch = _merge(batch, axes, x_strides, y_strides, kernel_strides)
     result = []
@@ -77,9 +77,7 @@ def lattices(
             for phase, x, y, k in zip(phases, x_strides[1:], y_strides[1:], kernel_strides, strict=True)
         ]
         start = sum(phase.start * y for phase, y in zip(phases, y_strides[1:], strict=True))
-        result.append(
-            Lattice(batch, x_strides[0], y_strides[0], tuple(spatial[:-2]), spatial[-2], spatial[-1], start)
-        )
+        result.append(Lattice(batch, x_strides[0], y_strides[0], tuple(spatial[:-2]), spatial[-2], spatial[-1], start))
     return result
 
 

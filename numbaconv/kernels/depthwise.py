@@ -18,7 +18,6 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-
 PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride"
 
 
@@ -111,9 +110,7 @@ def depthwise_forward(worker, task, geometry, buffers):
     row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
     rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
     columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
-    source = gather_chunk(
-        record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels
-    )
+    source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
     packed, bounce = advance(work, geometry[at.PACKED_GRADIENT]), advance(work, geometry[at.BOUNCE])
     pack_taps(buffers[at.KERNEL], record, channel, channels, packed, width)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel

@@ -1,7 +1,7 @@
 """Kernel gradient of a depthwise convolution: channels in the lanes, the taps of a kernel row in the tile's rows.
 
-As in the dense kernel gradient, blocks are dealt to CHUNKS private sums by shape alone, added in order by the worker that
-finishes the last of a channel chunk.
+As in the dense kernel gradient, blocks are dealt to CHUNKS private sums by shape alone, added in order by the worker
+that finishes the last of a channel chunk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
 from numbaconv.simd.tiles import tile_fma_lanes, tile_load, tile_store
 from numbaconv.simd.vectors import lanes_of
-
 
 PARAMETERS = "x, tap_stride, pixel_stride, row_stride, height, columns, grad, width, total, total_stride"
 
@@ -84,9 +83,7 @@ def depthwise_kernel_gradient(worker, task, geometry, buffers):
         row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
         rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
         columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
-        source = gather_chunk(
-            record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels
-        )
+        source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
         offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
         grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
         for r in range(rows):

@@ -1,7 +1,7 @@
 """Direct convolution of one task: a block of output pixels of one group, all or some panels of output channels.
 
-Forward passes have one phase; input gradients (and so transposed convolutions) with stride s have s phases per axis, each
-a stride-1 convolution of grad_y with its share of the flipped taps, written at stride s.
+Forward passes have one phase; input gradients (and so transposed convolutions) with stride s have s phases per axis,
+each a stride-1 convolution of grad_y with its share of the flipped taps, written at stride s.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def phase_record(geometry, task):
 
 @inline
 def block_input(record, x, block, batch, plane, row, rows, column, columns, group):
-    """Return a pointer to the first number that the block's first pixel reads, gathered unless it can be read in place."""
+    """Return a pointer to the first number that the block's first pixel reads, in the input or gathered from it."""
     source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP])
     if record[at.IN_PLACE] == 0:
         channels = record[at.CHANNELS]

@@ -1,7 +1,8 @@
 """Copies the input that a block of outputs needs into a padded block of the worker's workspace.
 
-Padding of every mode, dilation in common with the stride, channels-first and non-contiguous inputs live here and nowhere else.
-Block layout: (plane taps, rows, columns, channels), contiguous, with the extents of a full block (TAP_ROWS, TAP_COLUMNS).
+Padding of every mode, dilation in common with the stride, channels-first and non-contiguous inputs live here and
+nowhere else. Block layout: (plane taps, rows, columns, channels), contiguous, with the extents of a full block
+(TAP_ROWS, TAP_COLUMNS).
 """
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ def gather_row(x, record, column, columns, channels, block, width):
         else:
             for pixel in range(last - first):
                 copy_pixel(advance(source, pixel * step), channels, advance(target, pixel * width))
-    gather_pixels(
-        x, advance(table, last), columns - last, channels, channel_step, advance(block, last * width), width
-    )
+    gather_pixels(x, advance(table, last), columns - last, channels, channel_step, advance(block, last * width), width)
 
 
 @inline
@@ -85,10 +84,10 @@ def gather_block(x, record, plane, row, rows, column, columns, channels, block, 
 
 @inline
 def repeat_channels(block, pixels, width, channels, first, repeat):
-    """Spread each pixel's channels in place: block[pixel, o] becomes what block[pixel, (first + o) // repeat - first // repeat] was.
+    """Repeat each pixel's channels in place, for a depthwise convolution with a multiplier.
 
-    Depthwise convolutions with a multiplier: output channel o of the chunk that starts at `first` reads channel o // repeat.
-    Going down, no number is overwritten before it has been read.
+    Output channel o of the chunk that starts at `first` reads input channel (first + o) // repeat, of which the block holds
+    those from first // repeat on. Going down, no number is overwritten before it has been read.
     """
     for pixel in range(pixels):
         numbers = advance(block, pixel * width)

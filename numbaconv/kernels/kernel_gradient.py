@@ -1,9 +1,9 @@
 """Kernel gradient: the same product with the sum running over pixels.
 
 A tile's rows are numbers of a tap's run (kernel_width * channels contiguous numbers of the input), its columns output
-channels: acc[i, k] += x[offsets[tap] + pixel * pixel_stride + i] * grad_y[pixel, k]. The blocks of pixels are dealt to CHUNKS
-private sums by the problem's shape alone; the worker that finishes the last chunk of a panel adds them in order of chunks, so
-the result has the same bits for any number of threads.
+channels: acc[i, k] += x[offsets[tap] + pixel * pixel_stride + i] * grad_y[pixel, k]. The blocks of pixels are dealt
+to CHUNKS private sums by the problem's shape alone; the worker that finishes the last chunk of a panel adds them in
+order of chunks, so the result has the same bits for any number of threads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
 from numbaconv.simd.tiles import tile_fma, tile_load, tile_store
 from numbaconv.simd.vectors import lanes_of, load, store
-
-
 
 PARAMETERS = "x, pixel_stride, row_stride, columns, height, grad, total, total_stride, valid, bounce"
 

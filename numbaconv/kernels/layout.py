@@ -1,12 +1,14 @@
 """The geometry array: every run-time number of a call, as the kernels read it.
 
-One int64 array holds a header, one record for each phase (a forward convolution has one; an input gradient with stride s
-has s per axis) and the tables that the records point to by position. All offsets and strides are in elements.
+One int64 array holds a header, one record for each phase (a forward convolution has one; an input gradient with
+stride s has s per axis) and the tables that the records point to by position. All offsets and strides are in
+elements.
 
-The input of a phase is seen through *rows* and *columns* (the last two spatial axes) and *planes* (all axes before them,
-flattened). Along each axis a table says where position q of the padded, compressed axis lies in the input, or -1 where it is
-zero padding. Compression divides by the greatest common divisor of stride and dilation, so positions that no tap touches are
-never copied. Block = the output rows x columns that one task computes; reach = the extent of the taps along an axis.
+The input of a phase is seen through *rows* and *columns* (the last two spatial axes) and *planes* (all axes before
+them, flattened). Along each axis a table says where position q of the padded, compressed axis lies in the input, or
+-1 where it is zero padding. Compression divides by the greatest common divisor of stride and dilation, so positions
+that no tap touches are never copied. Block = the output rows x columns that one task computes; reach = the extent of
+the taps along an axis.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def pack_rows(source, channels, channel_step, column_step, valid, width, target)
 
 @inline
 def pack_panel(kernel, record, valid, width, target):
-    """Pack one panel: every tap of every run, from the kernel in Keras layout (flipped and transposed by its strides)."""
+    """Pack every tap of one panel; the record's strides flip and transpose the kernel where the pass asks for it."""
     channels, run_taps = record[at.CHANNELS], record[at.RUN_TAPS]
     taps = advance(record, record[at.KERNEL_TAPS])
     for tap in range(record[at.TAPS]):

@@ -11,7 +11,6 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_at_least, tile_fma, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-
 PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride"
 
 
@@ -20,10 +19,10 @@ def make_product_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def product_tile(x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride):
-        """y[m, k] = max(lower, bias[k] + sum over taps, i < run of x[offsets[tap] + m * pixel_stride + i] * kernel[tap, i, k]).
+        """y[m, k] = max(lower, bias[k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[tap, i, k]).
 
-        With channels last, the taps of one kernel row over all input channels are one contiguous run of numbers, so this is
-        a matrix product whose left rows overlap.
+        The sum runs over the taps and i < run. With channels last, the taps of one kernel row over all input channels are one contiguous run of numbers, so
+        this is a matrix product whose left rows overlap.
         """
         acc = tile_rows(rows, vectors, bias)
         width = vectors * lanes_of(x)
@@ -43,9 +42,10 @@ narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES, PAR
 
 @inline
 def product_columns(tiles, valid, x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride, bounce):
-    """Cover a row of output pixels by the tile sizes listed at `tiles` (count, sizes...), `valid` channels of one panel.
+    """Cover a row of output pixels by the tile sizes listed at `tiles`, for the `valid` channels of one panel.
 
-    A panel whose last vector is not full goes through `bounce`, so that nothing behind the output's channels is written.
+    A panel whose last vector is not full goes through `bounce`, so that nothing behind the output's channels is
+    written.
     """
     lanes = lanes_of(x)
     wide = valid > lanes

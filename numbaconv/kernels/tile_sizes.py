@@ -1,8 +1,9 @@
 """Register-tile sizes that this target's registers hold.
 
-A product step needs ``rows * vectors`` accumulators, ``vectors`` registers for a row of weights and one for the broadcast pixel.
-32 registers hold 14 x 2, 16 registers 6 x 2 (oneDNN's and BLIS's sizes for AVX-512 and AVX2); the narrower ones cover what is
-left of a row of pixels. With one vector of channels twice the rows are needed to keep both FMA units busy.
+A product step needs ``rows * vectors`` accumulators, ``vectors`` registers for a row of weights and one for the
+broadcast pixel. 32 registers hold 14 x 2, 16 registers 6 x 2 (oneDNN's and BLIS's sizes for AVX-512 and AVX2); the
+narrower ones cover what is left of a row of pixels. With one vector of channels twice the rows are needed to keep
+both FMA units busy.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def split_rows(count: int, vectors: int) -> tuple[int, ...]:
 
 
 def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...], parameters: str) -> Any:
-    """Return a jitted function of ``rows`` and a tile's ``parameters`` that runs the tile of ``make_tile`` of that size.
+    """Return a jitted function of ``rows`` and a tile's ``parameters`` that runs ``make_tile``'s tile of that size.
 
-    A tile's size must be a literal where its registers are made, so each size has a function of its own, and Numba cannot
-    pick a function by a run-time number: the choice is written out, ``if rows == 6: tile_6(...)``, as source.
+    A tile's size must be a literal where its registers are made, so each size has a function of its own, and Numba
+    cannot pick a function by a run-time number: the choice is written out, ``if rows == 6: tile_6(...)``, as source.
     """
     branches = [f"    if rows == {size}:\n        tile_{size}({parameters})\n        return\n" for size in sizes]
     names: dict[str, Any] = {f"tile_{size}": make_tile(size) for size in sizes}

@@ -1,7 +1,7 @@
 """Operations on a tile of registers: the accumulators of every product in the engine.
 
-``rows`` and ``vectors`` are literals of the calling loop; strides are run-time values in elements. LLVM keeps the tile in
-registers as long as it fits (`numbaconv.target.RegisterTiles`), which `tests/test_emitted_code.py` checks.
+``rows`` and ``vectors`` are literals of the calling loop; strides are run-time values in elements. LLVM keeps the
+tile in registers as long as it fits (`numbaconv.target.RegisterTiles`), which `tests/test_emitted_code.py` checks.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def tile_fma(typingctx, acc, a, a_stride, row):
             scalar = emit.splat(b, tile.vector, b.load(_row(b, a, a_stride, m)))
             for v in range(tile.vectors):
                 cell = m * tile.vectors + v
-                acc = b.insert_value(acc, emit.fma(b, tile.vector, scalar, columns[v], b.extract_value(acc, cell)), cell)
+                acc = b.insert_value(
+                    acc, emit.fma(b, tile.vector, scalar, columns[v], b.extract_value(acc, cell)), cell
+                )
         return acc
 
     return acc(acc, a, types.int64, row), codegen

@@ -1,8 +1,8 @@
 """Numba types for one SIMD vector and for a tile of vector registers.
 
-A `VectorType` is one register of the target: ``lanes`` numbers of one float type. A `RegisterTileType` is ``rows * vectors``
-such registers held as one value, so that ``acc = tile_fma(acc, ...)`` in an ordinary Numba loop stays in registers.
-Both carry all that the code generator needs, so no intrinsic depends on anything but its argument types.
+A `VectorType` is one register of the target: ``lanes`` numbers of one float type. A `RegisterTileType` is ``rows *
+vectors`` such registers held as one value, so that ``acc = tile_fma(acc, ...)`` in an ordinary Numba loop stays in
+registers. Both carry all that the code generator needs, so no intrinsic depends on anything but its argument types.
 """
 
 from __future__ import annotations

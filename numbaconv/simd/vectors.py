@@ -1,6 +1,7 @@
 """Operations on one vector register, for use inside jitted loops.
 
-``load``, ``store`` and their masked forms move a register; ``+ - *``, ``fma``, ``maximum`` and ``minimum`` work lane by lane.
+``load``, ``store`` and their masked forms move a register; ``+ - *``, ``fma``, ``maximum`` and ``minimum`` work lane
+by lane.
 """
 
 from __future__ import annotations

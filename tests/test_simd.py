@@ -1,0 +1,150 @@
+"""Every vector and tile operation alone, in a kernel of its own, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbaconv import parallel
+from numbaconv.inlining import inline
+from numbaconv.jit import task_kernel
+from numbaconv.simd import pointers, tiles, vectors
+from numbaconv.target import TARGET
+
+DTYPES = ("float32", "float64")
+ROWS = 3
+
+
+def run(kernel, dtype, *arrays, numbers=()):
+    geometry = np.array([0, *numbers], np.int64)
+    parallel.launch(kernel, dtype, 1, geometry, arrays, serial=True)
+
+
+def numbers(count, dtype, seed=0):
+    return np.random.default_rng(seed).integers(-9, 10, count).astype(dtype)
+
+
+@task_kernel
+def arithmetic(worker, task, geometry, buffers):
+    x, y, out = buffers[1], buffers[2], buffers[3]
+    lanes = vectors.lanes_of(x)
+    a, b = vectors.load(x), vectors.load(y)
+    vectors.store(a + b, out)
+    vectors.store(a - b, pointers.advance(out, lanes))
+    vectors.store(a * b, pointers.advance(out, 2 * lanes))
+    vectors.store(vectors.fma(a, b, a), pointers.advance(out, 3 * lanes))
+    vectors.store(vectors.maximum(a, b), pointers.advance(out, 4 * lanes))
+    vectors.store(vectors.minimum(a, b), pointers.advance(out, 5 * lanes))
+    vectors.store(vectors.splat(x, x[1]), pointers.advance(out, 6 * lanes))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanewise_arithmetic(dtype):
+    lanes = TARGET.lanes(dtype)
+    x, y, out = numbers(lanes, dtype), numbers(lanes, dtype, 1), np.zeros((7, lanes), dtype)
+    run(arithmetic, dtype, x, y, out)
+    expected = [x + y, x - y, x * y, x * y + x, np.maximum(x, y), np.minimum(x, y), np.full(lanes, x[1])]
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("nan_in_first", [True, False])
+def test_extremes_keep_nan(dtype, nan_in_first):
+    lanes = TARGET.lanes(dtype)
+    x, y, out = numbers(lanes, dtype), numbers(lanes, dtype, 1), np.zeros((7, lanes), dtype)
+    (x if nan_in_first else y)[0] = np.nan
+    run(arithmetic, dtype, x, y, out)
+    np.testing.assert_array_equal(out[4], np.maximum(x, y))
+    np.testing.assert_array_equal(out[5], np.minimum(x, y))
+
+
+@task_kernel
+def partial_moves(worker, task, geometry, buffers):
+    x, out, count = buffers[1], buffers[2], geometry[1]
+    value = vectors.load_first(x, count)
+    vectors.store(value, out)
+    vectors.store_first(value, pointers.advance(out, vectors.lanes_of(x)), count)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masked_load_and_store_touch_only_the_first_lanes(dtype):
+    lanes = TARGET.lanes(dtype)
+    for count in range(lanes + 1):
+        x = numbers(lanes, dtype) + 20
+        out = np.full((2, lanes), -1, dtype)
+        run(partial_moves, dtype, x, out, numbers=(count,))
+        inside = np.arange(lanes) < count
+        np.testing.assert_array_equal(out[0], np.where(inside, x, 0))
+        np.testing.assert_array_equal(out[1], np.where(inside, x, -1))
+
+
+@task_kernel
+def memory_moves(worker, task, geometry, buffers):
+    x, out, count = buffers[1], buffers[2], geometry[1]
+    pointers.clear(out, count)
+    pointers.copy(pointers.advance(out, count), x, count)
+    pointers.prefetch(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [0, 1, 7, 100])
+def test_copy_and_clear(dtype, count):
+    x, out = numbers(count + 1, dtype), np.full(2 * count + 1, 5, dtype)
+    run(memory_moves, dtype, x, out, numbers=(count,))
+    np.testing.assert_array_equal(out, [0] * count + list(x[:count]) + [5])
+
+
+def make_tile_operations(vectors_wide):
+    """Return a helper that runs every tile operation on a ROWS x vectors_wide tile."""
+
+    @inline
+    def operations(a, row, loaded, out, stride, valid):
+        lanes = vectors.lanes_of(a)
+        width = vectors_wide * lanes
+        size = ROWS * stride
+        zeros = tiles.tile_zeros(ROWS, vectors_wide, a)
+        tiles.tile_store(zeros, out, stride)
+        rows = tiles.tile_rows(ROWS, vectors_wide, row)
+        product = tiles.tile_fma(rows, a, 2, pointers.advance(row, width))
+        tiles.tile_store(product, pointers.advance(out, size), stride)
+        lanewise = tiles.tile_fma_lanes(rows, a, width + 1, pointers.advance(row, width))
+        tiles.tile_store(lanewise, pointers.advance(out, 2 * size), stride)
+        partial = tiles.tile_load(ROWS, vectors_wide, loaded, stride, valid)
+        tiles.tile_store(partial, pointers.advance(out, 3 * size), stride)
+        bounded = tiles.tile_at_least(lanewise, row[0])
+        tiles.tile_store_first(bounded, pointers.advance(out, 4 * size), stride, valid)
+
+    return operations
+
+
+one_vector, two_vectors = make_tile_operations(1), make_tile_operations(2)
+
+
+@task_kernel
+def tile_operations(worker, task, geometry, buffers):
+    a, row, loaded, out = buffers[1], buffers[2], buffers[3], buffers[4]
+    if geometry[1] == 1:
+        one_vector(a, row, loaded, out, geometry[2], geometry[3])
+    else:
+        two_vectors(a, row, loaded, out, geometry[2], geometry[3])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("wide", [1, 2])
+def test_tile_operations(dtype, wide):
+    width = wide * TARGET.lanes(dtype)
+    stride = width + 3
+    for valid in range(width + 1):
+        a, row = numbers(ROWS * (width + 1), dtype), numbers(2 * width, dtype, 1)
+        loaded = numbers((ROWS, stride), dtype, 2)
+        out = np.full((5, ROWS, stride), 77, dtype)
+        run(tile_operations, dtype, a, row, loaded, out, numbers=(wide, stride, valid))
+        bias, weights = row[:width], row[width:]
+        lanewise = bias + a.reshape(ROWS, width + 1)[:, :width] * weights
+        inside = np.arange(width) < valid
+        np.testing.assert_array_equal(out[0, :, :width], 0)
+        np.testing.assert_array_equal(out[1, :, :width], bias + a[: 2 * ROWS : 2, None] * weights)
+        np.testing.assert_array_equal(out[2, :, :width], lanewise)
+        np.testing.assert_array_equal(out[3, :, :width], np.where(inside, loaded[:, :width], 0))
+        np.testing.assert_array_equal(out[4, :, :width], np.where(inside, np.maximum(lanewise, row[0]), 77))
+        np.testing.assert_array_equal(out[:, :, width:], 77)
