@@ -238,6 +238,18 @@ def test_the_checks_of_array_functions_hold_for_tensors():
         nc.conv(Tensor(np.ones((1, 5, 2))), Tensor(np.ones((3, 2, 4), np.float32)))
 
 
+def test_calls_with_wrong_names_raise_as_python_does():
+    x, kernel = Tensor(np.ones((1, 5, 2))), np.ones((3, 2, 4))
+    with pytest.raises(TypeError, match=r"^got an unexpected keyword argument 'stride'$"):
+        nc.conv(x, kernel, stride=2)
+    with pytest.raises(TypeError, match=r"^missing a required argument: 'kernel'$"):
+        nc.conv(x)
+    with pytest.raises(TypeError, match=r"^multiple values for argument 'kernel'$"):
+        nc.conv(x, kernel, kernel=kernel)
+    with pytest.raises(TypeError, match=r"^too many positional arguments$"):
+        nc.conv(x, kernel, None, 2)
+
+
 def test_out_is_for_results_that_are_not_recorded():
     x, kernel = Tensor(np.ones((1, 5, 2))), Tensor(np.ones((3, 2, 4)), requires_grad=True)
     out = np.zeros((1, 3, 4))
