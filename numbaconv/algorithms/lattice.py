@@ -81,7 +81,12 @@ def lattices(
     return result
 
 
-def _merge(batch, axes, x_strides, y_strides, kernel_strides):
+_Strides = tuple[int, ...]
+
+
+def _merge(
+    batch: int, axes: list[list[AxisPhase]], x_strides: _Strides, y_strides: _Strides, kernel_strides: _Strides
+) -> tuple[list[list[AxisPhase]], _Strides, _Strides, _Strides, int]:
     """Merge the batch with the pointwise axes behind it where memory allows, and give a 1-D pass an axis of rows."""
     if len(axes) == 1:
         # The batch is the axis of rows.

@@ -86,8 +86,8 @@ def gather_block(x, record, plane, row, rows, column, columns, channels, block, 
 def repeat_channels(block, pixels, width, channels, first, repeat):
     """Repeat each pixel's channels in place, for a depthwise convolution with a multiplier.
 
-    Output channel o of the chunk that starts at `first` reads input channel (first + o) // repeat, of which the block holds
-    those from first // repeat on. Going down, no number is overwritten before it has been read.
+    Output channel o of the chunk that starts at `first` reads input channel (first + o) // repeat, of which the block
+    holds those from first // repeat on. Going down, no number is overwritten before it has been read.
     """
     for pixel in range(pixels):
         numbers = advance(block, pixel * width)

@@ -21,8 +21,8 @@ def make_product_tile(rows: int, vectors: int) -> Any:
     def product_tile(x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride):
         """y[m, k] = max(lower, bias[k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[tap, i, k]).
 
-        The sum runs over the taps and i < run. With channels last, the taps of one kernel row over all input channels are one contiguous run of numbers, so
-        this is a matrix product whose left rows overlap.
+        The sum runs over the taps and i < run. With channels last, the taps of one kernel row over all input channels
+        are one contiguous run of numbers, so this is a matrix product whose left rows overlap.
         """
         acc = tile_rows(rows, vectors, bias)
         width = vectors * lanes_of(x)
