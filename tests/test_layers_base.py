@@ -65,12 +65,21 @@ def test_layer_needs_no_constructor_of_its_base():
     assert Double().name == "double"
 
 
-def test_training_reaches_only_calls_that_take_it():
+def test_training_reaches_all_layers_inside_and_only_calls_that_take_it():
     class Flagged(layers.Layer):
         def call(self, x, training=False):
             return x * float(training)
 
+    class Around(layers.Layer):
+        def __init__(self):
+            self.inside = Flagged()
+
+        def call(self, x):
+            return self.inside(x)
+
     x = np.ones((1, 2), np.float32)
+    assert Around()(x, training=True).numpy().sum() == 2
+    assert Around()(x).numpy().sum() == 0
     assert Flagged()(x, training=True).numpy().sum() == 2
     assert Flagged()(x).numpy().sum() == 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, wraps
+from collections.abc import Iterator, Sequence
+from functools import wraps
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor
 from numbaconv.layers.options import as_tensor, check_dtype, snake_case, unknown_options
 from numbaconv.layers.parameter import Parameter
-from numbaconv.layers.tracing import TRACE, trace_shapes
+from numbaconv.layers.tracing import TRACE, TRAINING, trace_shapes
 
 #: A shape with its batch axis; None stands for a size that is not known yet.
 Shape: TypeAlias = "tuple[int | None, ...]"
@@ -66,10 +66,13 @@ class Layer:
     dtype: str = "float32"
     _name: str | None = None
     _trainable: bool = True
+    _takes_training: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let a subclass's `build` mark the layer as built, so that it may also be called directly."""
+        """Note whether `call` takes `training`, and let `build` mark the layer as built, so that users may call it."""
         super().__init_subclass__(**options)
+        parameters = inspect.signature(cls.call).parameters.values()
+        cls._takes_training = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
         build = cls.__dict__.get("build")
         if build is not None:
 
@@ -156,15 +159,16 @@ class Layer:
         parameter.requires_grad = self._trainable and trainable
         return parameter
 
-    def __call__(self, inputs: Any, training: bool = False) -> Any:
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the layer's outputs for an array or a Tensor (or a list of them), building the layer on first use.
 
         Parameters
         ----------
         inputs : array_like, Tensor or list of them
             Inputs with the batch axis first, floating point.
-        training : bool
-            True for training behaviour (dropout, batch statistics).
+        training : bool, optional
+            True for training behaviour (dropout, batch statistics). Inside another layer's `call` it is by default what
+            that layer was called with, elsewhere False.
 
         Returns
         -------
@@ -185,8 +189,13 @@ class Layer:
         self.check_input_shape(shapes)
         if not isinstance(inputs, list) and inputs.dtype != self.dtype and self._parameters():
             inputs = inputs.astype(self.dtype)
-        options = {"training": training} if _takes_training(type(self).call) else {}
-        outputs = self.call(inputs, **options)
+        token = None if training is None else TRAINING.set(bool(training))
+        try:
+            options = {"training": TRAINING.get()} if self._takes_training else {}
+            outputs = self.call(inputs, **options)
+        finally:
+            if token is not None:
+                TRAINING.reset(token)
         trace = TRACE.get()
         if trace is not None:
             trace.append((self, shapes, getattr(outputs, "shape", None)))
@@ -377,9 +386,3 @@ def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _items(f"{path}/{key}", item)
-
-
-@cache
-def _takes_training(call: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(call).parameters
-    return "training" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

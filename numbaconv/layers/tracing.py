@@ -1,4 +1,4 @@
-"""Shapes found by running a layer on an empty batch."""
+"""What the layers of one call know of each other: training or not, and shapes found by running on an empty batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from numbaconv.autograd import no_grad
 
 if TYPE_CHECKING:
     from numbaconv.layers.base import Layer
+
+#: Whether the outermost layer was called for training; layers inside it follow.
+TRAINING: ContextVar[bool] = ContextVar("numbaconv_training", default=False)
 
 #: Every layer call made while a list is set here is noted in it as (layer, input shape, output shape).
 TRACE: ContextVar[list[tuple[Any, Any, Any]] | None] = ContextVar("numbaconv_trace", default=None)
@@ -34,7 +37,7 @@ def trace_shapes(layer: Layer, input_shape: Any) -> list[tuple[Layer, Any, Any]]
     token = TRACE.set(calls)
     try:
         with no_grad():
-            layer(inputs)
+            layer(inputs, training=False)
     finally:
         TRACE.reset(token)
     return calls

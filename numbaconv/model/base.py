@@ -72,7 +72,7 @@ class Model(Layer):
         if seed is not None:
             self._generator = seeding.make_generator(seed)
 
-    def __call__(self, inputs: Any, training: bool = False) -> Any:
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the model's outputs; see `Layer.__call__`."""
         with seeding.use_generator(self._generator):
             return super().__call__(inputs, training=training)
