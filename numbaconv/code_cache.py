@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import llvmlite
@@ -38,23 +39,26 @@ _KEPT_FOLDERS = 8
 _KEPT_SECONDS = 3600.0
 
 
-def _source_files() -> list[Path]:
-    return sorted(PACKAGE_FOLDER.rglob("*.py"))
-
-
-def _source_stamps() -> list[tuple[str, int, int]]:
-    stamps = []
-    for path in _source_files():
-        status = path.stat()
-        stamps.append((str(path), status.st_mtime_ns, status.st_size))
+def _source_stamps(folder: str = str(PACKAGE_FOLDER)) -> list[tuple[str, int, int]]:
+    """Return (path, time of change, size) of every source file of the package, in order of the paths."""
+    stamps: list[tuple[str, int, int]] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.endswith(".py"):
+                status = entry.stat()
+                stamps.append((entry.path, status.st_mtime_ns, status.st_size))
+            elif entry.name != "__pycache__" and entry.is_dir():
+                stamps.extend(_source_stamps(entry.path))
     return stamps
 
 
 def _source_digest() -> str:
     digest = hashlib.sha256()
-    for path in _source_files():
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(PACKAGE_FOLDER).as_posix()}\0{len(content)}\0".encode())
+    for path, _, _ in _STAMPS:
+        with open(path, "rb") as file:
+            content = file.read()
+        name = os.path.relpath(path, PACKAGE_FOLDER).replace(os.sep, "/")
+        digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
 
@@ -83,20 +87,30 @@ def _key(source_digest: str) -> str:
     return f"cp{sys.version_info[0]}{sys.version_info[1]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
 
 
-# Read when the package is imported, that is together with the code that will be compiled.
+# Taken when the package is imported, that is together with the code that will be compiled.
 try:
     _STAMPS = _source_stamps()
-    KEY: str | None = _key(_source_digest())
 except OSError:
-    KEY = None
+    _STAMPS = []
 
 
 def _sources_unchanged() -> bool:
     """Whether the files on disk are still those that this process imported."""
     try:
-        return KEY is not None and _source_stamps() == _STAMPS
+        return bool(_STAMPS) and _source_stamps() == _STAMPS
     except OSError:
         return False
+
+
+@cache
+def key() -> str | None:
+    """Return the name of the folder of this process's code, or None where its sources cannot be known any more."""
+    if not _sources_unchanged():
+        return None
+    try:
+        return _key(_source_digest())
+    except OSError:
+        return None
 
 
 def _user_root() -> Path:
@@ -141,11 +155,12 @@ _write_folder_known = False
 
 def read_folders() -> list[Path]:
     """Return the folders to look in: the user's first, then the temporary one where it is ours alone."""
-    if KEY is None:
+    name = key()
+    if name is None:
         return []
-    folders = [_user_root() / KEY]
+    folders = [_user_root() / name]
     if _is_private(_temporary_root()):
-        folders.append(_temporary_root() / KEY)
+        folders.append(_temporary_root() / name)
     return folders
 
 
@@ -155,11 +170,12 @@ def write_folder() -> Path | None:
     with _lock:
         if not _write_folder_known:
             _write_folder = None
-            if KEY is not None:
+            name = key()
+            if name is not None:
                 if _is_writable(_user_root(), 0o755):
-                    _write_folder = _user_root() / KEY
+                    _write_folder = _user_root() / name
                 elif _is_writable(_temporary_root(), 0o700) and _is_private(_temporary_root()):
-                    _write_folder = _temporary_root() / KEY
+                    _write_folder = _temporary_root() / name
             _write_folder_known = True
         return _write_folder
 
