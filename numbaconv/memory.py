@@ -31,15 +31,32 @@ def aligned_bytes(count: int) -> NDArray[np.uint8]:
     return memory[start : start + count]
 
 
+class Block:
+    """Memory and its address."""
+
+    __slots__ = ("address", "memory", "size")
+
+    def __init__(self, size: int) -> None:
+        self.memory = aligned_bytes(size)
+        self.address = self.memory.ctypes.data
+        self.size = size
+
+
 class _Lease:
     """Holds one block for one array and gives it back when the array and all its views are gone."""
 
     __slots__ = ("__array_interface__", "block", "pool")
 
-    def __init__(self, block: NDArray[np.uint8], pool: BlockPool, interface: dict[str, Any]) -> None:
+    def __init__(self, block: Block, pool: BlockPool, shape: tuple[int, ...], typestr: str) -> None:
         self.block = block
         self.pool = pool
-        self.__array_interface__ = interface
+        # NumPy's array interface protocol, version 3: the array made of it has this lease as its base.
+        self.__array_interface__ = {
+            "shape": shape,
+            "typestr": typestr,
+            "data": (block.address, False),
+            "version": 3,
+        }
 
     def __del__(self) -> None:
         self.pool.give_back(self.block)
@@ -54,8 +71,8 @@ class BlockPool:
 
     def __init__(self, max_bytes: int = MAX_POOLED_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._returned: deque[NDArray[np.uint8]] = deque()
-        self._free: OrderedDict[int, list[NDArray[np.uint8]]] = OrderedDict()
+        self._returned: deque[Block] = deque()
+        self._free: OrderedDict[int, list[Block]] = OrderedDict()
         self._free_bytes = 0
         self._lock = threading.Lock()
 
@@ -65,10 +82,11 @@ class BlockPool:
         self._settle()
         return self._free_bytes
 
-    def take(self, nbytes: int) -> NDArray[np.uint8]:
+    def take(self, nbytes: int) -> Block:
         """Return a block of ``nbytes`` rounded up to pages; its content is arbitrary."""
         size = -(-nbytes // _PAGE) * _PAGE
-        self._settle()
+        if self._returned:
+            self._settle()
         if self._lock.acquire(blocking=False):
             try:
                 blocks = self._free.get(size)
@@ -82,9 +100,9 @@ class BlockPool:
                     return block
             finally:
                 self._lock.release()
-        return aligned_bytes(size)
+        return Block(size)
 
-    def give_back(self, block: NDArray[np.uint8]) -> None:
+    def give_back(self, block: Block) -> None:
         """Make a block available again; called when its lease ends."""
         self._returned.append(block)
         self._settle()
@@ -134,9 +152,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < MIN_POOLED_BYTES:
         return np.empty(shape, dtype)
-    block = POOL.take(nbytes)
-    interface = {"shape": shape, "typestr": dtype.str, "data": (block.ctypes.data, False), "version": 3}
-    return np.asarray(_Lease(block, POOL, interface))
+    return np.asarray(_Lease(POOL.take(nbytes), POOL, shape, dtype.str))
 
 
 if hasattr(os, "register_at_fork"):
