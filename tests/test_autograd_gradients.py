@@ -269,6 +269,30 @@ def test_normalization_agrees_with_pytorch():
         np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(64, 32, 24), (3, 4111, 5), (4, 4, 2048)])
+@pytest.mark.parametrize("first", [False, True])
+def test_large_batches_are_normalised_like_small_ones(shape, first):
+    """Large arrays take long rows and sums by BLAS; channels first and odd sizes do not."""
+    x, g = normal(*shape), normal(*shape, seed=1)
+    axis, axes = (1, (0, 2)) if first else (2, (0, 1))
+    channels = shape[axis]
+    scale, offset = normal(channels), normal(channels, seed=1)
+    tensors = [Tensor(a, requires_grad=True) for a in (x, offset, scale)]
+    y, mean, variance = ops.batch_normalization_training(*tensors, epsilon=1e-3, axis=axis)
+    y.backward(g)
+    column = (channels, 1) if first else (channels,)
+    deviation = np.sqrt(x.var(axes, keepdims=True) + 1e-3)
+    x_hat = (x - x.mean(axes, keepdims=True)) / deviation
+    h = g * scale.reshape(column)
+    expected = (h - h.mean(axes, keepdims=True) - x_hat * (h * x_hat).mean(axes, keepdims=True)) / deviation
+    np.testing.assert_allclose(mean, x.mean(axes), atol=1e-13)
+    np.testing.assert_allclose(variance, x.var(axes), rtol=1e-12)
+    np.testing.assert_allclose(y.data, x_hat * scale.reshape(column) + offset.reshape(column), atol=1e-11)
+    np.testing.assert_allclose(tensors[0].grad, expected, atol=1e-11)
+    np.testing.assert_allclose(tensors[1].grad, g.sum(axes), rtol=1e-10)
+    np.testing.assert_allclose(tensors[2].grad, (g * x_hat).sum(axes), rtol=1e-10, atol=1e-10)
+
+
 def gradient(f, x):
     tensor = Tensor(x, requires_grad=True)
     f(tensor).sum().backward()

@@ -21,6 +21,8 @@ from numbaconv.autograd.recycling import like
 # NumPy's inner loops are as long as the axis that a vector of channels is broadcast along; rows are joined up to this
 # length, which took element-wise steps on 16 channels from 1.3 to 0.6 ms per 1.6 million numbers.
 LONG_ROW = 1024
+# Below this size of the array, repeating the vector costs more than the long rows save.
+LARGE = 1 << 15
 
 
 def joined_rows(a: np.ndarray) -> np.ndarray:
@@ -40,7 +42,7 @@ def is_per_last_axis(vector: np.ndarray, a: np.ndarray) -> bool:
 
 def broadcast(operate: np.ufunc, a: np.ndarray, vector: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write ``operate(a, vector)`` to ``out``, in long rows where the vector belongs to the last axis."""
-    if is_per_last_axis(vector, a) and a.flags.c_contiguous and out.flags.c_contiguous:
+    if a.size >= LARGE and is_per_last_axis(vector, a) and a.flags.c_contiguous and out.flags.c_contiguous:
         rows = joined_rows(a)
         operate(rows, np.tile(vector.reshape(-1), rows.shape[1] // vector.size), out=out.reshape(rows.shape))
     else:

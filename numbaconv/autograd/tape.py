@@ -85,13 +85,15 @@ class Primitive:
             self.operands += names
             joint = isinstance(key, tuple) or self.variadic
             self.rules.append((rule, numbers, tuple(inspect.signature(rule).parameters), joint))
+        self.numbers: dict[str, int] = {} if self.variadic else {name: i for i, name in enumerate(self.operands)}
+        self.shape_numbers = {f"{name}_shape": i for name, i in self.numbers.items()}
 
 
 class Node:
     """One recorded operation: whom to send gradients to, by which rules, and the values these rules name.
 
     ``targets[i]`` is the node or the leaf tensor of operand ``i``, or None where no gradient is wanted; ``layouts[i]``
-    is the operand's (shape, dtype), which its gradient gets.  ``saved`` is None once a walk has used it up.
+    is the (shape, dtype) that its gradient gets.  ``saved`` is None once a walk has used it up.
     """
 
     __slots__ = ("layouts", "name", "number", "rules", "saved", "targets")
@@ -102,21 +104,31 @@ class Node:
         self.name = primitive.name
         self.number = next(creation_numbers)
         self.targets = tuple(targets)
-        self.layouts = [(np.shape(operand), getattr(operand, "dtype", None)) for operand in operands]
+        self.layouts = [
+            ((), None) if target is None else (operand.shape, operand.dtype)
+            for operand, target in zip(operands, targets)
+        ]
         everyone = tuple(range(len(operands)))
-        wanted = [target is not None for target in targets]
-        available = {"y": y, "shapes": [shape for shape, _ in self.layouts], "wanted": wanted, **context}
-        if not primitive.variadic:
-            for operand_name, operand in zip(primitive.operands, operands, strict=True):
-                available[operand_name] = operand
-                available[operand_name + "_shape"] = np.shape(operand)
         self.rules = []
         self.saved: dict[str, Any] | None = {}
         for rule, numbers, names, joint in primitive.rules:
             numbers = everyone if primitive.variadic else numbers
-            if any(wanted[i] for i in numbers):
-                self.rules.append((rule, numbers, names, joint))
-                self.saved.update({name: available[name] for name in names if name != "g"})
+            if all(targets[i] is None for i in numbers):
+                continue
+            self.rules.append((rule, numbers, names, joint))
+            for name in names:
+                if name in context:
+                    self.saved[name] = context[name]
+                elif name in primitive.numbers:
+                    self.saved[name] = operands[primitive.numbers[name]]
+                elif name in primitive.shape_numbers:
+                    self.saved[name] = np.shape(operands[primitive.shape_numbers[name]])
+                elif name == "y":
+                    self.saved[name] = y
+                elif name == "shapes":
+                    self.saved[name] = [np.shape(operand) for operand in operands]
+                elif name == "wanted":
+                    self.saved[name] = [target is not None for target in targets]
 
     def gradients(self, g: np.ndarray) -> list[tuple[int, Any]]:
         """Apply the rules to the gradient ``g`` of the result: pairs (operand number, gradient)."""
