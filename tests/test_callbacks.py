@@ -213,6 +213,12 @@ def test_checkpoint_below_a_threshold(tmp_path):
             "'best.safetensors'.",
         ),
         (
+            lambda: ModelCheckpoint("a.safetensors", save_weights_only=False),
+            ValueError,
+            "ModelCheckpoint saves weights. Received: save_weights_only=False. Leave it out, and load the file with "
+            "`model.load_weights` into a model made by the same code.",
+        ),
+        (
             lambda: train([ModelCheckpoint("{val_acc}.safetensors")]),
             ValueError,
             "Failed to format this callback filepath: \"{val_acc}.safetensors\". Reason: 'val_acc' is not logged. "

@@ -169,6 +169,8 @@ class ModelCheckpoint(MonitorCallback):
         1 prints what is done.
     save_best_only : bool
         Whether only epochs better than all before are saved.
+    save_weights_only : bool
+        True: the file holds the weights, and the model's code makes the layers they are loaded into.
     mode : {"auto", "min", "max"}
         Whether less or more is better.
     initial_value_threshold : float, optional
@@ -177,8 +179,8 @@ class ModelCheckpoint(MonitorCallback):
     Raises
     ------
     ValueError
-        When `filepath` has another ending or `mode` cannot be inferred; at an epoch's end, when the value is not
-        logged.
+        When `filepath` has another ending, `save_weights_only` is False or `mode` cannot be inferred; at an epoch's
+        end, when the value is not logged.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class ModelCheckpoint(MonitorCallback):
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
+        save_weights_only: bool = True,
         mode: str = "auto",
         initial_value_threshold: float | None = None,
     ) -> None:
@@ -196,6 +199,11 @@ class ModelCheckpoint(MonitorCallback):
             raise ValueError(
                 "The filepath provided must end in `.safetensors`. "
                 f"Received: filepath={self.filepath}. Pass for example 'best.safetensors'."
+            )
+        if not save_weights_only:
+            raise ValueError(
+                "ModelCheckpoint saves weights. Received: save_weights_only=False. Leave it out, and load the file "
+                "with `model.load_weights` into a model made by the same code."
             )
         self.verbose = verbose
         self.save_best_only = save_best_only
