@@ -85,8 +85,8 @@ class Primitive:
             self.operands += names
             joint = isinstance(key, tuple) or self.variadic
             self.rules.append((rule, numbers, tuple(inspect.signature(rule).parameters), joint))
-        names_of_operands = () if self.variadic else self.operands
-        self.numbers: dict[str, int] = {operand: i for i, operand in enumerate(names_of_operands)}
+        named: tuple[str, ...] = () if self.variadic else self.operands
+        self.numbers: dict[str, int] = {operand: i for i, operand in enumerate(named)}
         self.shape_numbers = {f"{name}_shape": i for name, i in self.numbers.items()}
 
 
