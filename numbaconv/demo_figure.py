@@ -99,7 +99,7 @@ def _draw_training(figure: Any, picture: Picture) -> None:
     _heading(figure, 0.892, "Learning")
     for column, name in enumerate(("loss", "accuracy")):
         plotting.draw_learning_curve(figure.add_subplot(grid[column]), picture.history, name)
-    axes = figure.add_subplot(grid[2], anchor="W")
+    axes = figure.add_subplot(grid[2], anchor="NW")
     height, width, _, filters = picture.kernel.shape
     plotting.draw_filters(axes, picture.kernel, f"{filters} of {height}×{width}, red > 0 > blue")
     left = grid[2].get_position(figure).x0
@@ -138,8 +138,8 @@ def _draw_gallery(figure: Any, picture: Picture) -> None:
     is_right = picture.predictions == picture.labels
     wrong, right = _gallery(is_right)
     errors = int(np.count_nonzero(~is_right))
-    shown = f"all {errors}" if len(wrong) == errors else f"{len(wrong)} of the {errors}"
-    note = f"{shown} wrong ones in red (predicted, then the label), {len(right)} of the {is_right.sum()} right ones"
+    shown = f"all {errors}" if len(wrong) == errors else f"{len(wrong)} of the {errors:,}"
+    note = f"{shown} wrong ones in red (predicted, then the label), {len(right)} of the {is_right.sum():,} right ones"
     _heading(figure, 0.347, "Test images with predicted labels", note)
     grid = figure.add_gridspec(
         _GALLERY_ROWS, _GALLERY_COLUMNS, left=0.03, right=0.97, top=0.32, bottom=0.035, hspace=0.42, wspace=0.2

@@ -184,6 +184,8 @@ def draw_learning_curve(axes: Any, history: Mapping[str, Sequence[float]], name:
 def draw_filters(axes: Any, kernel: Array, title: str = "filters") -> None:
     """Draw a layer's filters for its first input channel, negative weights blue, positive ones red.
 
+    The full colours stand for the 95th percentile of the weights' magnitudes and all beyond it.
+
     Parameters
     ----------
     axes : matplotlib Axes
@@ -195,7 +197,8 @@ def draw_filters(axes: Any, kernel: Array, title: str = "filters") -> None:
     """
     filters = np.moveaxis(kernel[:, :, 0, :], -1, 0)
     columns = 2 ** math.ceil(math.log2(math.sqrt(len(filters))))
-    limit = float(np.abs(filters).max()) or 1.0
+    # A few large weights would leave all others pale.
+    limit = float(np.percentile(np.abs(filters), 95)) or 1.0
     pixels = np.repeat(np.repeat(filters, _FILTER_ZOOM, 1), _FILTER_ZOOM, 2)
     _draw_grid(axes, mosaic(pixels, columns, gap=3), _SIGNED_MAP, -limit, limit)
     axes.set_title(title, **TITLE)
@@ -203,6 +206,8 @@ def draw_filters(axes: Any, kernel: Array, title: str = "filters") -> None:
 
 def draw_activations(axes: Any, maps: Array, title: str, limit: int = 16) -> None:
     """Draw the feature maps that a layer makes of one image, bright where the layer responds.
+
+    Each map is scaled to its own maximum; a map without a positive value is black.
 
     Parameters
     ----------
@@ -217,7 +222,9 @@ def draw_activations(axes: Any, maps: Array, title: str, limit: int = 16) -> Non
     """
     shown = np.moveaxis(maps, -1, 0)[:limit]
     height = shown.shape[1]
-    _draw_grid(axes, mosaic(shown, gap=max(1, height // 8)), _ACTIVATION_MAP, 0, float(shown.max()) or 1.0)
+    largest = shown.max((1, 2), keepdims=True)
+    scaled = shown / np.where(largest > 0, largest, 1)
+    _draw_grid(axes, mosaic(scaled, gap=max(1, height // 8)), _ACTIVATION_MAP, 0, 1)
     count = f"{len(shown)} of {maps.shape[-1]} maps" if len(shown) < maps.shape[-1] else f"{len(shown)} maps"
     axes.set_title(title, **TITLE)
     axes.set_xlabel(f"{count} of {height}×{maps.shape[1]}", color=MUTED, fontsize=9)

@@ -52,14 +52,24 @@ def test_learning_curve_without_validation(axes):
 
 
 def test_filters_are_centred_on_zero(axes):
-    kernel = np.zeros((3, 3, 1, 4))
+    kernel = np.full((3, 3, 1, 4), 0.5)
     kernel[0, 2, 0, 1] = -2
     plotting.draw_filters(axes, kernel)
     image = axes.get_images()[0]
-    assert image.get_clim() == (-2, 2)
+    # One weight of 36 is no more than the colour scale may leave out.
+    assert image.get_clim() == (-0.5, 0.5)
     rows, columns = np.nonzero(np.asarray(image.get_array()) == -2)
     # The second filter's right upper weight, 5 pixels wide, after a filter of 15 pixels and a gap of 3.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 4, 28, 32)
+
+
+def test_activations_are_scaled_map_by_map(axes):
+    maps = np.stack([np.full((2, 2), 4.0), np.zeros((2, 2)), np.array([[0, 1], [2, 3.0]])], axis=-1)
+    plotting.draw_activations(axes, maps, "conv")
+    grid = np.ma.filled(axes.get_images()[0].get_array(), np.nan)
+    np.testing.assert_array_equal(grid[:2, :2], 1)
+    np.testing.assert_array_equal(grid[:2, 3:], 0)
+    np.testing.assert_allclose(grid[3:, :2], [[0, 1 / 3], [2 / 3, 1]])
 
 
 def test_activations_name_how_many_maps_are_shown(axes):
