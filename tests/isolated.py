@@ -7,6 +7,7 @@ fresh interpreter. The name of the problem in hand is printed before it runs, so
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import mmap
 import os
 import subprocess
@@ -19,8 +20,8 @@ import numpy as np
 READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 
 
-def run_isolated(part: str, **environment: str) -> None:
-    """Run one function of this module in a fresh interpreter and fail with what it printed last."""
+def run_isolated(part: str, **environment: str) -> str:
+    """Run one function of this module in a fresh interpreter; return what it printed last, or fail with it."""
     import numbaconv
 
     paths = [str(Path(numbaconv.__file__).parent.parent), str(Path(__file__).parent)]
@@ -33,6 +34,7 @@ def run_isolated(part: str, **environment: str) -> None:
     assert process.returncode == 0, f"{part}, exit code {process.returncode}\n" + "\n".join(
         process.stdout.splitlines()[-3:] + process.stderr.splitlines()[-25:]
     )
+    return process.stdout.splitlines()[-1]
 
 
 def _seeded(name: str) -> np.random.Generator:
@@ -67,7 +69,7 @@ def exactness() -> None:
 
 
 def thread_counts() -> None:
-    """Compare the bytes of every pass of the large problems between numbers of threads."""
+    """Compare the bytes of every pass between numbers of threads; print a digest of all of them."""
     import numba
     from passes import cases, draw, normal, run
     from problems import LARGE, SAMPLE
@@ -75,23 +77,28 @@ def thread_counts() -> None:
     import numbaconv as nc
     from numbaconv import parallel
 
+    most = numba.config.NUMBA_NUM_THREADS
+    digest = hashlib.sha256()
     for dtype in ("float32", "float64"):
         for problem, name in cases([*LARGE, *SAMPLE]):
             arrays = draw(problem, _seeded(problem.name), dtype, normal)
             results = []
-            for threads in (1, 2, 3, 4, 4):
+            for threads in (*range(1, most + 1), most):
                 print(problem.name, name, dtype, f"{threads} threads", flush=True)
                 numba.set_num_threads(threads)
                 assert parallel.thread_count() == threads
                 results.append(run(nc, name, problem, arrays).tobytes())
             assert len(set(results)) == 1, f"{problem.name} {name} {dtype} depends on the number of threads"
+            digest.update(results[0])
+    print(digest.hexdigest())
 
 
 # --- nothing compiles after warmup -----------------------------------------------------------------------------------
 
 
 def no_compilation_after_warmup() -> None:
-    """Run 200 random problems after `warmup` and count the functions in memory before and after."""
+    """Run 200 random problems after `warmup`; Numba's compiler must not run a pass, nor a function be loaded."""
+    from numba.core.event import install_recorder
     from passes import cases, draw, normal, run
     from random_problems import any_convolution, any_transposed, numpy_choice
 
@@ -103,22 +110,24 @@ def no_compilation_after_warmup() -> None:
     assert before > 0
     rng = _seeded("no compilation")
     choose = numpy_choice(rng)
-    for number in range(200):
-        problem = any_transposed(choose) if number % 4 == 3 else any_convolution(choose)
-        dtype, data_format = choose(["float32", "float64"]), choose(["channels_last", "channels_first"])
-        arrays = draw(problem, rng, dtype, normal)
-        if data_format == "channels_first":
-            arrays = {k: np.moveaxis(a, -1, 1) if k in ("x", "grad_y") else a for k, a in arrays.items()}
-        for _, name in cases([problem]):
-            print(problem, name, dtype, data_format, flush=True)
-            extra = {"bias": True, "activation": choose([None, "relu"])} if "grad" not in name else {}
-            run(nc, name, problem, arrays, data_format=data_format, **extra)
-        x = arrays["x"]
-        nc.max_pool(x, 2, strides=choose([1, 2, 3]), padding="same", data_format=data_format)
-        nc.average_pool(x, 2, strides=choose([1, 2, 3]), padding="same", data_format=data_format)
-        nc.global_average_pool(x, data_format=data_format)
-        nc.global_max_pool(x, data_format=data_format)
-        assert compiled_count() == before, f"problem {number} compiled {compiled_count() - before} functions"
+    with install_recorder("numba:run_pass") as compiler_passes:
+        for number in range(200):
+            problem = any_transposed(choose) if number % 4 == 3 else any_convolution(choose)
+            dtype, data_format = choose(["float32", "float64"]), choose(["channels_last", "channels_first"])
+            arrays = draw(problem, rng, dtype, normal)
+            if data_format == "channels_first":
+                arrays = {k: np.moveaxis(a, -1, 1) if k in ("x", "grad_y") else a for k, a in arrays.items()}
+            for _, name in cases([problem]):
+                print(problem, name, dtype, data_format, flush=True)
+                extra = {"bias": True, "activation": choose([None, "relu"])} if "grad" not in name else {}
+                run(nc, name, problem, arrays, data_format=data_format, **extra)
+            x = arrays["x"]
+            for pool in (nc.max_pool, nc.average_pool):
+                pool(x, 2, strides=choose([1, 2, 3]), padding="same", data_format=data_format)
+            nc.global_average_pool(x, data_format=data_format)
+            nc.global_max_pool(x, data_format=data_format)
+            assert compiled_count() == before, f"problem {number} compiled {compiled_count() - before} functions"
+            assert not compiler_passes.buffer, f"problem {number}: {compiler_passes.buffer[0]}"
 
 
 # --- memory that must not be touched ---------------------------------------------------------------------------------

@@ -277,6 +277,7 @@ LARGE = [
     conv((37, 41), 24, 48, (5, 5), batch=3, groups=24, strides=2, padding=2, padding_mode="circular"),
     conv((2000,), 25, 25, (7,), batch=4, dilation_rate=4, padding="causal"),
     conv((6000,), 64, 64, (1024,), batch=1, groups=64, strides=256),
+    conv((9001,), 24, 40, (3,), batch=1, dilation_rate=64, padding="causal"),
     conv((9, 14, 15), 16, 20, (3, 3, 3), batch=3, padding=("causal", "same", "same")),
     conv((5, 6, 7, 8), 8, 12, (2, 3, 2, 3), batch=3, padding="same", strides=(1, 2, 1, 1)),
     conv((5, 5), 128, 256, (3, 3), batch=1, padding="same"),

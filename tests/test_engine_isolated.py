@@ -10,7 +10,8 @@ from llvmlite import binding
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
-    run_isolated("thread_counts", NUMBA_NUM_THREADS="4")
+    """Neither on the threads in use nor on the threads that there are."""
+    assert run_isolated("thread_counts", NUMBA_NUM_THREADS="4") == run_isolated("thread_counts", NUMBA_NUM_THREADS="1")
 
 
 def test_nothing_compiles_after_warmup():
