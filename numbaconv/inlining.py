@@ -72,7 +72,7 @@ class InlineCompiler(CompilerBase):
     def compile_extra(self, func: Any) -> Any:
         """Compile to LLVM IR and register the result for callers."""
         result = super().compile_extra(func)
-        # Numba finds a callee's code by its entry point, which a dispatcher wants to be a built-in: any unique one does.
+        # Numba finds a callee's code by its entry point, which dispatchers want to be a built-in: any unique one does.
         key = [].append
         self.state.targetctx.insert_user_function(key, result.fndesc, [result.library])
         return result._replace(entry_point=key)

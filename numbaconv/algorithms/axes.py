@@ -10,6 +10,7 @@ and Visin, arXiv:1603.07285, Relationship 14, without the zeros between).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from math import gcd
 
@@ -80,16 +81,63 @@ def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, 
 
 
 def pass_axes(spec: ConvSpec, direction: str) -> list[list[AxisPhase]]:
-    """Return the phases of every axis for ``"forward"`` (also the kernel gradient's reads) or ``"input_grad"``."""
+    """Return the phases of every axis for ``"forward"`` (also the kernel gradient's reads) or ``"input_grad"``.
+
+    Along the rows a dilation d becomes d interleaved phases without one, so that a block gathers no row that it skips.
+    """
     axes = []
     for a in range(spec.ndim):
         size, out, taps = spec.in_spatial[a], spec.out_spatial[a], spec.kernel_size[a]
         stride, dilation, lo = spec.strides[a], spec.dilation[a], spec.padding[a][0]
         if direction == "forward":
-            axes.append([forward_axis(size, out, taps, stride, dilation, lo, spec.padding_mode[a])])
+            phases = [forward_axis(size, out, taps, stride, dilation, lo, spec.padding_mode[a])]
         else:
-            axes.append(input_grad_axis(size, out, taps, stride, dilation, lo))
+            phases = input_grad_axis(size, out, taps, stride, dilation, lo)
+        if a == spec.ndim - 2:
+            phases = [part for phase in phases for part in without_dilation(phase)]
+        axes.append(phases)
     return axes
+
+
+def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
+    """Return a dilated phase as interleaved phases of dilation 1, each with every dilation-th output."""
+    dilation = phase.dilation
+    if len(phase.taps) < 2 or dilation == 1:
+        return [phase]
+    parts = []
+    for first in range(min(dilation, phase.count)):
+        count = -(-(phase.count - first) // dilation)
+        positions = (count - 1) * phase.stride + len(phase.taps)
+        table = tuple(phase.table[first * phase.stride + q * dilation] for q in range(positions))
+        start = phase.start + first * phase.step
+        parts.append(AxisPhase(count, start, phase.step * dilation, phase.stride, 1, phase.taps, table))
+    return parts
+
+
+def without_padding(phase: AxisPhase) -> list[AxisPhase]:
+    """Return a phase as up to three: outputs that read padding at the start, those that read none, and at the end."""
+    table, reach = phase.table, phase.reach
+    inside = [q for q, position in enumerate(table) if position >= 0]
+    if not phase.taps or not inside:
+        return [phase]
+    step = table[inside[0] + 1] - table[inside[0]] if len(inside) > 1 else 1
+    first = next(q for q in inside)
+    last = first
+    while last + 1 < len(table) and table[last + 1] >= 0 and table[last + 1] - table[last] == step:
+        last += 1
+    begin = -(-first // phase.stride)
+    end = (last + 1 - reach) // phase.stride + 1
+    if end <= begin or (begin == 0 and end >= phase.count):
+        return [phase]
+    cuts = [0, begin, min(end, phase.count), phase.count]
+    return [_section(phase, a, b) for a, b in itertools.pairwise(cuts) if b > a]
+
+
+def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
+    """Return outputs [first, last) of a phase."""
+    table = phase.table[first * phase.stride : (last - 1) * phase.stride + phase.reach]
+    start = phase.start + first * phase.step
+    return AxisPhase(last - first, start, phase.step, phase.stride, phase.dilation, phase.taps, table)
 
 
 def identity_axis(size: int) -> AxisPhase:

@@ -29,7 +29,8 @@ _ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 6
 class Extent:
     """What the choice depends on."""
 
-    images: int  # batch x planes x groups: blocks never span them
+    batch: int  # images that a block may hold together
+    planes: int  # planes x groups: blocks never span them
     rows: int
     columns: int
     row_stride: int
@@ -46,16 +47,24 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows and columns of output pixels, and how many parts the output channels are dealt into."""
+    """Images, rows and columns of output pixels, how many parts the output channels are dealt into, cycles of all."""
 
+    images: int
     rows: int
     columns: int
     panel_chunks: int
+    cycles: float
 
 
 def panel_count(out_channels: int, dtype: str) -> int:
     """Return how many register-tile columns cover the output channels."""
     return -(-out_channels // (2 * TARGET.lanes(dtype)))
+
+
+def taps_per_pass(run: int, dtype: str) -> int:
+    """Return how many taps of a panel, ``run`` numbers deep each, take a quarter of L2: the rest is for the input."""
+    itemsize = 4 if dtype == "float32" else 8
+    return max(1, TARGET.l2_bytes // 4 // max(run * 2 * TARGET.lanes(dtype) * itemsize, 1))
 
 
 def tile_cycles(count: int, vectors: int) -> float:
@@ -88,6 +97,16 @@ def _imbalance(tasks: int) -> float:
     return math.ceil(tasks / threads) * threads / tasks if tasks < 4 * threads else 1 + threads / (2 * tasks)
 
 
+def _blocks(extent: Extent, column_unit: int) -> list[tuple[int, int, int]]:
+    """Return candidate blocks (images, rows, columns): several images only where a block holds each of them whole."""
+    candidates = []
+    for columns in _parts(extent.columns, column_unit):
+        for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
+            candidates.append((1, rows, columns))
+    whole = [images for images in (2, 3, 4, 6, 8, 12, 16) if images <= extent.batch]
+    return candidates + [(images, extent.rows, extent.columns) for images in whole]
+
+
 @lru_cache(maxsize=1024)
 def choose_block(extent: Extent) -> Block:
     """Return the block of a forward pass or input gradient."""
@@ -97,35 +116,35 @@ def choose_block(extent: Extent) -> Block:
     vectors = 1 if extent.out_channels <= lanes else 2
     weight_bytes = panels * extent.depth * 2 * lanes * itemsize
     weight_rate = L2_BYTES_PER_CYCLE if weight_bytes < TARGET.l2_bytes // 2 else MEMORY_BYTES_PER_CYCLE
-    best, choice = math.inf, Block(1, 1, 1)
-    for columns in _parts(extent.columns, WIDE_SIZES[0]):
-        column_blocks = -(-extent.columns // columns)
-        cycles = tile_cycles(columns, vectors) + TILE_CYCLES / max(extent.depth, 1) * len(split_rows(columns, vectors))
-        for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
-            numbers = gathered(extent, rows, columns)
-            if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
-                continue
-            blocks = extent.images * column_blocks * -(-extent.rows // rows)
-            for chunks in {1, min(2, panels), min(4, panels), panels}:
-                compute = rows * cycles * extent.depth * panels / chunks
-                copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
-                weights = weight_bytes / chunks / weight_rate
-                spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
-                task = compute + copied + weights + spilled + TASK_CYCLES
-                total = task * blocks * chunks * _imbalance(blocks * chunks)
-                if total < best:
-                    best, choice = total, Block(rows, columns, chunks)
+    best, choice = math.inf, Block(1, 1, 1, 1, math.inf)
+    for images, rows, columns in _blocks(extent, WIDE_SIZES[0]):
+        numbers = gathered(extent, rows, columns) * images
+        if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
+            continue
+        row_cycles = tile_cycles(columns, vectors) * extent.depth + TILE_CYCLES * len(split_rows(columns, vectors))
+        batches = math.ceil(extent.batch / images)
+        blocks = batches * extent.planes * math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
+        for chunks in {1, min(2, panels), min(4, panels), panels}:
+            compute = images * rows * row_cycles * panels / chunks
+            copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
+            weights = weight_bytes / chunks / weight_rate
+            spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
+            cycles = (compute + copied + weights + spilled + TASK_CYCLES) * blocks * chunks
+            total = cycles * _imbalance(blocks * chunks)
+            if total < best:
+                best, choice = total, Block(images, rows, columns, chunks, cycles)
     return choice
 
 
 @dataclass(frozen=True, slots=True)
 class GradientBlock:
-    """Block of a kernel gradient: pixels of one visit, parts of the output channels, private sums."""
+    """Pixels of one visit, input channels and parts of the output channels of a task, cycles of all."""
 
+    images: int
     rows: int
     columns: int
-    panel_chunks: int
-    pixel_chunks: int
+    channels: int
+    cycles: float
 
 
 MAX_PIXEL_CHUNKS = 32
@@ -133,53 +152,68 @@ MAX_PARTIAL_BYTES = 64 << 20
 PIXELS_PER_CHUNK = 512
 """Adding a private sum costs about as much as 20 pixels' FMAs, so with this many it is a few percent."""
 
+MIN_CHANNEL_CHUNK = 32
+GRADIENT_TASKS = 16
+"""Tasks that a kernel gradient is dealt to at least, whatever the number of threads."""
+
+
+def channel_chunks(channels: int) -> list[int]:
+    """Return the widths that input channels may be dealt into: all, or an even part of at least `MIN_CHANNEL_CHUNK`."""
+    parts = (2, 3, 4, 6, 8, 16)
+    return [channels] + [channels // p for p in parts if channels % p == 0 and channels // p >= MIN_CHANNEL_CHUNK]
+
 
 @lru_cache(maxsize=1024)
-def choose_gradient_block(extent: Extent, run: int, groups: int) -> GradientBlock:
-    """Return the block of a kernel gradient; it depends on the problem and the CPU alone, never on threads in use.
+def choose_gradient_block(extent: Extent, merged_taps: int) -> GradientBlock:
+    """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
-    ``extent.images`` counts batch x planes here; groups are dealt to tasks separately.
+    ``merged_taps`` is the number of taps in a run where all input channels are taken together.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
     panels = panel_count(extent.out_channels, extent.dtype)
     vectors = 1 if extent.out_channels <= lanes else 2
-    taps = extent.depth // max(run, 1)
-    run_cycles, visits = tile_cycles(run, vectors), len(split_rows(run, vectors))
-    best, block = math.inf, (1, 1)
-    for columns in _parts(extent.columns, 1):
-        for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
-            numbers, pixels = gathered(extent, rows, columns), rows * columns
+    all_taps = extent.depth // max(extent.channels, 1)
+    best = GradientBlock(1, 1, 1, extent.channels, math.inf)
+    for channels in channel_chunks(extent.channels):
+        run = channels * merged_taps if channels == extent.channels else channels
+        taps = all_taps * channels // max(run, 1)
+        run_cycles, visits = tile_cycles(run, vectors), len(split_rows(run, vectors))
+        for images, rows, columns in _blocks(extent, 1):
+            numbers = gathered(extent, rows, columns) * channels // max(extent.channels, 1) * images
+            pixels = images * rows * columns
             small = rows == 1 and columns <= 32
             if (numbers * itemsize > TARGET.l2_bytes // 2 or pixels > 2048) and not small:
                 continue
             compute = run_cycles * pixels * taps * panels
-            tiles = (run * vectors * 2 + visits * TILE_CYCLES + visits * rows * 4) * taps * panels
+            tiles = (run * vectors * 4 + visits * TILE_CYCLES + visits * images * rows * 4) * taps * panels
             copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
             packed = pixels * panels * 2 * lanes * itemsize / GATHER_BYTES_PER_CYCLE
-            l1 = pixels * 2 * lanes * itemsize - TARGET.l1_bytes / 2
-            spilled = max(0.0, l1) / L2_BYTES_PER_CYCLE * visits * taps * panels
-            cost = compute + tiles + copied + packed + spilled
-            blocks = extent.images * -(-extent.columns // columns) * -(-extent.rows // rows)
-            if cost * blocks < best:
-                best, block = cost * blocks, (rows, columns)
-    rows, columns = block
-    blocks = extent.images * -(-extent.columns // columns) * -(-extent.rows // rows)
-    pixels = extent.images * extent.rows * extent.columns
-    size = extent.depth * extent.out_channels * groups * itemsize
-    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, pixels // PIXELS_PER_CHUNK), max(1, MAX_PARTIAL_BYTES // size))
-    wanted = -(-16 // (chunks * groups))
-    panel_chunks = min(panels, wanted)
-    return GradientBlock(rows, columns, panel_chunks, chunks)
+            beyond_l1 = pixels * 2 * lanes * itemsize - TARGET.l1_bytes / 2
+            spilled = max(0.0, beyond_l1) / L2_BYTES_PER_CYCLE * visits * taps * panels / 2
+            blocks = math.ceil(extent.batch / images) * extent.planes
+            blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
+            cycles = (compute + tiles + copied + packed + spilled) * blocks * extent.channels / channels
+            if cycles < best.cycles:
+                best = GradientBlock(images, rows, columns, channels, cycles)
+    return best
+
+
+def gradient_chunks(pixels: int, blocks: int, gradient_bytes: int, parts: int, panels: int) -> tuple[int, int]:
+    """Return (pixel chunks, panel chunks) of a kernel gradient whose groups and input channels make ``parts`` tasks."""
+    most = max(1, MAX_PARTIAL_BYTES // gradient_bytes)
+    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, pixels // PIXELS_PER_CHUNK), most)
+    return chunks, min(panels, math.ceil(GRADIENT_TASKS / (chunks * parts)))
 
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseBlock:
-    """Rows and columns of output pixels and the channels of one task."""
+    """Rows and columns of output pixels and the channels of one task, cycles of all."""
 
     rows: int
     columns: int
     channels: int
+    cycles: float
 
 
 MAX_CHANNEL_VECTORS = 16
@@ -195,7 +229,7 @@ def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
     registers = -(-extent.out_channels // lanes)
-    best, choice = math.inf, DepthwiseBlock(1, 1, lanes)
+    best, choice = math.inf, DepthwiseBlock(1, 1, lanes, math.inf)
     for vectors in sorted({min(v, registers) for v in (2, 4, 8, MAX_CHANNEL_VECTORS)}):
         chunks, width = -(-registers // vectors), vectors * lanes
         for columns in _parts(extent.columns, WIDE_SIZES[0]):
@@ -208,8 +242,9 @@ def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
                 compute = rows * tiles * -(-vectors // 2)
                 copied = 0.0 if extent.in_place else size / GATHER_BYTES_PER_CYCLE
                 spilled = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * extent.depth
-                tasks = extent.images * column_blocks * -(-extent.rows // rows) * chunks
-                total = (compute + copied + spilled + DEPTHWISE_TASK_CYCLES) * tasks * _imbalance(tasks)
+                tasks = extent.batch * extent.planes * column_blocks * -(-extent.rows // rows) * chunks
+                cycles = (compute + copied + spilled + DEPTHWISE_TASK_CYCLES) * tasks
+                total = cycles * _imbalance(tasks)
                 if total < best:
-                    best, choice = total, DepthwiseBlock(rows, columns, width)
+                    best, choice = total, DepthwiseBlock(rows, columns, width, cycles)
     return choice

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.axes import AxisPhase, pass_axes
-from numbaconv.algorithms.blocking import choose_depthwise_block
+from numbaconv.algorithms.axes import AxisPhase
+from numbaconv.algorithms.blocking import DepthwiseBlock, choose_depthwise_block
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
+    block_count,
     bounce_size,
     describe_reads,
     gathered_size,
@@ -24,13 +25,13 @@ from numbaconv.algorithms.geometry import (
     task_counts,
     tile_list,
 )
-from numbaconv.algorithms.lattice import Axis, Lattice, lattices
+from numbaconv.algorithms.lattice import Axis, Lattice
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     Strides,
     element_strides,
-    kernel_strides,
     lattice_extent,
+    lattice_variants,
     padded_bias,
 )
 from numbaconv.kernels import layout as at
@@ -79,23 +80,41 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     )
 
 
-def _record(
-    lattice: Lattice, dtype: str, x_channel: int, channels: int, repeat: int, kernel_column: int
-) -> tuple[Record, int]:
-    """Return the record of one phase and its number of pixel blocks."""
-    lanes = TARGET.lanes(dtype)
-    in_place = repeat == 1 and channels % lanes == 0 and is_in_place(lattice, x_channel, 1)
-    block = choose_depthwise_block(lattice_extent(lattice, 1, channels, 1, in_place, dtype))
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """A phase with its block."""
+
+    lattice: Lattice
+    in_place: bool
+    block: DepthwiseBlock
+
+
+def _phases(variants: list[list[Lattice]], dtype: str, x_channel: int, channels: int, repeat: int) -> list[_Phase]:
+    """Return the phases of the cheapest variant; all of them deal the channels as the largest one does."""
+    lanes, choices = TARGET.lanes(dtype), []
+    for variant in variants:
+        phases = []
+        for lattice in variant:
+            in_place = repeat == 1 and channels % lanes == 0 and is_in_place(lattice, x_channel, 1)
+            extent = lattice_extent(lattice, 1, channels, 1, in_place, dtype)
+            phases.append(_Phase(lattice, in_place, choose_depthwise_block(extent)))
+        choices.append(phases)
+    return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
+
+
+def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: int, kernel_column: int) -> Record:
+    """Return the record of one phase, whose tasks take ``width`` channels."""
+    lattice, block = phase.lattice, phase.block
     record = Record(task_counts(lattice, block.rows, block.columns))
-    describe_reads(record, lattice, block.rows, block.columns, block.channels, in_place, merged=False)
+    describe_reads(record, lattice, block.rows, block.columns, width, phase.in_place, merged=False)
     taps, _ = kernel_taps(lattice, merged=False)
     fields = record.fields
-    run_taps = max(len(lattice.columns.phase.taps), 1)
-    pixel = lattice.columns.position_step if in_place else block.channels
+    pixel = lattice.columns.position_step if phase.in_place else width
     last = lattice.columns.phase.count - (fields[at.COLUMN_BLOCKS] - 1) * block.columns
     fields |= {
-        at.GROUPS: 1, at.PANEL_CHUNKS: -(-channels // block.channels), at.X_CHANNEL: x_channel,
-        at.OUT_CHANNELS: channels, at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat, at.RUN_TAPS: run_taps,
+        at.GROUPS: 1, at.PANEL_CHUNKS: -(-channels // width), at.X_CHANNEL: x_channel, at.OUT_CHANNELS: channels,
+        at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat,
+        at.RUN_TAPS: max(len(lattice.columns.phase.taps), 1),
         at.KERNEL_RUN_TAP: lattice.columns.phase.dilation * pixel,
     }  # fmt: skip
     record.tables |= {
@@ -105,27 +124,25 @@ def _record(
         at.NARROW_FULL: tile_list(block.columns, 1),
         at.NARROW_LAST: tile_list(last, 1),
     }
-    counts = (at.BATCH, at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS)
-    return record, math.prod(fields[count] for count in counts)
+    return record
 
 
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    forward = direction == "forward"
-    multiplier = spec.depth_multiplier
+    forward, multiplier = direction == "forward", spec.depth_multiplier
     channels = spec.out_channels if forward else spec.in_channels
     repeat = multiplier if forward else 1
     x_channel = x_strides[-1] if forward else x_strides[-1] * multiplier
+    variants = lattice_variants(spec, direction, x_strides, y_strides)
+    if not forward:
+        variants = [[_with_multiplier(lattice, multiplier, x_strides[-1]) for lattice in each] for each in variants]
     records, tasks, gathered, packed, width = [], 0, 0, 0, 0
-    axes, strides = pass_axes(spec, direction), kernel_strides(spec)
-    for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], strides[:-2]):
-        if not forward:
-            lattice = _with_multiplier(lattice, multiplier, x_strides[-1])
-        record, blocks = _record(lattice, spec.dtype, x_channel, channels, repeat, 1 if forward else multiplier)
+    for phase in _phases(variants, spec.dtype, x_channel, channels, repeat):
+        record = _record(phase, phase.block.channels, x_channel, channels, repeat, 1 if forward else multiplier)
         fields = record.fields
         fields[at.FIRST_TASK] = tasks
-        tasks += blocks * fields[at.PANEL_CHUNKS]
+        tasks += block_count(record) * fields[at.PANEL_CHUNKS]
         gathered = max(gathered, gathered_size(record))
         packed = max(packed, fields[at.TAPS] * fields[at.CHANNELS])
         width = max(width, fields[at.PANEL_CHUNKS] * fields[at.CHANNELS])
@@ -133,7 +150,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     first = round_up(gathered, 16)
     bounce = first + round_up(packed, 16)
     workspace = bounce + bounce_size(spec.dtype)
-    header = {at.WORKSPACE: workspace, at.PACKED_GRADIENT: first, at.BOUNCE: bounce}
+    header = {at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce}
     serial = spec.macs < SERIAL_MACS
     return Plan(assemble(header, records), tasks, workspace, width, 0, 0, serial)
 
@@ -170,24 +187,34 @@ def input_grad(
 @lru_cache(maxsize=512)
 def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
-    axes, strides = pass_axes(spec, "forward"), kernel_strides(spec)
-    (lattice,) = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], strides[:-2])
-    record, blocks = _record(lattice, spec.dtype, x_strides[-1], spec.out_channels, spec.depth_multiplier, 1)
-    fields = record.fields
-    run = fields[at.RUN_TAPS]
-    record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
-    pixels = spec.batch * math.prod(spec.out_spatial)
-    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, pixels // PIXELS_PER_CHUNK))
-    packed = round_up(gathered_size(record), 16)
-    total = packed + round_up(fields[at.BLOCK_ROWS] * fields[at.BLOCK_COLUMNS] * fields[at.CHANNELS], 16)
-    workspace = total + round_up(fields[at.TAPS] * fields[at.CHANNELS], 16)
+    channels, multiplier = spec.out_channels, spec.depth_multiplier
+    variants = lattice_variants(spec, "forward", x_strides, y_strides)
+    phases = _phases(variants, spec.dtype, x_strides[-1], channels, multiplier)
+    width = max(phases, key=lambda phase: phase.block.cycles).block.channels
+    records, blocks, gathered, pixels = [], 0, 0, 0
+    for phase in phases:
+        record = _record(phase, width, x_strides[-1], channels, multiplier, 1)
+        fields = record.fields
+        fields[at.FIRST_TASK] = blocks
+        run = fields[at.RUN_TAPS]
+        record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
+        blocks += block_count(record)
+        gathered = max(gathered, gathered_size(record))
+        pixels = max(pixels, fields[at.BLOCK_ROWS] * fields[at.BLOCK_COLUMNS])
+        records.append(record)
+    fields = records[0].fields
+    all_pixels = spec.batch * math.prod(spec.out_spatial)
+    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, all_pixels // PIXELS_PER_CHUNK))
+    packed = round_up(gathered, 16)
+    total = packed + round_up(pixels * width, 16)
+    workspace = total + round_up(fields[at.TAPS] * width, 16)
     size = math.prod(spec.kernel_shape)
     header = {
-        at.WORKSPACE: workspace, at.PACKED_GRADIENT: packed, at.BOUNCE: total, at.CHUNKS: chunks, at.BLOCKS: blocks,
+        at.WORKSPACE: workspace, at.SECOND: packed, at.BOUNCE: total, at.CHUNKS: chunks, at.BLOCKS: blocks,
         at.GRADIENT_SIZE: size,
     }  # fmt: skip
     counters = fields[at.PANEL_CHUNKS]
-    geometry = assemble(header, [record])
+    geometry = assemble(header, records)
     serial = spec.macs < SERIAL_MACS
     return Plan(geometry, counters * chunks, workspace, 0, size * chunks if chunks > 1 else 0, counters, serial)
 

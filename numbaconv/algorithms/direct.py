@@ -10,11 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.axes import pass_axes
-from numbaconv.algorithms.blocking import choose_block, choose_gradient_block, panel_count
+from numbaconv.algorithms.blocking import (
+    Block,
+    Extent,
+    GradientBlock,
+    choose_block,
+    choose_gradient_block,
+    gradient_chunks,
+    panel_count,
+    taps_per_pass,
+)
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
+    block_count,
     bounce_size,
     describe_reads,
     gathered_size,
@@ -25,14 +34,16 @@ from numbaconv.algorithms.geometry import (
     task_counts,
     tile_list,
 )
-from numbaconv.algorithms.lattice import lattices
+from numbaconv.algorithms.lattice import Lattice
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     Strides,
     element_strides,
     kernel_strides,
     lattice_extent,
+    lattice_variants,
     padded_bias,
+    product_channels,
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
@@ -64,35 +75,59 @@ class Plan:
 
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
-    """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    forward = direction == "forward"
-    of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
-    channels, out_channels = (of_input, of_output) if forward else (of_output, of_input)
+    """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels).
+
+    Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
+    """
+    variants = lattice_variants(spec, direction, x_strides, y_strides)
+    choices = [[(lattice, *_chosen_block(spec, direction, lattice, x_strides)) for lattice in each] for each in variants]
+    best = min(choices, key=lambda choice: sum(block.cycles for _, _, _, block in choice))
+    return _assembled(spec, direction, best, x_strides)
+
+
+def _chosen_block(
+    spec: ConvSpec, direction: str, lattice: Lattice, x_strides: Strides
+) -> tuple[Extent, bool, Block]:
+    """Return the extent of a phase, whether it is read in place, and its block."""
+    channels, out_channels = product_channels(spec, direction)
+    in_place = is_in_place(lattice, x_strides[-1], spec.groups)
+    extent = lattice_extent(lattice, channels, out_channels, spec.groups, in_place, spec.dtype)
+    return extent, in_place, choose_block(extent)
+
+
+def _assembled(
+    spec: ConvSpec, direction: str, phases: list[tuple[Lattice, Extent, bool, Block]], x_strides: Strides
+) -> Plan:
+    """Write the geometry of the chosen phases."""
+    forward, of_output = direction == "forward", spec.out_channels_per_group
+    channels, out_channels = product_channels(spec, direction)
     strides, lanes, groups = kernel_strides(spec), TARGET.lanes(spec.dtype), spec.groups
     panels = panel_count(out_channels, spec.dtype)
-    panel_width = [min(2 * lanes, round_up(out_channels - p * 2 * lanes, lanes)) for p in range(panels)]
-    width = sum(panel_width)
-
+    width = round_up(out_channels, lanes)
     records: list[Record] = []
-    tasks = packed = states = gathered = 0
-    phases = lattices(spec.batch, pass_axes(spec, direction), x_strides[:-1], y_strides[:-1], strides[:-2])
-    for lattice in phases:
-        in_place = is_in_place(lattice, x_strides[-1], groups)
-        extent = lattice_extent(lattice, channels, out_channels, groups, in_place, spec.dtype)
-        block = choose_block(extent)
+    kernels: dict[tuple[tuple[int, ...], ...], tuple[int, int]] = {}
+    tasks = packed = states = gathered = sums = 0
+    for lattice, extent, in_place, block in phases:
         record = Record(task_counts(lattice, block.rows, block.columns))
         merged = has_merged_run(lattice, channels, in_place)
-        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged)
+        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
         taps, run_tap = kernel_taps(lattice, merged)
         chunk = -(-panels // block.panel_chunks)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
+        # Phases with the same taps share one packed kernel.
+        key = tuple(axis.phase.taps for axis in (*lattice.planes, lattice.rows, lattice.columns))
+        if key not in kernels:
+            kernels[key] = packed, states
+            packed += width * extent.depth * groups
+            states += panels * groups
         record.fields |= {
             at.FIRST_TASK: tasks, at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
-            at.Y_GROUP: out_channels, at.OUT_CHANNELS: out_channels, at.PACKED: packed,
-            at.PACKED_GROUP: width * extent.depth, at.STATES: states, at.KERNEL_RUN_TAP: run_tap,
+            at.Y_GROUP: out_channels, at.OUT_CHANNELS: out_channels, at.PACKED: kernels[key][0],
+            at.PACKED_GROUP: width * extent.depth, at.STATES: kernels[key][1], at.KERNEL_RUN_TAP: run_tap,
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
+            at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,
@@ -102,14 +137,13 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
             at.NARROW_LAST: tile_list(last, 1),
         }
         records.append(record)
-        counts = (at.BATCH, at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS, at.GROUPS, at.PANEL_CHUNKS)
-        tasks += math.prod(record.fields[count] for count in counts)
-        packed += width * extent.depth * groups
-        states += panels * groups
+        tasks += block_count(record) * groups * record.fields[at.PANEL_CHUNKS]
         gathered = max(gathered, gathered_size(record))
-    bounce = round_up(gathered, 16)
+        sums = max(sums, block.images * block.rows * block.columns * 2 * lanes)
+    second = round_up(gathered, 16)
+    bounce = second + round_up(sums, 16)
     workspace = bounce + bounce_size(spec.dtype)
-    geometry = assemble({at.WORKSPACE: workspace, at.BOUNCE: bounce}, records)
+    geometry = assemble({at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce}, records)
     return Plan(geometry, tasks, workspace, packed, states, groups, width, spec.macs < SERIAL_MACS)
 
 
@@ -160,42 +194,68 @@ class GradientPlan:
 @lru_cache(maxsize=512)
 def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
-    channels, out_channels, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
-    axes = pass_axes(spec, "forward")
-    (lattice,) = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel_strides(spec)[:-2])
-    in_place = is_in_place(lattice, x_strides[-1], groups)
-    extent = lattice_extent(lattice, channels, out_channels, 1, in_place, spec.dtype)
-    merged = has_merged_run(lattice, channels, in_place)
-    run = max(len(lattice.columns.phase.taps), 1) * channels if merged else channels
-    block = choose_gradient_block(extent, run, groups)
-    panels = panel_count(out_channels, spec.dtype)
-    chunk = -(-panels // block.panel_chunks)
-    record = Record(task_counts(lattice, block.rows, block.columns))
-    describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged)
-    record.fields |= {
-        at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels, at.PANELS_PER_CHUNK: chunk,
-        at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1], at.Y_GROUP: out_channels,
-        at.OUT_CHANNELS: out_channels,
-    }  # fmt: skip
-    record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
-    fields = record.fields
-    packed = round_up(gathered_size(record), 16)
-    bounce = packed + round_up(block.rows * block.columns * 2 * TARGET.lanes(spec.dtype), 16)
-    workspace = bounce + bounce_size(spec.dtype)
+    choices = []
+    for phases in lattice_variants(spec, "forward", x_strides, y_strides):
+        in_place = [is_in_place(lattice, x_strides[-1], spec.groups) for lattice in phases]
+        merged = all(
+            has_merged_run(lattice, spec.in_channels_per_group, here)
+            for lattice, here in zip(phases, in_place, strict=True)
+        )
+        taps = len(phases[0].columns.phase.taps) if merged else 1
+        blocks = []
+        for lattice, here in zip(phases, in_place, strict=True):
+            of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
+            extent = lattice_extent(lattice, of_input, of_output, spec.groups, here, spec.dtype)
+            blocks.append(choose_gradient_block(extent, taps))
+        choices.append((list(zip(phases, in_place, blocks, strict=True)), merged))
+    phases, merged = min(choices, key=lambda choice: sum(block.cycles for _, _, block in choice[0]))
+    return _assembled_gradient(spec, phases, merged, x_strides)
+
+
+def _assembled_gradient(
+    spec: ConvSpec, phases: list[tuple[Lattice, bool, GradientBlock]], merged: bool, x_strides: Strides
+) -> GradientPlan:
+    """Write the geometry of the chosen phases; all of them deal the input channels as the largest one does."""
+    largest = max(phases, key=lambda phase: phase[2].cycles)[2]
+    of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
+    channels, lanes = largest.channels, TARGET.lanes(spec.dtype)
+    parts = of_input // channels
+    merged = merged and parts == 1
+    panels = panel_count(of_output, spec.dtype)
+    records: list[Record] = []
+    blocks = gathered = pixels = 0
+    for lattice, in_place, block in phases:
+        record = Record(task_counts(lattice, block.rows, block.columns))
+        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
+        run = record.fields[at.RUN]
+        record.fields |= {
+            at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
+            at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
+            at.CHANNEL_CHUNKS: parts, at.GRADIENT_TAP: run * parts,
+        }  # fmt: skip
+        record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
+        records.append(record)
+        blocks += block_count(record)
+        gathered = max(gathered, gathered_size(record))
+        pixels = max(pixels, block.images * block.rows * block.columns)
     size = math.prod(spec.kernel_shape)
+    gradient_bytes = size * np.dtype(spec.dtype).itemsize
+    all_pixels = spec.batch * math.prod(spec.out_spatial)
+    chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
+    chunk = -(-panels // panel_chunks)
+    for record in records:
+        record.fields |= {at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk}
+    packed = round_up(gathered, 16)
+    bounce = packed + round_up(pixels * 2 * lanes, 16)
+    workspace = bounce + bounce_size(spec.dtype)
     header = {
-        at.WORKSPACE: workspace,
-        at.BOUNCE: bounce,
-        at.PACKED_GRADIENT: packed,
-        at.CHUNKS: block.pixel_chunks,
-        at.BLOCKS: extent.images * fields[at.ROW_BLOCKS] * fields[at.COLUMN_BLOCKS],
+        at.WORKSPACE: workspace, at.BOUNCE: bounce, at.SECOND: packed, at.CHUNKS: chunks, at.BLOCKS: blocks,
         at.GRADIENT_SIZE: size,
-    }
-    counters = fields[at.PANEL_CHUNKS] * groups
-    partial = size * block.pixel_chunks if block.pixel_chunks > 1 else 0
-    tasks = counters * block.pixel_chunks
-    geometry = assemble(header, [record])
-    return GradientPlan(geometry, tasks, workspace, partial, counters, spec.macs < SERIAL_MACS)
+    }  # fmt: skip
+    counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
+    partial = size * chunks if chunks > 1 else 0
+    geometry = assemble(header, records)
+    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, spec.macs < SERIAL_MACS)
 
 
 def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:

@@ -117,6 +117,7 @@ def describe_reads(
     channels: int,
     in_place: bool,
     merged: bool,
+    images: int = 1,
 ) -> None:
     """Fill in how a block's input is found and how its taps are laid out; `merged`: a kernel row's taps are one run."""
     rows, columns = lattice.rows, lattice.columns
@@ -147,6 +148,8 @@ def describe_reads(
         at.COLUMN_REACH: columns.phase.reach, at.COLUMN_BASE: columns.phase.stride, at.TAP_ROWS: tap_rows,
         at.TAP_COLUMNS: tap_columns, at.TAPS: len(taps), at.RUN: run_taps * channels, at.RUN_TAPS: run_taps,
         at.PIXEL_STRIDE: columns.phase.stride * pixel, at.ROW_STRIDE: rows.phase.stride * row_size,
+        at.IMAGES: images, at.IMAGE_STRIDE: lattice.x_batch if in_place else plane_taps * tap_rows * row_size,
+        at.BATCH_BLOCKS: math.ceil(lattice.batch / images),
     }  # fmt: skip
     record.tables |= {
         at.PLANE_TABLE: reads, at.ROW_TABLE: rows.offsets, at.COLUMN_TABLE: offsets, at.TAP_OFFSETS: taps,
@@ -177,7 +180,7 @@ def gathered_size(record: Record) -> int:
     """Return the elements of a gathered block, 0 when the taps are read in place."""
     if record.fields[at.IN_PLACE]:
         return 0
-    extents = (at.PLANE_TAPS, at.TAP_ROWS, at.TAP_COLUMNS, at.CHANNELS)
+    extents = (at.IMAGES, at.PLANE_TAPS, at.TAP_ROWS, at.TAP_COLUMNS, at.CHANNELS)
     return math.prod(record.fields[extent] for extent in extents)
 
 
@@ -204,3 +207,9 @@ def task_counts(lattice: Lattice, block_rows: int, block_columns: int) -> dict[i
         at.OUT_ROWS: rows, at.OUT_COLUMNS: columns, at.X_BATCH: lattice.x_batch, at.Y_BATCH: lattice.y_batch,
         at.Y_ROW: lattice.rows.y_stride, at.Y_PIXEL: lattice.columns.y_stride,
     }  # fmt: skip
+
+
+def block_count(record: Record) -> int:
+    """Return the number of pixel blocks of a phase."""
+    counts = (at.BATCH_BLOCKS, at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS)
+    return math.prod(record.fields[count] for count in counts)

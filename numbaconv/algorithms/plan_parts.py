@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaconv.algorithms.axes import pass_axes, without_padding
 from numbaconv.algorithms.blocking import Extent
-from numbaconv.algorithms.lattice import Lattice
+from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.kernels import layout as at
 from numbaconv.spec import ConvSpec
 
@@ -51,6 +52,28 @@ def lattice_extent(
         plane_taps *= len(axis.phase.taps)
     taps = plane_taps * len(rows.taps) * len(columns.taps)
     return Extent(
-        lattice.batch * planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
+        lattice.batch, planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
         columns.reach, plane_taps, channels, taps * channels, out_channels, in_place, dtype,
     )  # fmt: skip
+
+
+def product_channels(spec: ConvSpec, direction: str) -> tuple[int, int]:
+    """Return the channels of a group that a pass reads and writes."""
+    if direction == "forward":
+        return spec.in_channels_per_group, spec.out_channels_per_group
+    return spec.out_channels_per_group, spec.in_channels_per_group
+
+
+def lattice_variants(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides
+) -> list[list[Lattice]]:
+    """Return the phases of a pass as they are and, where that differs, with padded borders as phases of their own.
+
+    Inside the borders the taps can be read where the input lies; the borders are narrow and gathered.
+    """
+    axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
+    variants = [axes]
+    bordered = [[part for phase in axis for part in without_padding(phase)] for axis in axes]
+    if bordered != axes:
+        variants.append(bordered)
+    return [lattices(spec.batch, each, x_strides[:-1], y_strides[:-1], kernel) for each in variants]

@@ -30,7 +30,9 @@ def make_depthwise_tile(rows: int, vectors: int) -> Any:
         acc = tile_rows(rows, vectors, bias)
         for tap in range(taps):
             acc = tile_fma_lanes(acc, advance(x, offsets[tap]), pixel_stride, advance(kernel, tap * width))
-        tile_store(tile_at_least(acc, lower), y, y_stride)
+        if lower == 0:
+            acc = tile_at_least(acc, lower)
+        tile_store(acc, y, y_stride)
 
     return depthwise_tile
 
@@ -111,7 +113,7 @@ def depthwise_forward(worker, task, geometry, buffers):
     rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
     columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
     source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
-    packed, bounce = advance(work, geometry[at.PACKED_GRADIENT]), advance(work, geometry[at.BOUNCE])
+    packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     pack_taps(buffers[at.KERNEL], record, channel, channels, packed, width)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
     y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])

@@ -11,9 +11,9 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import gather_chunk
-from numbaconv.kernels.kernel_gradient import add_chunks
+from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
-from numbaconv.kernels.vector_copy import copy_columns, copy_pixel
+from numbaconv.kernels.vector_copy import add_columns, copy_columns, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
 from numbaconv.simd.tiles import tile_fma_lanes, tile_load, tile_store
@@ -63,46 +63,55 @@ def block_taps(record, source, grad, rows, columns, wide, total):
             tap += count
 
 
+@inline
+def add_block(geometry, buffers, work, block, channel, channels, total):
+    """Add the products of one block of pixels to the sums of one chunk of channels."""
+    record, lanes = phase_record(geometry, block), lanes_of(work)
+    width, index = record[at.CHANNELS], block - record[at.FIRST_TASK]
+    column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
+    row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
+    plane, batch = index % record[at.PLANES], index // record[at.PLANES]
+    row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
+    rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
+    columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+    source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
+    packed = advance(work, geometry[at.SECOND])
+    offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
+    grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+    for r in range(rows):
+        for p in range(columns):
+            pixel = advance(grad, r * record[at.Y_ROW] + p * record[at.Y_PIXEL])
+            copy_pixel(pixel, channels, advance(packed, (r * columns + p) * width))
+    c = 0
+    while c < channels:
+        wide = channels - c > lanes
+        block_taps(record, advance(source, c), advance(packed, c), rows, columns, wide, advance(total, c))
+        c += 2 * lanes
+
+
 @task_kernel
 def depthwise_kernel_gradient(worker, task, geometry, buffers):
     """Sum one chunk of pixel blocks into the gradient of one chunk of channels."""
     work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
     record = advance(geometry, geometry[at.RECORDS])
-    chunks, lanes, width = geometry[at.CHUNKS], lanes_of(work), record[at.CHANNELS]
+    chunks, width, taps = geometry[at.CHUNKS], record[at.CHANNELS], record[at.TAPS]
     channel_chunk, chunk = task % record[at.PANEL_CHUNKS], task // record[at.PANEL_CHUNKS]
     channel = channel_chunk * width
     channels = min(width, record[at.OUT_CHANNELS] - channel)
-    packed, total = advance(work, geometry[at.PACKED_GRADIENT]), advance(work, geometry[at.BOUNCE])
-    clear(total, record[at.TAPS] * width)
-
+    total = advance(work, geometry[at.BOUNCE])
+    clear(total, taps * width)
     blocks = geometry[at.BLOCKS]
     for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-        column_block, index = block % record[at.COLUMN_BLOCKS], block // record[at.COLUMN_BLOCKS]
-        row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
-        plane, batch = index % record[at.PLANES], index // record[at.PLANES]
-        row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
-        rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
-        columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
-        source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
-        offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
-        grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-        for r in range(rows):
-            for p in range(columns):
-                pixel = advance(grad, r * record[at.Y_ROW] + p * record[at.Y_PIXEL])
-                copy_pixel(pixel, channels, advance(packed, (r * columns + p) * width))
-        c = 0
-        while c < channels:
-            wide = channels - c > lanes
-            block_taps(record, advance(source, c), advance(packed, c), rows, columns, wide, advance(total, c))
-            c += 2 * lanes
+        add_block(geometry, buffers, work, block, channel, channels, total)
 
-    stride = record[at.OUT_CHANNELS]
-    result = buffers[at.KERNEL]
-    if chunks > 1:
-        result = advance(buffers[at.PACKED_KERNEL], chunk * geometry[at.GRADIENT_SIZE])
-    copy_columns(total, width, record[at.TAPS], channels, advance(result, channel), stride)
-    if chunks > 1:
-        finished = advance(as_counters(buffers[at.COUNTERS]), channel_chunk)
-        if atomic_fetch_add(finished, 1) == chunks - 1:
-            partial, size = buffers[at.PACKED_KERNEL], geometry[at.GRADIENT_SIZE]
-            add_chunks(partial, chunks, size, record[at.TAPS], stride, channel, channels, buffers[at.KERNEL])
+    stride, size = record[at.OUT_CHANNELS], geometry[at.GRADIENT_SIZE]
+    result = advance(buffers[at.KERNEL], channel)
+    if chunks == 1:
+        copy_columns(total, width, taps, channels, result, stride)
+        return
+    partial = advance(buffers[at.PACKED_KERNEL], channel)
+    copy_columns(total, width, taps, channels, advance(partial, chunk * size), stride)
+    if atomic_fetch_add(advance(as_counters(buffers[at.COUNTERS]), channel_chunk), 1) == chunks - 1:
+        copy_columns(partial, stride, taps, channels, result, stride)
+        for other in range(1, chunks):
+            add_columns(advance(partial, other * size), stride, taps, channels, result, stride)

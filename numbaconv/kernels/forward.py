@@ -9,7 +9,7 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.gather import gather_block
-from numbaconv.kernels.packing import panel_width, require_panel
+from numbaconv.kernels.packing import require_panel
 from numbaconv.kernels.register_tile import product_columns
 from numbaconv.simd.pointers import advance, as_counters
 from numbaconv.simd.vectors import lanes_of
@@ -30,12 +30,19 @@ def phase_record(geometry, task):
 
 
 @inline
-def block_input(record, x, block, batch, plane, row, rows, column, columns, group):
-    """Return a pointer to the first number that the block's first pixel reads, in the input or gathered from it."""
-    source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP])
+def block_input(record, x, block, batch, images, plane, row, rows, column, columns, group, channel):
+    """Return a pointer to the first number that the block's first pixel reads, in the input or gathered from it.
+
+    Channels [channel, channel + CHANNELS) of the group are gathered, image after image, IMAGE_STRIDE apart.
+    """
+    source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP] + channel * record[at.X_CHANNEL])
     if record[at.IN_PLACE] == 0:
         channels = record[at.CHANNELS]
-        gather_block(source, record, plane, row, rows, column, columns, channels, block, channels)
+        for image in range(images):
+            gather_block(
+                advance(source, image * record[at.X_BATCH]), record, plane, row, rows, column, columns, channels,
+                advance(block, image * record[at.IMAGE_STRIDE]), channels,
+            )  # fmt: skip
         return block
     offset = record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]]
     offset += record[record[at.ROW_TABLE] + row * record[at.ROW_STEP]]
@@ -43,30 +50,64 @@ def block_input(record, x, block, batch, plane, row, rows, column, columns, grou
 
 
 @inline
-def product_block(worker, record, buffers, source, group, panels, first_panel, y, rows, last_column, bounce):
+def product_panel(record, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce):
+    """Multiply the block at `source` by one packed panel, `TAPS_PER_PASS` taps at a time.
+
+    The part of a panel that is in use stays in L2 that way; between the passes the block's sums wait in `sums`,
+    (images, rows, block columns, panel width), and the activation with them: `bound - 1` is no bound of any.
+    """
+    lanes, taps, run, step = lanes_of(source), record[at.TAPS], record[at.RUN], record[at.TAPS_PER_PASS]
+    wide = valid > lanes
+    width = 2 * lanes if wide else lanes
+    if last_column:
+        tiles = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
+    else:
+        tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
+    row_size = record[at.BLOCK_COLUMNS] * width
+    tap = 0
+    while True:
+        count = min(step, taps - tap)
+        is_last = tap + count == taps
+        offsets, kernel = advance(record, record[at.TAP_OFFSETS] + tap), advance(packed, tap * run * width)
+        for r in range(images * rows):
+            image, row = r // rows, r % rows
+            partial = advance(sums, r * row_size)
+            x = advance(source, image * record[at.IMAGE_STRIDE] + row * record[at.ROW_STRIDE])
+            start, start_stride = partial, width
+            if tap == 0:
+                start, start_stride = bias, 0
+            target, stride, lower, channels = partial, width, bound - 1, width
+            if is_last:
+                target = advance(y, image * record[at.Y_BATCH] + row * record[at.Y_ROW])
+                stride, lower, channels = record[at.Y_PIXEL], bound, valid
+            product_columns(
+                tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, kernel, start, start_stride, lower,
+                target, stride, bounce,
+            )  # fmt: skip
+        tap += count
+        if is_last:
+            return
+
+
+@inline
+def product_block(
+    worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce
+):
     """Multiply the block at `source` by panels [first_panel, first_panel + panels) of the group."""
     kernel, lanes = buffers[at.KERNEL], lanes_of(source)
     depth, out_channels = record[at.TAPS] * record[at.RUN], record[at.OUT_CHANNELS]
     group_kernel = advance(buffers[at.PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     bias = advance(buffers[at.BIAS], at.BIAS_HEADER + group * record[at.BIAS_GROUP])
     lower, states = buffers[at.BIAS][0], as_counters(buffers[at.COUNTERS])
-    offsets = advance(record, record[at.TAP_OFFSETS])
-    wide = advance(record, record[at.WIDE_LAST if last_column else at.WIDE_FULL])
-    narrow = advance(record, record[at.NARROW_LAST if last_column else at.NARROW_FULL])
     for i in range(panels):
         # Workers start at different panels, so that the first ones are packed side by side.
         panel = first_panel + (i + worker * ((panels + 1) // 2)) % panels
         channel = panel * 2 * lanes
         valid = min(2 * lanes, out_channels - channel)
-        width = panel_width(valid, lanes)
+        require_panel(kernel, record, group, panel, group_kernel, states)
         packed = advance(group_kernel, channel * depth)
-        require_panel(kernel, record, group, panel, valid, width, packed, states)
-        for r in range(rows):
-            product_columns(
-                wide if valid > lanes else narrow, valid, advance(source, r * record[at.ROW_STRIDE]),
-                record[at.PIXEL_STRIDE], record[at.TAPS], offsets, record[at.RUN], packed, advance(bias, channel),
-                lower, advance(y, r * record[at.Y_ROW] + channel), record[at.Y_PIXEL], bounce,
-            )  # fmt: skip
+        start, target = advance(bias, channel), advance(y, channel)
+        product_panel(record, source, valid, packed, start, lower, target, images, rows, last_column, sums, bounce)
 
 
 @task_kernel
@@ -79,18 +120,19 @@ def direct_forward(worker, task, geometry, buffers):
     group, index = index % record[at.GROUPS], index // record[at.GROUPS]
     column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
     row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
-    plane, batch = index % record[at.PLANES], index // record[at.PLANES]
+    plane, batch = index % record[at.PLANES], index // record[at.PLANES] * record[at.IMAGES]
 
+    images = min(record[at.IMAGES], record[at.BATCH] - batch)
     row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
     rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
     columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
-    source = block_input(record, buffers[at.X], work, batch, plane, row, rows, column, columns, group)
+    source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, 0)
     first_panel = chunk * record[at.PANELS_PER_CHUNK]
     panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
     y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-    bounce = advance(work, geometry[at.BOUNCE])
+    last_column = column_block == record[at.COLUMN_BLOCKS] - 1
+    sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     product_block(
-        worker, record, buffers, source, group, panels, first_panel, y, rows,
-        column_block == record[at.COLUMN_BLOCKS] - 1, bounce,
-    )  # fmt: skip
+        worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce
+    )

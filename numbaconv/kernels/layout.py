@@ -20,13 +20,13 @@ RECORDS = 2  # position of the first phase record
 BOUNCE = 3  # offset in a worker's workspace of a register-tile-sized buffer
 CHUNKS = 4  # kernel gradient: pixel chunks, each with a private sum
 BLOCKS = 5  # kernel gradient: blocks (batch x planes x row blocks x column blocks)
-PACKED_GRADIENT = 6  # kernel gradient: offset in a worker's workspace of the packed block of grad_y
+SECOND = 6  # offset in a worker's workspace of a second buffer: waiting sums, packed grad_y or packed taps
 GRADIENT_SIZE = 7  # kernel gradient: elements of one sum
 HEADER_SIZE = 8
 
 # Phase record.
 FIRST_TASK = 0
-BATCH = 1
+BATCH = 1  # images
 PLANES = 2  # output planes
 ROW_BLOCKS = 3
 COLUMN_BLOCKS = 4
@@ -36,7 +36,7 @@ BLOCK_ROWS = 7
 BLOCK_COLUMNS = 8
 OUT_ROWS = 9
 OUT_COLUMNS = 10
-X_BATCH = 11  # strides of the input
+X_BATCH = 11  # strides of the array read
 X_GROUP = 12
 X_CHANNEL = 13
 IN_PLACE = 14  # 1: the taps are read where the input lies; 0: from a gathered block
@@ -82,7 +82,13 @@ WIDE_LAST = 53  # the same for the last column block
 NARROW_FULL = 54
 NARROW_LAST = 55
 REPEAT = 56  # depthwise: output channels per input channel (gathered channels are repeated)
-RECORD_SIZE = 57
+TAPS_PER_PASS = 57  # taps whose part of a panel fits in L2 beside the input
+IMAGES = 58  # images of a block
+IMAGE_STRIDE = 59  # between the images of a block, gathered or in the input
+BATCH_BLOCKS = 60
+CHANNEL_CHUNKS = 61  # kernel gradient: parts of the input channels of a group, each CHANNELS wide
+GRADIENT_TAP = 62  # kernel gradient: rows of the gradient from one run to the next
+RECORD_SIZE = 63
 
 # Buffers.
 WORK_BUFFER = 0

@@ -14,6 +14,12 @@ from numbaconv.simd.vectors import lanes_of, load, store
 
 UNTOUCHED, BUSY, READY = 0, 1, 2
 
+PANELS_TOGETHER = 4
+"""Neighbouring panels packed in one sweep: single ones would read one cache line from each row of the kernel."""
+
+CHANNEL_BLOCK = 64
+"""Input channels transposed together, so that the packed lines stay in L1 until they are full."""
+
 
 @inline
 def panel_width(valid, lanes):
@@ -22,43 +28,65 @@ def panel_width(valid, lanes):
 
 
 @inline
-def pack_rows(source, channels, channel_step, column_step, valid, width, target):
-    """target[channel, column] = source[channel * channel_step + column * column_step] for one tap."""
-    lanes = lanes_of(source)
-    if valid == width and column_step == 1:
-        for channel in range(channels):
-            row, packed = advance(source, channel * channel_step), advance(target, channel * width)
-            for v in range(width // lanes):
-                store(load(advance(row, v * lanes)), advance(packed, v * lanes))
-        return
+def pack_rows(source, channels, channel_step, panels, lanes, target, panel_size):
+    """Pack one tap of `panels` neighbouring full panels whose output channels are contiguous: one sweep over the rows."""
+    width = 2 * lanes
     for channel in range(channels):
-        for column in range(valid):
-            target[channel * width + column] = source[channel * channel_step + column * column_step]
-        for column in range(valid, width):
-            target[channel * width + column] = 0
+        for panel in range(panels):
+            row = advance(source, channel * channel_step + panel * width)
+            packed = advance(target, panel * panel_size + channel * width)
+            store(load(row), packed)
+            store(load(advance(row, lanes)), advance(packed, lanes))
 
 
 @inline
-def pack_panel(kernel, record, valid, width, target):
-    """Pack every tap of one panel; the record's strides flip and transpose the kernel where the pass asks for it."""
-    channels, run_taps = record[at.CHANNELS], record[at.RUN_TAPS]
+def pack_strided(source, channels, channel_step, column_step, valid, width, target):
+    """target[channel, column] = source[channel * channel_step + column * column_step], absent columns zero."""
+    for first in range(0, channels, CHANNEL_BLOCK):
+        last = min(channels, first + CHANNEL_BLOCK)
+        for column in range(valid):
+            for channel in range(first, last):
+                target[channel * width + column] = source[channel * channel_step + column * column_step]
+        for column in range(valid, width):
+            for channel in range(first, last):
+                target[channel * width + column] = 0
+
+
+@inline
+def pack_panels(kernel, record, group, first, last, packed):
+    """Pack every tap of panels [first, last); the record's strides flip and transpose the kernel where the pass asks."""
+    channels, run_taps, lanes = record[at.CHANNELS], record[at.RUN_TAPS], lanes_of(kernel)
+    channel_step, column_step, width = record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN], 2 * lanes
     taps = advance(record, record[at.KERNEL_TAPS])
+    depth, out_channels = record[at.TAPS] * record[at.RUN], record[at.OUT_CHANNELS]
+    full = last
+    if column_step != 1 or last * width > out_channels:
+        full = first if column_step != 1 else last - 1
     for tap in range(record[at.TAPS]):
         for w in range(run_taps):
-            source = advance(kernel, taps[tap] + w * record[at.KERNEL_RUN_TAP])
-            pack_rows(source, channels, record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN], valid, width, target)
-            target = advance(target, channels * width)
+            source = advance(kernel, group * record[at.KERNEL_GROUP] + taps[tap] + w * record[at.KERNEL_RUN_TAP])
+            row = (tap * run_taps + w) * channels
+            columns = advance(source, first * width * column_step)
+            target = advance(packed, first * width * depth + row * width)
+            pack_rows(columns, channels, channel_step, full - first, lanes, target, width * depth)
+            for panel in range(full, last):
+                valid = min(width, out_channels - panel * width)
+                narrow = panel_width(valid, lanes)
+                columns = advance(source, panel * width * column_step)
+                target = advance(packed, panel * width * depth + row * narrow)
+                pack_strided(columns, channels, channel_step, column_step, valid, narrow, target)
 
 
 @inline
-def require_panel(kernel, record, group, panel, valid, width, packed, states):
-    """Return when the panel at `packed` is ready, having packed it if nobody had."""
-    state = advance(states, record[at.STATES] + group * record[at.PANELS] + panel)
+def require_panel(kernel, record, group, panel, packed, states):
+    """Return when the panel is ready in the group's `packed` kernel, having packed its neighbourhood if nobody had."""
+    neighbourhood = panel // PANELS_TOGETHER
+    state = advance(states, record[at.STATES] + group * record[at.PANELS] + neighbourhood)
     if load_acquire(state) == READY:
         return
     if atomic_compare_exchange(state, UNTOUCHED, BUSY) == UNTOUCHED:
-        columns = panel * 2 * lanes_of(kernel) * record[at.KERNEL_COLUMN]
-        pack_panel(advance(kernel, group * record[at.KERNEL_GROUP] + columns), record, valid, width, packed)
+        first = neighbourhood * PANELS_TOGETHER
+        pack_panels(kernel, record, group, first, min(first + PANELS_TOGETHER, record[at.PANELS]), packed)
         store_release(READY, state)
     while load_acquire(state) != READY:
         pass

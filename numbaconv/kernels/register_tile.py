@@ -8,30 +8,32 @@ from numbaconv.jit import inline
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_columns
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_at_least, tile_fma, tile_rows, tile_store
+from numbaconv.simd.tiles import tile_at_least, tile_fma, tile_read, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride"
+PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, start, start_stride, lower, y, y_stride"
 
 
 def make_product_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` output channels."""
 
     @inline
-    def product_tile(x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride):
-        """y[m, k] = max(lower, bias[k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[tap, i, k]).
+    def product_tile(x, pixel_stride, taps, offsets, run, kernel, start, start_stride, lower, y, y_stride):
+        """y[m, k] = max(lower, start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[tap, i, k]).
 
         The sum runs over the taps and i < run. With channels last, the taps of one kernel row over all input channels
         are one contiguous run of numbers, so this is a matrix product whose left rows overlap.
         """
-        acc = tile_rows(rows, vectors, bias)
+        acc = tile_read(rows, vectors, start, start_stride)
         width = vectors * lanes_of(x)
         for tap in range(taps):
             row = advance(x, offsets[tap])
             for i in range(run):
                 acc = tile_fma(acc, advance(row, i), pixel_stride, advance(kernel, i * width))
             kernel = advance(kernel, run * width)
-        tile_store(tile_at_least(acc, lower), y, y_stride)
+        if lower == 0:
+            acc = tile_at_least(acc, lower)
+        tile_store(acc, y, y_stride)
 
     return product_tile
 
@@ -41,11 +43,13 @@ narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES, PAR
 
 
 @inline
-def product_columns(tiles, valid, x, pixel_stride, taps, offsets, run, kernel, bias, lower, y, y_stride, bounce):
+def product_columns(
+    tiles, valid, x, pixel_stride, taps, offsets, run, kernel, start, start_stride, lower, y, y_stride, bounce
+):
     """Cover a row of output pixels by the tile sizes listed at `tiles`, for the `valid` channels of one panel.
 
-    A panel whose last vector is not full goes through `bounce`, so that nothing behind the output's channels is
-    written.
+    Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last vector
+    is not full goes through `bounce`, so that nothing behind the output's channels is written.
     """
     lanes = lanes_of(x)
     wide = valid > lanes
@@ -54,13 +58,18 @@ def product_columns(tiles, valid, x, pixel_stride, taps, offsets, run, kernel, b
     for tile in range(tiles[0]):
         rows = tiles[1 + tile]
         source, target = advance(x, pixel * pixel_stride), advance(y, pixel * y_stride)
+        first = advance(start, pixel * start_stride)
         destination, stride = target, y_stride
         if valid != width:
             destination, stride = bounce, width
         if wide:
-            wide_tile(rows, source, pixel_stride, taps, offsets, run, kernel, bias, lower, destination, stride)
+            wide_tile(
+                rows, source, pixel_stride, taps, offsets, run, kernel, first, start_stride, lower, destination, stride
+            )
         else:
-            narrow_tile(rows, source, pixel_stride, taps, offsets, run, kernel, bias, lower, destination, stride)
+            narrow_tile(
+                rows, source, pixel_stride, taps, offsets, run, kernel, first, start_stride, lower, destination, stride
+            )
         if valid != width:
             copy_columns(bounce, width, rows, valid, target, y_stride)
         pixel += rows

@@ -1,4 +1,4 @@
-"""Copies of short runs of channels, where a call of memcpy would cost more than the copy."""
+"""Copies and sums of short runs of channels, where a call of memcpy would cost more than the copy."""
 
 from __future__ import annotations
 
@@ -26,3 +26,24 @@ def copy_columns(source, source_stride, rows, columns, target, target_stride):
     for row in range(rows):
         for column in range(columns):
             target[row * target_stride + column] = source[row * source_stride + column]
+
+
+@inline
+def add_columns(source, source_stride, rows, columns, target, target_stride):
+    """Add a rows x columns matrix to another one."""
+    for row in range(rows):
+        for column in range(columns):
+            target[row * target_stride + column] += source[row * source_stride + column]
+
+
+@inline
+def add_run(source, count, target):
+    """Add `count` contiguous numbers: whole registers, then single numbers."""
+    lanes = lanes_of(source)
+    i = 0
+    while i + lanes <= count:
+        store(load(advance(target, i)) + load(advance(source, i)), advance(target, i))
+        i += lanes
+    while i < count:
+        target[i] += source[i]
+        i += 1

@@ -87,6 +87,14 @@ def masked_load(b, vector: VectorType, pointer, mask):
     )
 
 
+def prefetch(b, pointer):
+    """Ask for the cache line at ``pointer``, to be read and kept in all levels; any address is legal."""
+    byte_pointer = I8.as_pointer()
+    function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, I32, I32, I32])
+    function = cgutils.get_or_insert_function(b.module, function_type, "llvm.prefetch.p0")
+    b.call(function, [b.bitcast(pointer, byte_pointer), *(ir.Constant(I32, flag) for flag in (0, 3, 1))])
+
+
 def at_least(b, vector: VectorType, value, lower):
     """Return ``value`` with lanes under ``lower`` replaced by it; NaN stays NaN."""
     return b.select(b.fcmp_ordered("<", value, lower), lower, value)

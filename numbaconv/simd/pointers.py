@@ -74,11 +74,7 @@ def prefetch(typingctx, pointer):
     """Ask for the cache line at ``pointer``; any address is legal."""
 
     def codegen(context, b, sig, args):
-        byte_pointer = emit.I8.as_pointer()
-        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, emit.I32, emit.I32, emit.I32])
-        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.prefetch.p0")
-        flags = [ir.Constant(emit.I32, flag) for flag in (0, 3, 1)]
-        b.call(function, [b.bitcast(args[0], byte_pointer), *flags])
+        emit.prefetch(b, args[0])
         return context.get_dummy_value()
 
     return types.void(pointer), codegen

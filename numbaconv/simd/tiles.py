@@ -61,6 +61,24 @@ def tile_rows(typingctx, rows, vectors, row):
 
 
 @intrinsic(prefer_literal=True)
+def tile_read(typingctx, rows, vectors, pointer, stride):
+    """Return the tile stored at ``pointer``, rows ``stride`` apart."""
+    if not _is_literal(rows, vectors):
+        return None
+    tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
+
+    def codegen(context, b, sig, args):
+        _, _, pointer, stride = args
+        acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for m, v, cell in _cells(tile):
+            column = emit.load(b, tile.vector, _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes))
+            acc = b.insert_value(acc, column, cell)
+        return acc
+
+    return tile(rows, vectors, pointer, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
 def tile_load(typingctx, rows, vectors, pointer, stride, valid):
     """Return the tile stored at ``pointer``, rows ``stride`` apart; columns from ``valid`` on are zero and not read."""
     if not _is_literal(rows, vectors):
@@ -128,6 +146,39 @@ def tile_at_least(typingctx, acc, lower):
         return acc
 
     return acc(acc, acc.vector.dtype), codegen
+
+
+@intrinsic
+def tile_add(typingctx, acc, pointer, stride):
+    """Add the whole tile to what is stored at ``pointer``, rows ``stride`` apart."""
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, pointer, stride = args
+        for m, v, cell in _cells(tile):
+            row, offset = _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes)
+            total = b.fadd(emit.load(b, tile.vector, row, offset), b.extract_value(acc, cell))
+            emit.store(b, tile.vector, total, row, offset)
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer, types.int64), codegen
+
+
+@intrinsic
+def tile_prefetch(typingctx, acc, pointer, stride):
+    """Ask for the cache lines of a tile's rows, ``stride`` apart."""
+    line = 64 * 8 // acc.vector.dtype.bitwidth
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        _, pointer, stride = args
+        for m in range(tile.rows):
+            row = _row(b, pointer, stride, m)
+            for first in range(0, tile.vectors * tile.vector.lanes, line):
+                emit.prefetch(b, b.gep(row, [emit.index(first)]))
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer, types.int64), codegen
 
 
 @intrinsic
