@@ -144,7 +144,7 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per training step")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="decides every random number; default 0")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads to use; default all")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads to use; default one or all, as a trial says")
     parser.add_argument(
         "--output",
         default="numbaconv-demo.png",

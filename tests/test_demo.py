@@ -68,6 +68,32 @@ def test_threads_are_those_of_before_after_the_run(few_digits, monkeypatch):
     assert used == [1] and numba.get_num_threads() == before
 
 
+@pytest.mark.skipif(TARGET.threads == 1, reason="Numba has one thread here")
+@pytest.mark.parametrize("slow", [1, 2])
+def test_trial_decides_on_the_threads(few_digits, monkeypatch, capsys, slow):
+    clock = [0.0]
+    used = []
+    monkeypatch.setattr(demo.Demo, "_compile", lambda self, x: None)
+    monkeypatch.setattr(demo.time, "perf_counter", lambda: clock[0])
+    fit = demo.nc.Sequential.fit
+
+    def timed_fit(self, *arguments, **options):
+        used.append(numba.get_num_threads())
+        clock[0] += 0.4 if numba.get_num_threads() == slow else 0.2
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(demo.nc.Sequential, "fit", timed_fit)
+    monkeypatch.setattr(demo, "_latency", lambda model, x: 1.0)
+    numba.set_num_threads(2)
+    try:
+        demo.Demo(output=None, epochs=1).run()
+    finally:
+        numba.set_num_threads(TARGET.threads)
+    assert used == [1, 2] * 5 + [3 - slow]
+    chosen = {1: "2 threads", 2: "1 thread"}[slow]
+    assert f"training on {chosen}, the faster of 1 and 2 in a trial\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_larger_images_go_through_the_same_path(name, tmp_path, capsys):
     write_collection(tmp_path, train=20, test=12)
