@@ -333,7 +333,7 @@ class Demo:
             kernel=next(layer for layer in model.layers if isinstance(layer, Conv2D)).get_weights()[0],
             sample=self.x_test[sample],
             sample_label=int(self.y_test[sample]),
-            maps=_feature_maps(model, x_test[sample : sample + 1]),
+            maps=demo_figure.feature_maps(model, x_test[sample : sample + 1]),
             probabilities=probabilities[sample],
             images=self.x_test,
             labels=self.y_test,
@@ -366,20 +366,6 @@ def _compilation_progress() -> Iterator[None]:
             bar.update()
             bar.set_postfix_str("")
             bar.close()
-
-
-def _feature_maps(model: nc.Sequential, x: Array) -> list[tuple[str, Array]]:
-    """Return name and output of each layer that makes feature maps, for one image."""
-    maps = []
-    features: Any = x
-    with nc.no_grad():
-        for layer in model.layers:
-            features = layer(features)
-            if isinstance(layer, Conv2D):
-                maps.append(("conv {}×{}".format(*layer.kernel_size), features.numpy()[0]))
-            elif isinstance(layer, MaxPooling2D):
-                maps.append(("max pool {}×{}".format(*layer.pool_size), features.numpy()[0]))
-    return maps
 
 
 def _softmax(logits: Array) -> Array:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import numbaconv as nc
 from numbaconv import plotting
+from numbaconv.layers import Conv2D, MaxPooling2D
 
 Array = npt.NDArray[Any]
 
@@ -57,6 +59,33 @@ class Picture:
     images: Array
     labels: Array
     predictions: Array
+
+
+def feature_maps(model: Any, x: Array) -> list[tuple[str, Array]]:
+    """Run one image through a network and keep what its convolutions and poolings make of it.
+
+    Parameters
+    ----------
+    model : Sequential
+        The network.
+    x : ndarray, shape (1, height, width, channels)
+        The image.
+
+    Returns
+    -------
+    list of (str, ndarray of shape (height, width, channels))
+        Name and output of each such layer, as `Picture.maps`.
+    """
+    maps = []
+    features: Any = x
+    with nc.no_grad():
+        for layer in model.layers:
+            features = layer(features)
+            if isinstance(layer, Conv2D):
+                maps.append(("conv {}×{}".format(*layer.kernel_size), features.numpy()[0]))
+            elif isinstance(layer, MaxPooling2D):
+                maps.append(("max pool {}×{}".format(*layer.pool_size), features.numpy()[0]))
+    return maps
 
 
 def draw(picture: Picture) -> Any:

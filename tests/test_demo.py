@@ -155,3 +155,14 @@ def test_unknown_data_set_is_refused():
 def test_too_many_threads_are_refused():
     with pytest.raises(ValueError, match=re.escape(f"`threads` must be from 1 to {TARGET.threads}, ")):
         demo.Demo(threads=TARGET.threads + 1)
+
+
+def test_feature_maps_follow_the_network(few_digits):
+    network = demo.Demo(output=None)
+    model = network._model()
+    image = network.x_test[:1, ..., None].astype(np.float32)
+    maps = demo.demo_figure.feature_maps(model, image)
+    assert [name for name, _ in maps] == ["conv 3×3", "conv 3×3", "max pool 2×2", "conv 3×3", "max pool 2×2"]
+    assert [array.shape for _, array in maps] == [(8, 8, 16), (8, 8, 32), (4, 4, 32), (4, 4, 64), (2, 2, 64)]
+    np.testing.assert_array_equal(maps[0][1], np.asarray(model.layers[0](image).numpy())[0])
+    np.testing.assert_array_equal(maps[2][1], maps[1][1].reshape(4, 2, 4, 2, 32).max((1, 3)))
