@@ -49,6 +49,8 @@ def test_learning_curve_has_both_parts(axes):
 def test_learning_curve_without_validation(axes):
     plotting.draw_learning_curve(axes, {"accuracy": [0.5]}, "accuracy")
     assert len(axes.get_lines()) == 1
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
 
 
 def test_filters_are_centred_on_zero(axes):
