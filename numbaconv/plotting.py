@@ -173,7 +173,7 @@ def draw_learning_curve(axes: Any, history: Mapping[str, Sequence[float]], name:
         axes.plot(epochs, test, color=_TEST, label=f"test, at last {test[-1]:.4f}", **style)
     axes.set_title(f"{name} per epoch", **TITLE)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.margins(y=0.06)
     room = max(0.02 * len(epochs), 0.1)
     axes.set_xlim(1 - room, len(epochs) + room)
