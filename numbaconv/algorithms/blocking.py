@@ -216,8 +216,8 @@ class DepthwiseBlock:
     cycles: float
 
 
-MAX_CHANNEL_VECTORS = 16
 DEPTHWISE_TASK_CYCLES = 300
+STRETCH_CYCLES = 12
 
 
 @lru_cache(maxsize=1024)
@@ -230,7 +230,7 @@ def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
     lanes = TARGET.lanes(extent.dtype)
     registers = -(-extent.out_channels // lanes)
     best, choice = math.inf, DepthwiseBlock(1, 1, lanes, math.inf)
-    for vectors in sorted({min(v, registers) for v in (2, 4, 8, MAX_CHANNEL_VECTORS)}):
+    for vectors in sorted({min(v, registers) for v in (2, 4, 8, 16, 32)}):
         chunks, width = -(-registers // vectors), vectors * lanes
         for columns in _parts(extent.columns, WIDE_SIZES[0]):
             column_blocks = -(-extent.columns // columns)
@@ -243,7 +243,9 @@ def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
                 copied = 0.0 if extent.in_place else size / GATHER_BYTES_PER_CYCLE
                 spilled = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * extent.depth
                 tasks = extent.batch * extent.planes * column_blocks * -(-extent.rows // rows) * chunks
-                cycles = (compute + copied + spilled + DEPTHWISE_TASK_CYCLES) * tasks
+                # Each pixel of a chunk is a stretch of memory of its own; short ones defeat the prefetchers.
+                stretches = gathered(extent, rows, columns) * STRETCH_CYCLES
+                cycles = (compute + copied + spilled + stretches + DEPTHWISE_TASK_CYCLES) * tasks
                 total = cycles * _imbalance(tasks)
                 if total < best:
                     best, choice = total, DepthwiseBlock(rows, columns, width, cycles)

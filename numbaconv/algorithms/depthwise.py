@@ -24,6 +24,7 @@ from numbaconv.algorithms.geometry import (
     round_up,
     task_counts,
     tile_list,
+    tile_runs,
 )
 from numbaconv.algorithms.lattice import Axis, Lattice
 from numbaconv.algorithms.plan_parts import (
@@ -119,10 +120,10 @@ def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: in
     }  # fmt: skip
     record.tables |= {
         at.KERNEL_TAPS: taps,
-        at.WIDE_FULL: tile_list(block.columns, 2),
-        at.WIDE_LAST: tile_list(last, 2),
-        at.NARROW_FULL: tile_list(block.columns, 1),
-        at.NARROW_LAST: tile_list(last, 1),
+        at.WIDE_FULL: tile_runs(block.columns, 2),
+        at.WIDE_LAST: tile_runs(last, 2),
+        at.NARROW_FULL: tile_runs(block.columns, 1),
+        at.NARROW_LAST: tile_runs(last, 1),
     }
     return record
 

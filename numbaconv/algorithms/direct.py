@@ -80,14 +80,14 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
     """
     variants = lattice_variants(spec, direction, x_strides, y_strides)
-    choices = [[(lattice, *_chosen_block(spec, direction, lattice, x_strides)) for lattice in each] for each in variants]
+    choices = [
+        [(lattice, *_chosen_block(spec, direction, lattice, x_strides)) for lattice in each] for each in variants
+    ]
     best = min(choices, key=lambda choice: sum(block.cycles for _, _, _, block in choice))
     return _assembled(spec, direction, best, x_strides)
 
 
-def _chosen_block(
-    spec: ConvSpec, direction: str, lattice: Lattice, x_strides: Strides
-) -> tuple[Extent, bool, Block]:
+def _chosen_block(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: Strides) -> tuple[Extent, bool, Block]:
     """Return the extent of a phase, whether it is read in place, and its block."""
     channels, out_channels = product_channels(spec, direction)
     in_place = is_in_place(lattice, x_strides[-1], spec.groups)

@@ -64,9 +64,7 @@ def product_channels(spec: ConvSpec, direction: str) -> tuple[int, int]:
     return spec.out_channels_per_group, spec.in_channels_per_group
 
 
-def lattice_variants(
-    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides
-) -> list[list[Lattice]]:
+def lattice_variants(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[list[Lattice]]:
     """Return the phases of a pass as they are and, where that differs, with padded borders as phases of their own.
 
     Inside the borders the taps can be read where the input lies; the borders are narrow and gathered.

@@ -18,21 +18,23 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride"
+PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats"
 
 
 def make_depthwise_tile(rows: int, vectors: int) -> Any:
-    """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels."""
+    """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels, for a number of tiles in a row."""
 
     @inline
-    def depthwise_tile(x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride):
+    def depthwise_tile(x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats):
         """y[m, c] = max(lower, bias[c] + sum over taps of x[offsets[tap] + m * pixel_stride + c] * kernel[tap, c])."""
-        acc = tile_rows(rows, vectors, bias)
-        for tap in range(taps):
-            acc = tile_fma_lanes(acc, advance(x, offsets[tap]), pixel_stride, advance(kernel, tap * width))
-        if lower == 0:
-            acc = tile_at_least(acc, lower)
-        tile_store(acc, y, y_stride)
+        for _ in range(repeats):
+            acc = tile_rows(rows, vectors, bias)
+            for tap in range(taps):
+                acc = tile_fma_lanes(acc, advance(x, offsets[tap]), pixel_stride, advance(kernel, tap * width))
+            if lower == 0:
+                acc = tile_at_least(acc, lower)
+            tile_store(acc, y, y_stride)
+            x, y = advance(x, rows * pixel_stride), advance(y, rows * y_stride)
 
     return depthwise_tile
 
@@ -70,29 +72,33 @@ def gather_chunk(record, x, block, batch, plane, row, rows, column, columns, cha
 
 
 @inline
-def depthwise_columns(tiles, wide, x, record, kernel, bias, lower, y, valid, bounce):
-    """Cover a row of output pixels for one or two registers of channels, of which `valid` channels are stored."""
-    lanes, width = lanes_of(x), record[at.CHANNELS]
-    full = 2 * lanes if wide else lanes
+def depthwise_run(rows, repeats, wide, x, record, kernel, bias, lower, y, y_stride):
+    """Run `repeats` tiles of `rows` pixels, one or two registers of channels wide."""
+    pixel_stride, taps, width = record[at.PIXEL_STRIDE], record[at.TAPS], record[at.CHANNELS]
     offsets = advance(record, record[at.TAP_OFFSETS])
-    pixel_stride, y_stride, pixel = record[at.PIXEL_STRIDE], record[at.Y_PIXEL], 0
-    for tile in range(tiles[0]):
-        rows = tiles[1 + tile]
-        source, target = advance(x, pixel * pixel_stride), advance(y, pixel * y_stride)
-        destination, stride = target, y_stride
-        if valid < full:
-            destination, stride = bounce, full
-        if wide:
-            wide_depthwise(
-                rows, source, pixel_stride, record[at.TAPS], offsets, kernel, width, bias, lower, destination, stride
-            )
+    if wide:
+        wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats)
+    else:
+        narrow_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats)
+
+
+@inline
+def depthwise_columns(tiles, wide, x, record, kernel, bias, lower, y, valid, bounce):
+    """Cover a row of output pixels by the runs of equal tiles listed at `tiles`: their count, then (size, repeats) each.
+
+    Of the channels `valid` are stored; where they do not fill the registers, by way of `bounce`.
+    """
+    full = 2 * lanes_of(x) if wide else lanes_of(x)
+    for run in range(tiles[0]):
+        rows, repeats = tiles[1 + 2 * run], tiles[2 + 2 * run]
+        x_step, y_step = rows * record[at.PIXEL_STRIDE], rows * record[at.Y_PIXEL]
+        if valid >= full:
+            depthwise_run(rows, repeats, wide, x, record, kernel, bias, lower, y, record[at.Y_PIXEL])
         else:
-            narrow_depthwise(
-                rows, source, pixel_stride, record[at.TAPS], offsets, kernel, width, bias, lower, destination, stride
-            )
-        if valid < full:
-            copy_columns(bounce, full, rows, valid, target, y_stride)
-        pixel += rows
+            for i in range(repeats):
+                depthwise_run(rows, 1, wide, advance(x, i * x_step), record, kernel, bias, lower, bounce, full)
+                copy_columns(bounce, full, rows, valid, advance(y, i * y_step), record[at.Y_PIXEL])
+        x, y = advance(x, repeats * x_step), advance(y, repeats * y_step)
 
 
 @task_kernel
