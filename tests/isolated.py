@@ -7,6 +7,7 @@ fresh interpreter. The name of the problem in hand is printed before it runs, so
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import hashlib
 import mmap
 import os
@@ -63,6 +64,21 @@ def exactness() -> None:
             arrays = draw(problem, _seeded(problem.name), dtype)
             result = run(nc, name, problem, arrays)
             np.testing.assert_array_equal(result, run(oracle, name, problem, arrays))
+
+
+def exactness_of_other_registers() -> None:
+    """Compile for the vector registers of another CPU; LLVM makes them of those that this CPU has."""
+    from numbaconv import target
+
+    vector_bytes, registers = map(int, os.environ["REGISTERS"].split("x"))
+    # The features are part of the cache's key, so that the code is not taken for this CPU's own.
+    target.TARGET = dataclasses.replace(
+        target.TARGET,
+        vector_bytes=vector_bytes,
+        registers=registers,
+        features=f"{target.TARGET.features},registers={os.environ['REGISTERS']}",
+    )
+    exactness()
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------

@@ -40,3 +40,8 @@ def test_narrower_vectors_are_exact(needed, removed, vector_bytes):
     if not binding.get_host_cpu_features().get(needed):
         pytest.skip(f"this CPU has no {needed}")
     run_isolated("exactness", NUMBA_CPU_FEATURES=features_without(*removed), EXPECTED_VECTOR_BYTES=str(vector_bytes))
+
+
+@pytest.mark.parametrize("registers", ["64x32", "16x32"], ids=["AVX-512", "NEON"])
+def test_tiles_of_other_registers_are_exact(registers):
+    run_isolated("exactness_of_other_registers", REGISTERS=registers)
