@@ -73,7 +73,7 @@ class InlineCompiler(CompilerBase):
         """Compile to LLVM IR and register the result for callers."""
         result = super().compile_extra(func)
         # Numba finds a callee's code by its entry point, which dispatchers want to be a built-in: any unique one does.
-        key = [].append
+        key = list[None]().append
         self.state.targetctx.insert_user_function(key, result.fndesc, [result.library])
         return result._replace(entry_point=key)
 

@@ -189,7 +189,7 @@ class SparseCategoricalCrossentropy(Loss):
         labels = self._labels(y_true, y_pred.shape, axis)
         if self.from_logits:
             return ops.mean(ops.softmax_cross_entropy(y_pred, labels, axis=axis))
-        index = list(np.indices(labels.shape, sparse=True))
+        index: list[np.ndarray] = list(np.indices(labels.shape, sparse=True))
         index.insert(axis, labels)
         return -ops.mean(ops.log(ops.clip(y_pred[tuple(index)], EPSILON, 1.0 - EPSILON)))
 

@@ -5,6 +5,7 @@ Arrays arrive validated; here they are only brought to channels-last views that 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -34,6 +35,7 @@ def choose(spec: ConvSpec, direction: str) -> str:
     return str(_algorithm(spec, direction, None).NAME)
 
 
+@lru_cache(maxsize=4096)
 def _algorithm(spec: ConvSpec, direction: str, name: str | None) -> ModuleType:
     for algorithm in ALGORITHMS[direction]:
         if name in (None, algorithm.NAME):

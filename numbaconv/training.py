@@ -42,12 +42,12 @@ class Data:
         several = isinstance(x, (list, tuple))
         inputs = tuple(_array("x", item) for item in (x if several else (x,)))
         targets = None if y is None else _array("y", y)
-        lengths = {len(array) for array in (*inputs, *(() if y is None else (targets,)))}
+        lengths = {len(array) for array in (*inputs, *(() if targets is None else (targets,)))}
         if len(lengths) != 1:
             raise ValueError(
                 "Data cardinality is ambiguous. Make sure all arrays contain the same number of samples. "
                 f"'x' sizes: {', '.join(str(len(array)) for array in inputs) or 'none'}"
-                + ("" if y is None else f", 'y' sizes: {len(targets)}")
+                + ("" if targets is None else f", 'y' sizes: {len(targets)}")
                 + "."
             )
         return cls(inputs, several, targets, size)

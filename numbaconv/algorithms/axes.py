@@ -14,10 +14,15 @@ import itertools
 from dataclasses import dataclass
 from math import gcd
 
+import numpy as np
+from numpy.typing import NDArray
+
 from numbaconv.spec import ConvSpec
 
+Positions = NDArray[np.int64]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AxisPhase:
     """Outputs of one axis that share their taps."""
 
@@ -27,7 +32,7 @@ class AxisPhase:
     stride: int  # of the compressed axis
     dilation: int
     taps: tuple[int, ...]  # kernel positions, in the order of their input positions
-    table: tuple[int, ...]  # input position of each compressed position, -1 where it is zero
+    table: Positions  # input position of each compressed position, -1 where it is zero
 
     @property
     def reach(self) -> int:
@@ -35,19 +40,17 @@ class AxisPhase:
         return (len(self.taps) - 1) * self.dilation + 1 if self.taps else 0
 
 
-def source_position(position: int, size: int, mode: str) -> int:
-    """Return where padding takes its value from, -1 for zero."""
-    if 0 <= position < size:
-        return position
+def source_positions(positions: Positions, size: int, mode: str) -> Positions:
+    """Return where padding takes its values from, -1 for zero."""
     if mode == "zeros":
-        return -1
+        return np.where((positions >= 0) & (positions < size), positions, -1)
     if mode == "replicate":
-        return min(max(position, 0), size - 1)
+        return np.clip(positions, 0, size - 1)
     if mode == "circular":
-        return position % size
+        return positions % size
     period = max(2 * (size - 1), 1)
-    position %= period
-    return min(position, period - position)
+    positions = positions % period
+    return np.minimum(positions, period - positions)
 
 
 def forward_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo: int, mode: str) -> AxisPhase:
@@ -56,7 +59,7 @@ def forward_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo:
         dilation = stride
     unit = gcd(stride, dilation)
     positions = ((out - 1) * stride + (taps - 1) * dilation) // unit + 1
-    table = tuple(source_position(q * unit - lo, size, mode) for q in range(positions))
+    table = source_positions(np.arange(positions) * unit - lo, size, mode)
     return AxisPhase(out, 0, 1, stride // unit, dilation // unit, tuple(range(taps)), table)
 
 
@@ -70,12 +73,12 @@ def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, 
         hits = [t for t in range(period) if (start + lo - t * dilation) % stride == 0]
         hits = [t for first in hits for t in range(first, taps, stride // unit)]
         if not hits:
-            phases.append(AxisPhase(count, start, stride, 1, 1, (), (-1,) * count))
+            phases.append(AxisPhase(count, start, stride, 1, 1, (), np.full(count, -1)))
             continue
         apart = dilation // unit if len(hits) > 1 else 1
         first = (start + lo - hits[-1] * dilation) // stride
         positions = count + (len(hits) - 1) * apart
-        table = tuple(q + first if 0 <= q + first < out else -1 for q in range(positions))
+        table = source_positions(np.arange(first, first + positions), out, "zeros")
         phases.append(AxisPhase(count, start, stride, 1, apart, tuple(reversed(hits)), table))
     return phases
 
@@ -108,7 +111,7 @@ def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
     for first in range(min(dilation, phase.count)):
         count = -(-(phase.count - first) // dilation)
         positions = (count - 1) * phase.stride + len(phase.taps)
-        table = tuple(phase.table[first * phase.stride + q * dilation] for q in range(positions))
+        table = phase.table[first * phase.stride :: dilation][:positions]
         start = phase.start + first * phase.step
         parts.append(AxisPhase(count, start, phase.step * dilation, phase.stride, 1, phase.taps, table))
     return parts
@@ -117,14 +120,14 @@ def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
 def without_padding(phase: AxisPhase) -> list[AxisPhase]:
     """Return a phase as up to three: outputs that read padding at the start, those that read none, and at the end."""
     table, reach = phase.table, phase.reach
-    inside = [q for q, position in enumerate(table) if position >= 0]
-    if not phase.taps or not inside:
+    inside = np.flatnonzero(table >= 0)
+    if not phase.taps or not inside.size:
         return [phase]
-    step = table[inside[0] + 1] - table[inside[0]] if len(inside) > 1 else 1
-    first = next(q for q in inside)
-    last = first
-    while last + 1 < len(table) and table[last + 1] >= 0 and table[last + 1] - table[last] == step:
-        last += 1
+    first = int(inside[0])
+    steps = np.diff(table[first:])
+    # The stretch ends where a position is padding or lies elsewhere than its neighbours' step says.
+    breaks = np.flatnonzero((table[first + 1 :] < 0) | (steps != steps[:1]))
+    last = first + int(breaks[0]) if breaks.size else len(table) - 1
     begin = -(-first // phase.stride)
     end = (last + 1 - reach) // phase.stride + 1
     if end <= begin or (begin == 0 and end >= phase.count):
@@ -142,7 +145,7 @@ def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
 
 def identity_axis(size: int) -> AxisPhase:
     """Return an axis whose outputs read the input of the same position: a batch taken as an axis."""
-    return AxisPhase(size, 0, 1, 1, 1, (0,), tuple(range(size)))
+    return AxisPhase(size, 0, 1, 1, 1, (0,), np.arange(size))
 
 
 def is_pointwise(axis: list[AxisPhase]) -> bool:
@@ -150,4 +153,4 @@ def is_pointwise(axis: list[AxisPhase]) -> bool:
     if len(axis) != 1:
         return False
     phase = axis[0]
-    return phase.step == 1 and phase.taps == (0,) and phase.table == tuple(range(phase.count))
+    return phase.step == 1 and phase.taps == (0,) and np.array_equal(phase.table, np.arange(phase.count))

@@ -74,7 +74,7 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     if multiplier == 1:
         return lattice
     taps = tuple(range(multiplier))
-    axis = Axis(AxisPhase(1, 0, 1, 1, 1, taps, taps), x_channel, 0, 1)
+    axis = Axis(AxisPhase(1, 0, 1, 1, 1, taps, np.arange(multiplier)), x_channel, 0, 1)
     planes = (*lattice.planes, axis)
     return Lattice(
         lattice.batch, lattice.x_batch, lattice.y_batch, planes, lattice.rows, lattice.columns, lattice.y_start

@@ -208,8 +208,8 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
             extent = lattice_extent(lattice, of_input, of_output, spec.groups, here, spec.dtype)
             blocks.append(choose_gradient_block(extent, taps))
         choices.append((list(zip(phases, in_place, blocks, strict=True)), merged))
-    phases, merged = min(choices, key=lambda choice: sum(block.cycles for _, _, block in choice[0]))
-    return _assembled_gradient(spec, phases, merged, x_strides)
+    chosen, merged = min(choices, key=lambda choice: sum(block.cycles for _, _, block in choice[0]))
+    return _assembled_gradient(spec, chosen, merged, x_strides)
 
 
 def _assembled_gradient(

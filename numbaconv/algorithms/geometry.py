@@ -31,15 +31,15 @@ class Record:
     """One phase record: fields by index, tables by the field that holds their position."""
 
     fields: dict[int, int] = field(default_factory=dict)
-    tables: dict[int, Sequence[int]] = field(default_factory=dict)
+    tables: dict[int, Sequence[int] | NDArray[np.int64]] = field(default_factory=dict)
 
 
 def assemble(header: dict[int, int], records: list[Record]) -> NDArray[np.int64]:
     """Lay header, records and tables out in one array; positions of tables count from their record's start."""
-    shared: dict[tuple[int, ...], int] = {}
+    shared: dict[bytes, int] = {}
     end = at.HEADER_SIZE + len(records) * at.RECORD_SIZE
-    tail: list[int] = []
     values = np.zeros(end, np.int64)
+    parts = [values]
     for name, value in {**header, at.PHASES: len(records), at.RECORDS: at.HEADER_SIZE}.items():
         values[name] = value
     for number, record in enumerate(records):
@@ -47,45 +47,50 @@ def assemble(header: dict[int, int], records: list[Record]) -> NDArray[np.int64]
         for name, value in record.fields.items():
             values[start + name] = value
         for name, table in record.tables.items():
-            key = tuple(table)
+            numbers = np.asarray(table, np.int64)
+            key = numbers.tobytes()
             if key not in shared:
-                shared[key] = end + len(tail)
-                tail.extend(key)
+                shared[key] = end
+                parts.append(numbers)
+                end += len(numbers)
             values[start + name] = shared[key] - start
-    return np.concatenate([values, np.array(tail, np.int64)])
+    return np.concatenate(parts)
 
 
-def plane_offsets(planes: tuple[Axis, ...]) -> tuple[list[int], list[int]]:
+def plane_offsets(planes: tuple[Axis, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the offset of the input of every (output plane, plane tap), -1 for padding, and of every output plane."""
-    reads: list[int] = []
-    writes: list[int] = []
-    tables = [axis.offsets for axis in planes]
-    for out in itertools.product(*(range(axis.phase.count) for axis in planes)):
-        writes.append(sum(u * axis.y_stride for u, axis in zip(out, planes, strict=True)))
-        for tap in itertools.product(*(range(len(axis.phase.taps)) for axis in planes)):
-            parts = [
-                table[u * axis.phase.stride + j * axis.phase.dilation]
-                for table, u, j, axis in zip(tables, out, tap, planes, strict=True)
-            ]
-            reads.append(-1 if -1 in parts else sum(parts))
-    return reads, writes
+    reads, writes = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
+    for axis in planes:
+        phase = axis.phase
+        positions = np.arange(phase.count)[:, None] * phase.stride + np.arange(len(phase.taps)) * phase.dilation
+        offsets = axis.offsets[positions]
+        outer, inner = reads[:, None, :, None], offsets[None, :, None, :]
+        pairs = np.where((outer < 0) | (inner < 0), -1, outer + inner)
+        reads = pairs.reshape(reads.shape[0] * phase.count, reads.shape[1] * len(phase.taps))
+        writes = (writes[:, None] + np.arange(phase.count) * axis.y_stride).ravel()
+    return reads.ravel(), writes
 
 
-def unit_columns(table: Sequence[int], step: int) -> tuple[int, int]:
+def unit_columns(table: NDArray[np.int64], step: int) -> tuple[int, int]:
     """Return the longest stretch [first, last) of positions that lie ``step`` apart in the input."""
-    best, first = (0, 0), 0
-    for q in range(1, len(table) + 1):
-        if q == len(table) or table[q] < 0 or table[q - 1] < 0 or table[q] - table[q - 1] != step:
-            if table[first] >= 0 and q - first > best[1] - best[0]:
-                best = (first, q)
-            first = q
-    return best
+    joined = (table[1:] >= 0) & (table[:-1] >= 0) & (np.diff(table) == step)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], joined, [False]]).astype(np.int8)))
+    if not edges.size:
+        inside = np.flatnonzero(table >= 0)
+        return (int(inside[0]), int(inside[0]) + 1) if inside.size else (0, 0)
+    starts, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - starts))
+    return int(starts[longest]), int(ends[longest]) + 1
 
 
 def column_step(axis: Axis) -> int:
     """Return the distance in the input of most neighbouring positions."""
-    differences = [b - a for a, b in itertools.pairwise(axis.offsets) if a >= 0 and b >= 0]
-    return max(set(differences), key=differences.count) if differences else 1
+    offsets = axis.offsets
+    differences = np.diff(offsets)[(offsets[1:] >= 0) & (offsets[:-1] >= 0)]
+    if not differences.size:
+        return 1
+    values, counts = np.unique(differences, return_counts=True)
+    return int(values[np.argmax(counts)])
 
 
 def tile_list(count: int, vectors: int) -> list[int]:
@@ -159,7 +164,7 @@ def describe_reads(
     }  # fmt: skip
     record.tables |= {
         at.PLANE_TABLE: reads, at.ROW_TABLE: rows.offsets, at.COLUMN_TABLE: offsets, at.TAP_OFFSETS: taps,
-        at.Y_PLANES: [lattice.y_start + offset for offset in writes],
+        at.Y_PLANES: lattice.y_start + writes,
     }  # fmt: skip
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from numbaconv.algorithms.axes import AxisPhase, identity_axis, is_pointwise
+import numpy as np
+
+from numbaconv.algorithms.axes import AxisPhase, Positions, identity_axis, is_pointwise
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Axis:
     """One axis of a phase with its strides, in elements, of the array read and the array written."""
 
@@ -23,24 +25,28 @@ class Axis:
     kernel_stride: int
 
     @property
-    def offsets(self) -> list[int]:
+    def offsets(self) -> Positions:
         """Offset in the array read of each position, -1 where it is zero."""
-        return [index * self.x_stride if index >= 0 else -1 for index in self.phase.table]
+        table = self.phase.table
+        return np.where(table >= 0, table * self.x_stride, -1)
 
     @property
     def is_affine(self) -> bool:
         """Whether consecutive positions lie equally far apart and none is padding."""
         table = self.phase.table
-        return -1 not in table and all(b - a == table[1] - table[0] for a, b in itertools.pairwise(table))
+        if table[0] < 0 or table[-1] < 0:
+            return False
+        steps = np.diff(table)
+        return bool(table.min() >= 0 and (steps == steps[:1]).all())
 
     @property
     def position_step(self) -> int:
         """Elements between consecutive positions of an affine axis."""
         table = self.phase.table
-        return (table[1] - table[0]) * self.x_stride if len(table) > 1 else 0
+        return int(table[1] - table[0]) * self.x_stride if len(table) > 1 else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
     """One phase: ``batch`` images of ``planes`` x ``rows`` x ``columns`` output pixels."""
 

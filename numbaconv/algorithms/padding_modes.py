@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.axes import source_position
+from numbaconv.algorithms.axes import source_positions
 from numbaconv.kernels.fold import fold_axis
 from numbaconv.spec import ConvSpec
 
@@ -34,7 +34,8 @@ def fold(spec: ConvSpec, grad_padded: NDArray, grad_x: NDArray) -> None:
     current = grad_padded
     for axis in range(spec.ndim):
         (lo, _), size, mode = spec.padding[axis], spec.in_spatial[axis], spec.padding_mode[axis]
-        sources = [source_position(q - lo, size, mode) for q in range(spec.padded_spatial[axis])]
+        positions = np.arange(spec.padded_spatial[axis]) - lo
+        sources = source_positions(positions, size, mode).tolist()
         if sources == list(range(size)) and axis < spec.ndim - 1:
             continue
         shape = (*current.shape[: axis + 1], size, *current.shape[axis + 2 :])

@@ -84,7 +84,7 @@ def depthwise_run(rows, repeats, wide, x, record, kernel, bias, lower, y, y_stri
 
 @inline
 def depthwise_columns(tiles, wide, x, record, kernel, bias, lower, y, valid, bounce):
-    """Cover a row of output pixels by the runs of equal tiles listed at `tiles`: their count, then (size, repeats) each.
+    """Cover a row of output pixels by the runs of equal tiles listed at `tiles`: count, then (size, repeats) each.
 
     Of the channels `valid` are stored; where they do not fill the registers, by way of `bounce`.
     """

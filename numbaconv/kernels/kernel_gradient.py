@@ -140,7 +140,7 @@ def clear_rows(total, record, stride, columns):
 
 @inline
 def add_chunks(record, partial, chunks, chunk_size, stride, columns, out):
-    """out = sum over chunks, in order, of one panel chunk's and channel chunk's sums."""
+    """Add the private sums of one panel chunk and channel chunk to `out`, in the order of the chunks."""
     for tap in range(record[at.TAPS]):
         for i in range(record[at.RUN]):
             row = (tap * record[at.GRADIENT_TAP] + i) * stride

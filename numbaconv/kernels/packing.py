@@ -29,7 +29,7 @@ def panel_width(valid, lanes):
 
 @inline
 def pack_rows(source, channels, channel_step, panels, lanes, target, panel_size):
-    """Pack one tap of `panels` neighbouring full panels whose output channels are contiguous: one sweep over the rows."""
+    """Pack one tap of `panels` full panels whose output channels are contiguous: one sweep over the kernel's rows."""
     width = 2 * lanes
     for channel in range(channels):
         for panel in range(panels):
@@ -54,7 +54,7 @@ def pack_strided(source, channels, channel_step, column_step, valid, width, targ
 
 @inline
 def pack_panels(kernel, record, group, first, last, packed):
-    """Pack every tap of panels [first, last); the record's strides flip and transpose the kernel where the pass asks."""
+    """Pack every tap of panels [first, last); the record's strides flip and transpose the kernel for the pass."""
     channels, run_taps, lanes = record[at.CHANNELS], record[at.RUN_TAPS], lanes_of(kernel)
     channel_step, column_step, width = record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN], 2 * lanes
     taps = advance(record, record[at.KERNEL_TAPS])

@@ -48,8 +48,8 @@ def product_columns(
 ):
     """Cover a row of output pixels by the tile sizes listed at `tiles`, for the `valid` channels of one panel.
 
-    Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last vector
-    is not full goes through `bounce`, so that nothing behind the output's channels is written.
+    Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last
+    vector is not full goes through `bounce`, so that nothing behind the output's channels is written.
     """
     lanes = lanes_of(x)
     wide = valid > lanes
