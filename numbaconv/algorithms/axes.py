@@ -33,6 +33,7 @@ class AxisPhase:
     dilation: int
     taps: tuple[int, ...]  # kernel positions, in the order of their input positions
     table: Positions  # input position of each compressed position, -1 where it is zero
+    kernel_taps: tuple[int, ...]  # all taps of the phase that this one was cut from: the packed kernel's rows
 
     @property
     def reach(self) -> int:
@@ -60,7 +61,7 @@ def forward_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo:
     unit = gcd(stride, dilation)
     positions = ((out - 1) * stride + (taps - 1) * dilation) // unit + 1
     table = source_positions(np.arange(positions) * unit - lo, size, mode)
-    return AxisPhase(out, 0, 1, stride // unit, dilation // unit, tuple(range(taps)), table)
+    return AxisPhase(out, 0, 1, stride // unit, dilation // unit, tuple(range(taps)), table, tuple(range(taps)))
 
 
 def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo: int) -> list[AxisPhase]:
@@ -73,13 +74,14 @@ def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, 
         hits = [t for t in range(period) if (start + lo - t * dilation) % stride == 0]
         hits = [t for first in hits for t in range(first, taps, stride // unit)]
         if not hits:
-            phases.append(AxisPhase(count, start, stride, 1, 1, (), np.full(count, -1)))
+            phases.append(AxisPhase(count, start, stride, 1, 1, (), np.full(count, -1), ()))
             continue
         apart = dilation // unit if len(hits) > 1 else 1
         first = (start + lo - hits[-1] * dilation) // stride
         positions = count + (len(hits) - 1) * apart
         table = source_positions(np.arange(first, first + positions), out, "zeros")
-        phases.append(AxisPhase(count, start, stride, 1, apart, tuple(reversed(hits)), table))
+        flipped = tuple(reversed(hits))
+        phases.append(AxisPhase(count, start, stride, 1, apart, flipped, table, flipped))
     return phases
 
 
@@ -113,12 +115,16 @@ def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
         positions = (count - 1) * phase.stride + len(phase.taps)
         table = phase.table[first * phase.stride :: dilation][:positions]
         start = phase.start + first * phase.step
-        parts.append(AxisPhase(count, start, phase.step * dilation, phase.stride, 1, phase.taps, table))
+        step = phase.step * dilation
+        parts.append(AxisPhase(count, start, step, phase.stride, 1, phase.taps, table, phase.kernel_taps))
     return parts
 
 
-def without_padding(phase: AxisPhase) -> list[AxisPhase]:
-    """Return a phase as up to three: outputs that read padding at the start, those that read none, and at the end."""
+def without_padding(phase: AxisPhase, singly: bool) -> list[AxisPhase]:
+    """Return a phase cut into outputs that read no padding and the borders before and behind them.
+
+    Taps that read nothing but zeros are dropped, so a border output taken ``singly`` reads no padding either.
+    """
     table, reach = phase.table, phase.reach
     inside = np.flatnonzero(table >= 0)
     if not phase.taps or not inside.size:
@@ -128,24 +134,36 @@ def without_padding(phase: AxisPhase) -> list[AxisPhase]:
     # The stretch ends where a position is padding or lies elsewhere than its neighbours' step says.
     breaks = np.flatnonzero((table[first + 1 :] < 0) | (steps != steps[:1]))
     last = first + int(breaks[0]) if breaks.size else len(table) - 1
-    begin = -(-first // phase.stride)
-    end = (last + 1 - reach) // phase.stride + 1
-    if end <= begin or (begin == 0 and end >= phase.count):
-        return [phase]
-    cuts = [0, begin, min(end, phase.count), phase.count]
-    return [_section(phase, a, b) for a, b in itertools.pairwise(cuts) if b > a]
+    begin = min(-(-first // phase.stride), phase.count)
+    end = min(max((last + 1 - reach) // phase.stride + 1, begin), phase.count)
+    borders = [*range(begin), *range(end, phase.count)] if singly else [0, end]
+    cuts = sorted({0, begin, end, phase.count, *borders})
+    return [_section(phase, a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
-    """Return outputs [first, last) of a phase."""
-    table = phase.table[first * phase.stride : (last - 1) * phase.stride + phase.reach]
+    """Return outputs [first, last) of a phase, without the taps at either end that read only zeros."""
+    outputs = np.arange(first, last)[:, None] * phase.stride
+    reads = (phase.table[outputs + np.arange(len(phase.taps)) * phase.dilation] >= 0).any(axis=0)
     start = phase.start + first * phase.step
-    return AxisPhase(last - first, start, phase.step, phase.stride, phase.dilation, phase.taps, table)
+    used = np.flatnonzero(reads)
+    if not used.size:
+        nothing = np.full(last - first, -1)
+        return AxisPhase(last - first, start, phase.step, 1, 1, (), nothing, phase.kernel_taps)
+    a, b = int(used[0]), int(used[-1]) + 1
+    begin = first * phase.stride + a * phase.dilation
+    table = phase.table[begin : (last - 1) * phase.stride + (b - 1) * phase.dilation + 1]
+    taps = phase.taps[a:b]
+    stride, dilation = phase.stride, phase.dilation
+    if last - first == 1 and dilation > 1:
+        # One output reads only its taps' positions.
+        table, dilation = table[::dilation], 1
+    return AxisPhase(last - first, start, phase.step, stride, dilation, taps, table, phase.kernel_taps)
 
 
 def identity_axis(size: int) -> AxisPhase:
     """Return an axis whose outputs read the input of the same position: a batch taken as an axis."""
-    return AxisPhase(size, 0, 1, 1, 1, (0,), np.arange(size))
+    return AxisPhase(size, 0, 1, 1, 1, (0,), np.arange(size), (0,))
 
 
 def is_pointwise(axis: list[AxisPhase]) -> bool:
@@ -153,4 +171,4 @@ def is_pointwise(axis: list[AxisPhase]) -> bool:
     if len(axis) != 1:
         return False
     phase = axis[0]
-    return phase.step == 1 and phase.taps == (0,) and np.array_equal(phase.table, np.arange(phase.count))
+    return phase.step == 1 and phase.kernel_taps == (0,) and np.array_equal(phase.table, np.arange(phase.count))

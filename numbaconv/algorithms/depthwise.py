@@ -20,13 +20,15 @@ from numbaconv.algorithms.geometry import (
     describe_reads,
     gathered_size,
     is_in_place,
-    kernel_taps,
+    kernel_offsets,
+    packed_offsets,
     round_up,
     task_counts,
     tile_list,
     tile_runs,
+    with_taps,
 )
-from numbaconv.algorithms.lattice import Axis, Lattice
+from numbaconv.algorithms.lattice import Axis, Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     Strides,
@@ -74,7 +76,7 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     if multiplier == 1:
         return lattice
     taps = tuple(range(multiplier))
-    axis = Axis(AxisPhase(1, 0, 1, 1, 1, taps, np.arange(multiplier)), x_channel, 0, 1)
+    axis = Axis(AxisPhase(1, 0, 1, 1, 1, taps, np.arange(multiplier), taps), x_channel, 0, 1, 0)
     planes = (*lattice.planes, axis)
     return Lattice(
         lattice.batch, lattice.x_batch, lattice.y_batch, planes, lattice.rows, lattice.columns, lattice.y_start
@@ -92,15 +94,18 @@ class _Phase:
 
 def _phases(variants: list[list[Lattice]], dtype: str, x_channel: int, channels: int, repeat: int) -> list[_Phase]:
     """Return the phases of the cheapest variant; all of them deal the channels as the largest one does."""
-    lanes, choices = TARGET.lanes(dtype), []
-    for variant in variants:
-        phases = []
-        for lattice in variant:
-            in_place = repeat == 1 and channels % lanes == 0 and is_in_place(lattice, x_channel, 1)
-            extent = lattice_extent(lattice, 1, channels, 1, in_place, dtype)
-            phases.append(_Phase(lattice, in_place, choose_depthwise_block(extent)))
-        choices.append(phases)
+    choices = [[_chosen_form(lattice, dtype, x_channel, channels, repeat) for lattice in each] for each in variants]
     return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
+
+
+def _chosen_form(lattice: Lattice, dtype: str, x_channel: int, channels: int, repeat: int) -> _Phase:
+    """Return the cheapest form of a phase."""
+    forms = []
+    for form in orientations(lattice):
+        in_place = repeat == 1 and channels % TARGET.lanes(dtype) == 0 and is_in_place(form, x_channel, 1)
+        extent = lattice_extent(form, 1, channels, 1, in_place, dtype)
+        forms.append(_Phase(form, in_place, choose_depthwise_block(extent)))
+    return min(forms, key=lambda phase: phase.block.cycles)
 
 
 def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: int, kernel_column: int) -> Record:
@@ -108,18 +113,19 @@ def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: in
     lattice, block = phase.lattice, phase.block
     record = Record(task_counts(lattice, block.rows, block.columns))
     describe_reads(record, lattice, block.rows, block.columns, width, phase.in_place, merged=False)
-    taps, _ = kernel_taps(lattice, merged=False)
     fields = record.fields
     pixel = lattice.columns.position_step if phase.in_place else width
     last = lattice.columns.phase.count - (fields[at.COLUMN_BLOCKS] - 1) * block.columns
     fields |= {
         at.GROUPS: 1, at.PANEL_CHUNKS: -(-channels // width), at.X_CHANNEL: x_channel, at.OUT_CHANNELS: channels,
         at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat,
-        at.RUN_TAPS: max(len(lattice.columns.phase.taps), 1),
-        at.KERNEL_RUN_TAP: lattice.columns.phase.dilation * pixel,
+        at.TILE_TAPS: max(len(lattice.columns.phase.taps), 1),
+        at.TAP_STRIDE: lattice.columns.phase.dilation * pixel,
+        at.GRADIENT_STRIDE: lattice.columns.packed_stride * width,
     }  # fmt: skip
     record.tables |= {
-        at.KERNEL_TAPS: taps,
+        at.KERNEL_TAPS: kernel_offsets(lattice, all_taps=False),
+        at.PACKED_TAPS: packed_offsets(lattice, False, 1),
         at.WIDE_FULL: tile_runs(block.columns, 2),
         at.WIDE_LAST: tile_runs(last, 2),
         at.NARROW_FULL: tile_runs(block.columns, 1),
@@ -189,7 +195,7 @@ def input_grad(
 def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
     channels, multiplier = spec.out_channels, spec.depth_multiplier
-    variants = lattice_variants(spec, "forward", x_strides, y_strides)
+    variants = [with_taps(each) for each in lattice_variants(spec, "forward", x_strides, y_strides)]
     phases = _phases(variants, spec.dtype, x_strides[-1], channels, multiplier)
     width = max(phases, key=lambda phase: phase.block.cycles).block.channels
     records, blocks, gathered, pixels = [], 0, 0, 0
@@ -197,7 +203,8 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
         record = _record(phase, width, x_strides[-1], channels, multiplier, 1)
         fields = record.fields
         fields[at.FIRST_TASK] = blocks
-        run = fields[at.RUN_TAPS]
+        fields[at.KERNEL_TAP_COUNT] = spec.taps
+        run = fields[at.TILE_TAPS]
         record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
@@ -208,7 +215,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
     chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, all_pixels // PIXELS_PER_CHUNK))
     packed = round_up(gathered, 16)
     total = packed + round_up(pixels * width, 16)
-    workspace = total + round_up(fields[at.TAPS] * width, 16)
+    workspace = total + round_up(spec.taps * width, 16)
     size = math.prod(spec.kernel_shape)
     header = {
         at.WORKSPACE: workspace, at.SECOND: packed, at.BOUNCE: total, at.CHUNKS: chunks, at.BLOCKS: blocks,

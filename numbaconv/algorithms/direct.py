@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from numbaconv import memory, parallel
 from numbaconv.algorithms.blocking import (
     Block,
-    Extent,
     GradientBlock,
     choose_block,
     choose_gradient_block,
@@ -29,12 +28,14 @@ from numbaconv.algorithms.geometry import (
     gathered_size,
     has_merged_run,
     is_in_place,
-    kernel_taps,
+    kernel_offsets,
+    packed_offsets,
     round_up,
     task_counts,
     tile_list,
+    with_taps,
 )
-from numbaconv.algorithms.lattice import Lattice
+from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     Strides,
@@ -80,24 +81,32 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
     """
     variants = lattice_variants(spec, direction, x_strides, y_strides)
-    choices = [
-        [(lattice, *_chosen_block(spec, direction, lattice, x_strides)) for lattice in each] for each in variants
-    ]
-    best = min(choices, key=lambda choice: sum(block.cycles for _, _, _, block in choice))
+    choices = [[_chosen_form(spec, direction, lattice, x_strides) for lattice in each] for each in variants]
+    best = min(choices, key=lambda choice: sum(phase.block.cycles for phase in choice))
     return _assembled(spec, direction, best, x_strides)
 
 
-def _chosen_block(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: Strides) -> tuple[Extent, bool, Block]:
-    """Return the extent of a phase, whether it is read in place, and its block."""
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """A phase in the form that was chosen, with its block."""
+
+    lattice: Lattice
+    in_place: bool
+    block: Block
+
+
+def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: Strides) -> _Phase:
+    """Return the cheapest form of a phase."""
     channels, out_channels = product_channels(spec, direction)
-    in_place = is_in_place(lattice, x_strides[-1], spec.groups)
-    extent = lattice_extent(lattice, channels, out_channels, spec.groups, in_place, spec.dtype)
-    return extent, in_place, choose_block(extent)
+    forms = []
+    for form in orientations(lattice):
+        in_place = is_in_place(form, x_strides[-1], spec.groups)
+        extent = lattice_extent(form, channels, out_channels, spec.groups, in_place, spec.dtype)
+        forms.append(_Phase(form, in_place, choose_block(extent)))
+    return min(forms, key=lambda phase: phase.block.cycles)
 
 
-def _assembled(
-    spec: ConvSpec, direction: str, phases: list[tuple[Lattice, Extent, bool, Block]], x_strides: Strides
-) -> Plan:
+def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides) -> Plan:
     """Write the geometry of the chosen phases."""
     forward, of_output = direction == "forward", spec.out_channels_per_group
     channels, out_channels = product_channels(spec, direction)
@@ -105,32 +114,34 @@ def _assembled(
     panels = panel_count(out_channels, spec.dtype)
     width = round_up(out_channels, lanes)
     records: list[Record] = []
-    kernels: dict[tuple[tuple[int, ...], ...], tuple[int, int]] = {}
+    kernels: dict[tuple[int, ...], tuple[int, int]] = {}
     tasks = packed = states = gathered = sums = 0
-    for lattice, extent, in_place, block in phases:
+    for phase in phases:
+        lattice, in_place, block = phase.lattice, phase.in_place, phase.block
         record = Record(task_counts(lattice, block.rows, block.columns))
         merged = has_merged_run(lattice, channels, in_place)
         describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
-        taps, run_tap = kernel_taps(lattice, merged)
         chunk = -(-panels // block.panel_chunks)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
         # Phases with the same taps share one packed kernel.
-        key = tuple(axis.phase.taps for axis in (*lattice.planes, lattice.rows, lattice.columns))
-        if key not in kernels:
-            kernels[key] = packed, states
-            packed += width * extent.depth * groups
+        taps = tuple(kernel_offsets(lattice, all_taps=True))
+        depth = len(taps) * channels
+        if taps not in kernels:
+            kernels[taps] = packed, states
+            packed += width * depth * groups
             states += panels * groups
         record.fields |= {
             at.FIRST_TASK: tasks, at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
-            at.Y_GROUP: out_channels, at.OUT_CHANNELS: out_channels, at.PACKED: kernels[key][0],
-            at.PACKED_GROUP: width * extent.depth, at.STATES: kernels[key][1], at.KERNEL_RUN_TAP: run_tap,
+            at.Y_GROUP: out_channels, at.OUT_CHANNELS: out_channels, at.PACKED: kernels[taps][0],
+            at.PACKED_GROUP: width * depth, at.STATES: kernels[taps][1], at.KERNEL_TAP_COUNT: len(taps),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
             at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,
+            at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(block.columns, 2),
             at.WIDE_LAST: tile_list(last, 2),
             at.NARROW_FULL: tile_list(block.columns, 1),
@@ -195,45 +206,58 @@ class GradientPlan:
 def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
     choices = []
-    for phases in lattice_variants(spec, "forward", x_strides, y_strides):
-        in_place = [is_in_place(lattice, x_strides[-1], spec.groups) for lattice in phases]
-        merged = all(
-            has_merged_run(lattice, spec.in_channels_per_group, here)
-            for lattice, here in zip(phases, in_place, strict=True)
-        )
-        taps = len(phases[0].columns.phase.taps) if merged else 1
-        blocks = []
-        for lattice, here in zip(phases, in_place, strict=True):
-            of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
-            extent = lattice_extent(lattice, of_input, of_output, spec.groups, here, spec.dtype)
-            blocks.append(choose_gradient_block(extent, taps))
-        choices.append((list(zip(phases, in_place, blocks, strict=True)), merged))
-    chosen, merged = min(choices, key=lambda choice: sum(block.cycles for _, _, block in choice[0]))
-    return _assembled_gradient(spec, chosen, merged, x_strides)
+    for variant in lattice_variants(spec, "forward", x_strides, y_strides):
+        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in with_taps(variant)])
+    best = min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
+    return _assembled_gradient(spec, best, x_strides)
 
 
-def _assembled_gradient(
-    spec: ConvSpec, phases: list[tuple[Lattice, bool, GradientBlock]], merged: bool, x_strides: Strides
-) -> GradientPlan:
+@dataclass(frozen=True, slots=True)
+class _GradientPhase:
+    """A phase of a kernel gradient in the form that was chosen, with its block."""
+
+    lattice: Lattice
+    in_place: bool
+    block: GradientBlock
+
+
+def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
+    """Return the cheapest form of a phase."""
+    of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
+    forms = []
+    for form in orientations(lattice):
+        in_place = is_in_place(form, x_strides[-1], spec.groups)
+        taps = len(form.columns.phase.taps) if has_merged_run(form, of_input, in_place) else 1
+        extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
+        forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps)))
+    return min(forms, key=lambda phase: phase.block.cycles)
+
+
+def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides: Strides) -> GradientPlan:
     """Write the geometry of the chosen phases; all of them deal the input channels as the largest one does."""
-    largest = max(phases, key=lambda phase: phase[2].cycles)[2]
+    largest = max(phases, key=lambda phase: phase.block.cycles).block
     of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
     channels, lanes = largest.channels, TARGET.lanes(spec.dtype)
     parts = of_input // channels
-    merged = merged and parts == 1
     panels = panel_count(of_output, spec.dtype)
     records: list[Record] = []
     blocks = gathered = pixels = 0
-    for lattice, in_place, block in phases:
+    for phase in phases:
+        lattice, block = phase.lattice, phase.block
         record = Record(task_counts(lattice, block.rows, block.columns))
-        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
+        merged = parts == 1 and has_merged_run(lattice, of_input, phase.in_place)
+        describe_reads(record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images)
         run = record.fields[at.RUN]
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
-            at.CHANNEL_CHUNKS: parts, at.GRADIENT_TAP: run * parts,
+            at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
         }  # fmt: skip
-        record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
+        record.tables |= {
+            at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
+            at.WIDE_FULL: tile_list(run, 2),
+            at.NARROW_FULL: tile_list(run, 1),
+        }
         records.append(record)
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))

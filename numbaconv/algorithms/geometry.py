@@ -107,9 +107,14 @@ def tile_runs(count: int, vectors: int) -> list[int]:
 
 def is_in_place(lattice: Lattice, channel_stride: int, groups: int) -> bool:
     """Whether the taps can be read where the input lies: no padding, channels contiguous, pixels equally far apart."""
-    axes = (*lattice.planes, lattice.rows, lattice.columns)
+    axes = lattice.axes
     dense_groups = groups == 1 or len(lattice.columns.phase.taps) == 1
     return channel_stride == 1 and dense_groups and all(axis.is_affine and axis.phase.taps for axis in axes)
+
+
+def with_taps(phases: list[Lattice]) -> list[Lattice]:
+    """Return the phases whose outputs read any input; one without where there is no other."""
+    return [phase for phase in phases if all(axis.phase.taps for axis in phase.axes)] or phases[:1]
 
 
 def has_merged_run(lattice: Lattice, channels: int, in_place: bool) -> bool:
@@ -117,7 +122,9 @@ def has_merged_run(lattice: Lattice, channels: int, in_place: bool) -> bool:
     columns = lattice.columns
     if len(columns.phase.taps) <= 1:
         return True
-    return columns.phase.dilation == 1 and (not in_place or columns.position_step == channels)
+    if columns.phase.dilation != 1 or columns.packed_stride != 1:
+        return False
+    return not in_place or columns.position_step == channels
 
 
 def describe_reads(
@@ -157,7 +164,7 @@ def describe_reads(
         at.IN_PLACE: int(in_place), at.PLANE_TAPS: plane_taps, at.COLUMN_FIRST: first, at.COLUMN_LAST: last,
         at.COLUMN_STEP: step, at.CHANNELS: channels, at.ROW_STEP: rows.phase.stride, at.ROW_REACH: rows.phase.reach,
         at.COLUMN_REACH: columns.phase.reach, at.COLUMN_BASE: columns.phase.stride, at.TAP_ROWS: tap_rows,
-        at.TAP_COLUMNS: tap_columns, at.TAPS: len(taps), at.RUN: run_taps * channels, at.RUN_TAPS: run_taps,
+        at.TAP_COLUMNS: tap_columns, at.TAPS: len(taps), at.RUN: run_taps * channels,
         at.PIXEL_STRIDE: columns.phase.stride * pixel, at.ROW_STRIDE: rows.phase.stride * row_size,
         at.IMAGES: images, at.IMAGE_STRIDE: lattice.x_batch if in_place else plane_taps * tap_rows * row_size,
         at.BATCH_BLOCKS: math.ceil(lattice.batch / images),
@@ -172,7 +179,7 @@ def _tap_offsets(
     lattice: Lattice, plane_steps: list[int], row_size: int, pixel: int, merged: bool, in_place: bool
 ) -> list[int]:
     """Return the offset of every run of taps from the first number that a pixel reads."""
-    axes = (*lattice.planes, lattice.rows, lattice.columns)
+    axes = lattice.axes
     steps: list[int] = []
     for axis, step in zip(axes, (*plane_steps, row_size, pixel), strict=True):
         # A gathered plane tap has a plane of its own; other positions are a dilation apart.
@@ -195,15 +202,23 @@ def gathered_size(record: Record) -> int:
     return math.prod(record.fields[extent] for extent in extents)
 
 
-def kernel_taps(lattice: Lattice, merged: bool) -> tuple[list[int], int]:
-    """Return the offset in the kernel of every run's first tap, and of the next tap within a run."""
-    axes = (*lattice.planes, lattice.rows, lattice.columns)
-    positions = [[t * axis.kernel_stride for t in axis.phase.taps] for axis in axes]
-    columns = positions[-1]
-    step = columns[1] - columns[0] if len(columns) > 1 else 0
-    if merged and columns:
-        positions[-1] = columns[:1]
-    return [sum(tap) for tap in itertools.product(*positions)], step
+def kernel_offsets(lattice: Lattice, all_taps: bool) -> list[int]:
+    """Return the offset in the kernel of the lattice's taps, or of all taps of its packed kernel in their order."""
+    axes = lattice.axes
+    if all_taps:
+        axes = tuple(sorted(axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))
+    positions = [
+        [tap * axis.kernel_stride for tap in (axis.phase.kernel_taps if all_taps else axis.phase.taps)] for axis in axes
+    ]
+    return [sum(tap) for tap in itertools.product(*positions)]
+
+
+def packed_offsets(lattice: Lattice, merged: bool, channels: int) -> list[int]:
+    """Return the row of the packed kernel where each run of taps begins; a tap has ``channels`` rows."""
+    positions = [axis.packed_taps for axis in lattice.axes]
+    if merged:
+        positions[-1] = positions[-1][:1]
+    return [sum(tap) * channels for tap in itertools.product(*positions)]
 
 
 def task_counts(lattice: Lattice, block_rows: int, block_columns: int) -> dict[int, int]:

@@ -7,22 +7,33 @@ whose rows are the batch.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from numbaconv.algorithms.axes import AxisPhase, Positions, identity_axis, is_pointwise
 
+MANY_COLUMNS = 28
+"""With so many columns the tiles that cover a row are nearly all full."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """One axis of a phase with its strides, in elements, of the array read and the array written."""
+    """One axis of a phase with its strides, in elements, of the array read, the array written and the kernel."""
 
     phase: AxisPhase
     x_stride: int
     y_stride: int
     kernel_stride: int
+    packed_stride: int  # from one tap to the next in the packed kernel, in taps
+
+    @property
+    def packed_taps(self) -> list[int]:
+        """Where each tap lies in the packed kernel, in taps."""
+        return [self.phase.kernel_taps.index(tap) * self.packed_stride for tap in self.phase.taps]
 
     @property
     def offsets(self) -> Positions:
@@ -58,9 +69,27 @@ class Lattice:
     columns: Axis
     y_start: int
 
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Planes, rows and columns."""
+        return (*self.planes, self.rows, self.columns)
 
-def _product(phases: list[list[AxisPhase]]) -> list[tuple[AxisPhase, ...]]:
-    return list(itertools.product(*phases))
+
+def orientations(lattice: Lattice) -> list[Lattice]:
+    """Return the lattice and, where its rows are short, forms of it whose columns are its rows or its batch.
+
+    A register tile covers pixels along the columns, so they should be many. Which pixels are neighbours does not matter.
+    """
+    rows, columns, batch = lattice.rows, lattice.columns, lattice.batch
+    forms = [lattice]
+    if columns.phase.count >= MANY_COLUMNS:
+        return forms
+    if rows.phase.count > columns.phase.count:
+        forms.append(dataclasses.replace(lattice, rows=columns, columns=rows))
+    if batch > columns.phase.count:
+        images = Axis(identity_axis(batch), lattice.x_batch, lattice.y_batch, 0, 0)
+        forms.append(Lattice(1, 0, 0, (*lattice.planes, rows), columns, images, lattice.y_start))
+    return forms
 
 
 def lattices(
@@ -77,10 +106,11 @@ def lattices(
     """
     axes, x_strides, y_strides, kernel_strides, batch = _merge(batch, axes, x_strides, y_strides, kernel_strides)
     result = []
-    for phases in _product(axes):
+    for phases in itertools.product(*axes):
+        packed = [math.prod(len(phase.kernel_taps) for phase in phases[a + 1 :]) for a in range(len(phases))]
         spatial = [
-            Axis(phase, x, y * phase.step, k)
-            for phase, x, y, k in zip(phases, x_strides[1:], y_strides[1:], kernel_strides, strict=True)
+            Axis(phase, x, y * phase.step, k, p)
+            for phase, x, y, k, p in zip(phases, x_strides[1:], y_strides[1:], kernel_strides, packed, strict=True)
         ]
         start = sum(phase.start * y for phase, y in zip(phases, y_strides[1:], strict=True))
         result.append(Lattice(batch, x_strides[0], y_strides[0], tuple(spatial[:-2]), spatial[-2], spatial[-1], start))

@@ -64,14 +64,21 @@ def product_channels(spec: ConvSpec, direction: str) -> tuple[int, int]:
     return spec.out_channels_per_group, spec.in_channels_per_group
 
 
+MAX_PHASES = 64
+"""Borders are not kept apart where that would take more phases."""
+
+
 def lattice_variants(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[list[Lattice]]:
     """Return the phases of a pass as they are and, where that differs, with padded borders as phases of their own.
 
-    Inside the borders the taps can be read where the input lies; the borders are narrow and gathered.
+    Inside the borders the taps can be read where the input lies; a border is gathered, or each of its outputs read in
+    place with only the taps that meet the input, which also saves the multiplications by zero.
     """
     axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
     variants = [axes]
-    bordered = [[part for phase in axis for part in without_padding(phase)] for axis in axes]
-    if sum(map(len, bordered)) > sum(map(len, axes)):
-        variants.append(bordered)
+    for singly in (True, False):
+        bordered = [[part for phase in axis for part in without_padding(phase, singly)] for axis in axes]
+        count = math.prod(map(len, bordered))
+        if math.prod(map(len, axes)) < count <= MAX_PHASES:
+            variants.append(bordered)
     return [lattices(spec.batch, each, x_strides[:-1], y_strides[:-1], kernel) for each in variants]

@@ -48,18 +48,18 @@ narrow_taps = by_rows(lambda taps: make_tap_tile(taps, 1), NARROW_SIZES, PARAMET
 def block_taps(record, source, grad, rows, columns, wide, total):
     """Add one block's products for one or two registers of channels: every tap."""
     width, pixel, row = record[at.CHANNELS], record[at.PIXEL_STRIDE], record[at.ROW_STRIDE]
-    tap_stride, run = record[at.KERNEL_RUN_TAP], record[at.RUN_TAPS]
+    tap_stride, stride, run = record[at.TAP_STRIDE], record[at.GRADIENT_STRIDE], record[at.TILE_TAPS]
     tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
     for kernel_row in range(record[at.TAPS] // run):
         tap = kernel_row * run
         for tile in range(tiles[0]):
             count = tiles[1 + tile]
             x = advance(source, record[record[at.TAP_OFFSETS] + tap])
-            target = advance(total, tap * width)
+            target = advance(total, record[record[at.PACKED_TAPS] + tap] * width)
             if wide:
-                wide_taps(count, x, tap_stride, pixel, row, rows, columns, grad, width, target, width)
+                wide_taps(count, x, tap_stride, pixel, row, rows, columns, grad, width, target, stride)
             else:
-                narrow_taps(count, x, tap_stride, pixel, row, rows, columns, grad, width, target, width)
+                narrow_taps(count, x, tap_stride, pixel, row, rows, columns, grad, width, target, stride)
             tap += count
 
 
@@ -94,7 +94,7 @@ def depthwise_kernel_gradient(worker, task, geometry, buffers):
     """Sum one chunk of pixel blocks into the gradient of one chunk of channels."""
     work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
     record = advance(geometry, geometry[at.RECORDS])
-    chunks, width, taps = geometry[at.CHUNKS], record[at.CHANNELS], record[at.TAPS]
+    chunks, width, taps = geometry[at.CHUNKS], record[at.CHANNELS], record[at.KERNEL_TAP_COUNT]
     channel_chunk, chunk = task % record[at.PANEL_CHUNKS], task // record[at.PANEL_CHUNKS]
     channel = channel_chunk * width
     channels = min(width, record[at.OUT_CHANNELS] - channel)

@@ -68,7 +68,8 @@ def product_panel(record, source, valid, packed, bias, bound, y, images, rows, l
     while True:
         count = min(step, taps - tap)
         is_last = tap + count == taps
-        offsets, kernel = advance(record, record[at.TAP_OFFSETS] + tap), advance(packed, tap * run * width)
+        offsets = advance(record, record[at.TAP_OFFSETS] + tap)
+        kernel_rows = advance(record, record[at.PACKED_TAPS] + tap)
         for r in range(images * rows):
             image, row = r // rows, r % rows
             partial = advance(sums, r * row_size)
@@ -81,8 +82,8 @@ def product_panel(record, source, valid, packed, bias, bound, y, images, rows, l
                 target = advance(y, image * record[at.Y_BATCH] + row * record[at.Y_ROW])
                 stride, lower, channels = record[at.Y_PIXEL], bound, valid
             product_columns(
-                tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, kernel, start, start_stride, lower,
-                target, stride, bounce,
+                tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed, kernel_rows, start,
+                start_stride, lower, target, stride, bounce,
             )  # fmt: skip
         tap += count
         if is_last:
@@ -95,7 +96,7 @@ def product_block(
 ):
     """Multiply the block at `source` by panels [first_panel, first_panel + panels) of the group."""
     kernel, lanes = buffers[at.KERNEL], lanes_of(source)
-    depth, out_channels = record[at.TAPS] * record[at.RUN], record[at.OUT_CHANNELS]
+    depth, out_channels = record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS], record[at.OUT_CHANNELS]
     group_kernel = advance(buffers[at.PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     bias = advance(buffers[at.BIAS], at.BIAS_HEADER + group * record[at.BIAS_GROUP])
     lower, states = buffers[at.BIAS][0], as_counters(buffers[at.COUNTERS])

@@ -88,7 +88,7 @@ def block_gradient(record, source, grad, images, rows, columns, total, stride, v
         i = 0
         for tile in range(tiles[0]):
             count, first = tiles[1 + tile], advance(x, i)
-            target = advance(total, (tap * record[at.GRADIENT_TAP] + i) * stride)
+            target = advance(total, (record[record[at.PACKED_TAPS] + tap] + i) * stride)
             if valid > lanes:
                 wide_rows(
                     count, first, image_stride, row_stride, pixel, images, rows, columns, grad, target, stride, valid,
@@ -133,17 +133,17 @@ def add_block(geometry, buffers, work, block, group, channel, first_panel, panel
 @inline
 def clear_rows(total, record, stride, columns):
     """Set one panel chunk's and channel chunk's sums to zero."""
-    for tap in range(record[at.TAPS]):
-        for i in range(record[at.RUN]):
-            clear(advance(total, (tap * record[at.GRADIENT_TAP] + i) * stride), columns)
+    for tap in range(record[at.KERNEL_TAP_COUNT]):
+        for i in range(record[at.CHANNELS]):
+            clear(advance(total, (tap * record[at.GRADIENT_CHANNELS] + i) * stride), columns)
 
 
 @inline
 def add_chunks(record, partial, chunks, chunk_size, stride, columns, out):
     """Add the private sums of one panel chunk and channel chunk to `out`, in the order of the chunks."""
-    for tap in range(record[at.TAPS]):
-        for i in range(record[at.RUN]):
-            row = (tap * record[at.GRADIENT_TAP] + i) * stride
+    for tap in range(record[at.KERNEL_TAP_COUNT]):
+        for i in range(record[at.CHANNELS]):
+            row = (tap * record[at.GRADIENT_CHANNELS] + i) * stride
             target, first = advance(out, row), advance(partial, row)
             copy(target, first, columns)
             for chunk in range(1, chunks):

@@ -55,26 +55,24 @@ def pack_strided(source, channels, channel_step, column_step, valid, width, targ
 @inline
 def pack_panels(kernel, record, group, first, last, packed):
     """Pack every tap of panels [first, last); the record's strides flip and transpose the kernel for the pass."""
-    channels, run_taps, lanes = record[at.CHANNELS], record[at.RUN_TAPS], lanes_of(kernel)
+    channels, lanes, kernel_taps = record[at.CHANNELS], lanes_of(kernel), record[at.KERNEL_TAP_COUNT]
     channel_step, column_step, width = record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN], 2 * lanes
     taps = advance(record, record[at.KERNEL_TAPS])
-    depth, out_channels = record[at.TAPS] * record[at.RUN], record[at.OUT_CHANNELS]
+    depth, out_channels = kernel_taps * channels, record[at.OUT_CHANNELS]
     full = last
     if column_step != 1 or last * width > out_channels:
         full = first if column_step != 1 else last - 1
-    for tap in range(record[at.TAPS]):
-        for w in range(run_taps):
-            source = advance(kernel, group * record[at.KERNEL_GROUP] + taps[tap] + w * record[at.KERNEL_RUN_TAP])
-            row = (tap * run_taps + w) * channels
-            columns = advance(source, first * width * column_step)
-            target = advance(packed, first * width * depth + row * width)
-            pack_rows(columns, channels, channel_step, full - first, lanes, target, width * depth)
-            for panel in range(full, last):
-                valid = min(width, out_channels - panel * width)
-                narrow = panel_width(valid, lanes)
-                columns = advance(source, panel * width * column_step)
-                target = advance(packed, panel * width * depth + row * narrow)
-                pack_strided(columns, channels, channel_step, column_step, valid, narrow, target)
+    for tap in range(kernel_taps):
+        source, row = advance(kernel, group * record[at.KERNEL_GROUP] + taps[tap]), tap * channels
+        columns = advance(source, first * width * column_step)
+        target = advance(packed, first * width * depth + row * width)
+        pack_rows(columns, channels, channel_step, full - first, lanes, target, width * depth)
+        for panel in range(full, last):
+            valid = min(width, out_channels - panel * width)
+            narrow = panel_width(valid, lanes)
+            columns = advance(source, panel * width * column_step)
+            target = advance(packed, panel * width * depth + row * narrow)
+            pack_strided(columns, channels, channel_step, column_step, valid, narrow, target)
 
 
 @inline

@@ -11,15 +11,15 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_at_least, tile_fma, tile_read, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, start, start_stride, lower, y, y_stride"
+PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, lower, y, y_stride"
 
 
 def make_product_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` output channels."""
 
     @inline
-    def product_tile(x, pixel_stride, taps, offsets, run, kernel, start, start_stride, lower, y, y_stride):
-        """y[m, k] = max(lower, start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[tap, i, k]).
+    def product_tile(x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, lower, y, y_stride):
+        """y[m, k] = max(lower, start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[rows[tap] + i, k]).
 
         The sum runs over the taps and i < run. With channels last, the taps of one kernel row over all input channels
         are one contiguous run of numbers, so this is a matrix product whose left rows overlap.
@@ -27,10 +27,9 @@ def make_product_tile(rows: int, vectors: int) -> Any:
         acc = tile_read(rows, vectors, start, start_stride)
         width = vectors * lanes_of(x)
         for tap in range(taps):
-            row = advance(x, offsets[tap])
+            row, weights = advance(x, offsets[tap]), advance(kernel, kernel_rows[tap] * width)
             for i in range(run):
-                acc = tile_fma(acc, advance(row, i), pixel_stride, advance(kernel, i * width))
-            kernel = advance(kernel, run * width)
+                acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
         if lower == 0:
             acc = tile_at_least(acc, lower)
         tile_store(acc, y, y_stride)
@@ -44,7 +43,21 @@ narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES, PAR
 
 @inline
 def product_columns(
-    tiles, valid, x, pixel_stride, taps, offsets, run, kernel, start, start_stride, lower, y, y_stride, bounce
+    tiles,
+    valid,
+    x,
+    pixel_stride,
+    taps,
+    offsets,
+    run,
+    kernel,
+    kernel_rows,
+    start,
+    start_stride,
+    lower,
+    y,
+    y_stride,
+    bounce,
 ):
     """Cover a row of output pixels by the tile sizes listed at `tiles`, for the `valid` channels of one panel.
 
@@ -64,12 +77,14 @@ def product_columns(
             destination, stride = bounce, width
         if wide:
             wide_tile(
-                rows, source, pixel_stride, taps, offsets, run, kernel, first, start_stride, lower, destination, stride
-            )
+                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, lower,
+                destination, stride,
+            )  # fmt: skip
         else:
             narrow_tile(
-                rows, source, pixel_stride, taps, offsets, run, kernel, first, start_stride, lower, destination, stride
-            )
+                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, lower,
+                destination, stride,
+            )  # fmt: skip
         if valid != width:
             copy_columns(bounce, width, rows, valid, target, y_stride)
         pixel += rows
