@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from typing import Any
 
 
-def find(kind: str, identifier: Any, table: Mapping[str, Callable[..., Any]]) -> Any:
+def find(kind: str, identifier: Any, table: Mapping[str, Callable[..., Any]], base: type | None = None) -> Any:
     """Return the object that `identifier` stands for: a name in `table`, a class, or the object itself.
 
-    `kind` is the argument's name in messages. Names are looked up without regard to case; a class is instantiated.
+    `kind` is the argument's name in messages. Names are looked up without regard to case; a class is instantiated. With
+    `base` the object must be one of that class, else any callable will do.
     """
     if isinstance(identifier, str):
         entry = table.get(identifier.lower())
@@ -20,11 +21,11 @@ def find(kind: str, identifier: Any, table: Mapping[str, Callable[..., Any]]) ->
             names = ", ".join(repr(name) for name in sorted(table))
             raise ValueError(f"Unknown {kind}: {identifier!r}. {hint}Names that work: {names}.")
         return entry()
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
+    found = identifier() if isinstance(identifier, type) else identifier
+    if callable(found) if base is None else isinstance(found, base):
+        return found
+    wanted = "an object" if base is None else f"an object of class {base.__name__}"
     raise TypeError(
         f"Could not interpret {kind} identifier: {identifier!r}. Pass a name (one of "
-        f"{', '.join(repr(name) for name in sorted(table))}), or an object."
+        f"{', '.join(repr(name) for name in sorted(table))}), or {wanted}."
     )

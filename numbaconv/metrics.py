@@ -280,16 +280,7 @@ def get(identifier: Any) -> Metric:
     ValueError, TypeError
         When the name is unknown or the object is no metric.
     """
-    if isinstance(identifier, Metric):
-        return identifier
-    names = _TABLE | dict.fromkeys(_ACCURACY_NAMES, Accuracy)
-    found = find("metric", identifier, names)
-    if not isinstance(found, Metric):
-        raise TypeError(
-            f"Could not interpret metric identifier: {identifier!r}. Pass a name (one of "
-            f"{', '.join(repr(name) for name in sorted(names))}), or a Metric."
-        )
-    return found
+    return find("metric", identifier, _TABLE | dict.fromkeys(_ACCURACY_NAMES, Accuracy), Metric)
 
 
 def accuracy_for(name: str, y_true: np.ndarray, y_pred: np.ndarray, from_logits: bool) -> Metric | None:

@@ -209,13 +209,13 @@ def test_names_and_classes():
             lambda: optimizers.get(3),
             TypeError,
             "Could not interpret optimizer identifier: 3. Pass a name (one of 'adam', 'adamw', 'rmsprop', 'sgd'), or "
-            "an object.",
+            "an object of class Optimizer.",
         ),
         (
             lambda: optimizers.get(print),
             TypeError,
             "Could not interpret optimizer identifier: <built-in function print>. Pass a name (one of 'adam', 'adamw', "
-            "'rmsprop', 'sgd'), or an Optimizer.",
+            "'rmsprop', 'sgd'), or an object of class Optimizer.",
         ),
         (
             lambda: AdamW(weight_decay=None),

@@ -29,12 +29,4 @@ def get(identifier: Any) -> Optimizer:
     ValueError, TypeError
         When the name is unknown or the object is no optimizer.
     """
-    if isinstance(identifier, Optimizer):
-        return identifier
-    found = find("optimizer", identifier, _TABLE)
-    if not isinstance(found, Optimizer):
-        raise TypeError(
-            f"Could not interpret optimizer identifier: {identifier!r}. Pass a name (one of "
-            f"{', '.join(repr(name) for name in sorted(_TABLE))}), or an Optimizer."
-        )
-    return found
+    return find("optimizer", identifier, _TABLE, Optimizer)
