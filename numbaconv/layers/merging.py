@@ -11,7 +11,19 @@ from numbaconv.autograd import Tensor, ops
 from numbaconv.layers.base import Layer, Shape
 
 
-class Add(Layer):
+class _MergingLayer(Layer):
+    """Base of the layers that take a list of inputs and have no weights: what cannot be merged has no output shape."""
+
+    def build(self, input_shape: Any) -> None:
+        """Check the shapes."""
+        self.check_input_shape(input_shape)
+
+    def check_input_shape(self, input_shape: Any) -> None:
+        """Raise ValueError when the inputs are not a list or their shapes do not fit."""
+        self.compute_output_shape(input_shape)
+
+
+class Add(_MergingLayer):
     """Add the inputs, a list of two or more, element by element with broadcasting.
 
     Parameters
@@ -38,14 +50,6 @@ class Add(Layer):
             total = total + x
         return total
 
-    def build(self, input_shape: Any) -> None:
-        """Check the shapes."""
-        self.check_input_shape(input_shape)
-
-    def check_input_shape(self, input_shape: Any) -> None:
-        """Raise ValueError when the inputs are not a list or their shapes do not broadcast."""
-        self.compute_output_shape(input_shape)
-
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """Return the broadcast shape of the inputs."""
         if not is_list_of_shapes(input_shape):
@@ -68,7 +72,7 @@ class Add(Layer):
         return tuple(None if axis - len(result) in unknown and size == 1 else size for axis, size in enumerate(result))
 
 
-class Concatenate(Layer):
+class Concatenate(_MergingLayer):
     """Join the inputs, a list of one or more, along an axis.
 
     Parameters
@@ -96,14 +100,6 @@ class Concatenate(Layer):
     def call(self, inputs: list[Tensor]) -> Tensor:
         """Return the joined inputs."""
         return ops.concatenate(inputs, axis=self.axis)
-
-    def build(self, input_shape: Any) -> None:
-        """Check the shapes."""
-        self.check_input_shape(input_shape)
-
-    def check_input_shape(self, input_shape: Any) -> None:
-        """Raise ValueError when the inputs are not a list or differ in another axis."""
-        self.compute_output_shape(input_shape)
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """Return the shape of the joined inputs."""
