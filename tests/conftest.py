@@ -1,9 +1,10 @@
-"""What all tests share: reproducible hypothesis runs without deadlines, and one random generator per test."""
+"""What all tests share: reproducible hypothesis runs without deadlines, a random generator and folders per test."""
 
 from __future__ import annotations
 
 import os
 import zlib
+from pathlib import Path
 
 # The oracle multiplies many small matrices: threads of NumPy's own only get in the way of the engine's.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -11,12 +12,25 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from processes import copy_package
 
 # The first example of a property may compile a kernel, so neither deadlines nor "too slow" mean anything here.
 settings.register_profile(
     "numbaconv", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("numbaconv")
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources that nobody edits."""
+    return copy_package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """An empty cache folder."""
+    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -16,18 +16,6 @@ from numbaconv import code_cache
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """A copy of the sources that nobody edits."""
-    return copy_package(tmp_path_factory.mktemp("package"))
-
-
-@pytest.fixture
-def cache(tmp_path):
-    """An empty cache folder."""
-    return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
 def first_use(package, tmp_path_factory):
     """The folder that a first process has filled, and what that process said."""
     cache = tmp_path_factory.mktemp("first") / "cache"

@@ -5,22 +5,11 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+from exact import assert_same, integers
 
 import numbaconv as nc
 
 DTYPES = [np.float32, np.float64]
-
-
-def integers(rng, *shape, dtype=np.float32):
-    """Small integers, so that sums in any order are exact."""
-    return rng.integers(-4, 5, shape).astype(dtype)
-
-
-def assert_same(y, expected, dtype=np.float32):
-    assert type(y) is np.ndarray
-    assert y.dtype == dtype
-    np.testing.assert_array_equal(y, expected, strict=False)
-    assert y.shape == np.shape(expected)
 
 
 # --- kinds of arrays -------------------------------------------------------------------------------------------------

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from processes import FUNCTIONS, copy_package, finish, run, start
+from processes import FUNCTIONS, finish, run, start
 
 from numbaconv import code_cache, jit, parallel
 from numbaconv.jit import inline, task_kernel
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """A copy of the sources that nobody edits."""
-    return copy_package(tmp_path_factory.mktemp("package"))
-
-
-@pytest.fixture
-def cache(tmp_path):
-    """An empty cache folder."""
-    return tmp_path / "cache"
-
 
 # --- what is printed -------------------------------------------------------------------------------------------------
 
