@@ -234,18 +234,21 @@ def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
         chunks, width = -(-registers // vectors), vectors * lanes
         for columns in _parts(extent.columns, WIDE_SIZES[0]):
             column_blocks = -(-extent.columns // columns)
-            tiles = tile_cycles(columns, 2) * extent.depth + TILE_CYCLES * len(split_rows(columns, 2))
+            tiles = tile_cycles(columns, 2) * extent.depth
+            entering = TILE_CYCLES * len(split_rows(columns, 2))
             for rows in sorted({min(r, extent.rows) for r in _ROW_CANDIDATES} | {extent.rows}):
                 size = gathered(extent, rows, columns) * width * itemsize
                 if size > TARGET.l2_bytes // 2 and (rows > 1 or columns > WIDE_SIZES[0]):
                     continue
-                compute = rows * tiles * -(-vectors // 2)
+                compute = rows * (tiles * -(-vectors // 2) + entering)
                 copied = 0.0 if extent.in_place else size / GATHER_BYTES_PER_CYCLE
-                spilled = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * extent.depth
+                reused = extent.plane_taps * extent.row_reach
+                spilled = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * reused
+                packed = extent.depth * width * itemsize / GATHER_BYTES_PER_CYCLE
                 tasks = extent.batch * extent.planes * column_blocks * -(-extent.rows // rows) * chunks
                 # Each pixel of a chunk is a stretch of memory of its own; short ones defeat the prefetchers.
                 stretches = gathered(extent, rows, columns) * STRETCH_CYCLES
-                cycles = (compute + copied + spilled + stretches + DEPTHWISE_TASK_CYCLES) * tasks
+                cycles = (compute + copied + spilled + packed + stretches + DEPTHWISE_TASK_CYCLES) * tasks
                 total = cycles * _imbalance(tasks)
                 if total < best:
                     best, choice = total, DepthwiseBlock(rows, columns, width, cycles)

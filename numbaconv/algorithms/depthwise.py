@@ -25,7 +25,6 @@ from numbaconv.algorithms.geometry import (
     round_up,
     task_counts,
     tile_list,
-    tile_runs,
     with_taps,
 )
 from numbaconv.algorithms.lattice import Axis, Lattice, orientations
@@ -126,10 +125,8 @@ def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: in
     record.tables |= {
         at.KERNEL_TAPS: kernel_offsets(lattice, all_taps=False),
         at.PACKED_TAPS: packed_offsets(lattice, False, 1),
-        at.WIDE_FULL: tile_runs(block.columns, 2),
-        at.WIDE_LAST: tile_runs(last, 2),
-        at.NARROW_FULL: tile_runs(block.columns, 1),
-        at.NARROW_LAST: tile_runs(last, 1),
+        at.WIDE_FULL: tile_list(block.columns, 2),
+        at.WIDE_LAST: tile_list(last, 2),
     }
     return record
 

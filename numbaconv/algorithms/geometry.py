@@ -99,12 +99,6 @@ def tile_list(count: int, vectors: int) -> list[int]:
     return [len(tiles), *tiles]
 
 
-def tile_runs(count: int, vectors: int) -> list[int]:
-    """Return the number of runs of equal tiles that cover ``count``, then size and repeats of each."""
-    runs = [(size, len(list(same))) for size, same in itertools.groupby(split_rows(count, vectors))]
-    return [len(runs), *itertools.chain.from_iterable(runs)]
-
-
 def is_in_place(lattice: Lattice, channel_stride: int, groups: int) -> bool:
     """Whether the taps can be read where the input lies: no padding, channels contiguous, pixels equally far apart."""
     axes = lattice.axes

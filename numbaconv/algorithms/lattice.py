@@ -78,7 +78,8 @@ class Lattice:
 def orientations(lattice: Lattice) -> list[Lattice]:
     """Return the lattice and, where its rows are short, forms of it whose columns are its rows or its batch.
 
-    A register tile covers pixels along the columns, so they should be many. Which pixels are neighbours does not matter.
+    A register tile covers pixels along the columns, so they should be many. Which pixels are neighbours does not
+    matter.
     """
     rows, columns, batch = lattice.rows, lattice.columns, lattice.batch
     forms = [lattice]

@@ -12,8 +12,8 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.gather import gather_block, repeat_channels
-from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
-from numbaconv.kernels.vector_copy import copy_columns
+from numbaconv.kernels.tile_sizes import WIDE_SIZES, by_rows
+from numbaconv.kernels.vector_copy import copy_columns, copy_pixel
 from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
@@ -22,25 +22,29 @@ PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_s
 
 
 def make_depthwise_tile(rows: int, vectors: int) -> Any:
-    """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels, for a number of tiles in a row."""
+    """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels, repeated along the channels.
+
+    Neighbouring channels follow one another, so that memory is read and written in long stretches.
+    """
 
     @inline
     def depthwise_tile(x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats):
         """y[m, c] = max(lower, bias[c] + sum over taps of x[offsets[tap] + m * pixel_stride + c] * kernel[tap, c])."""
-        for _ in range(repeats):
-            acc = tile_rows(rows, vectors, bias)
+        for i in range(repeats):
+            c = i * vectors * lanes_of(x)
+            acc = tile_rows(rows, vectors, advance(bias, c))
             for tap in range(taps):
-                acc = tile_fma_lanes(acc, advance(x, offsets[tap]), pixel_stride, advance(kernel, tap * width))
+                weights = advance(kernel, tap * width + c)
+                acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)
             if lower == 0:
                 acc = tile_at_least(acc, lower)
-            tile_store(acc, y, y_stride)
-            x, y = advance(x, rows * pixel_stride), advance(y, rows * y_stride)
+            tile_store(acc, advance(y, c), y_stride)
 
     return depthwise_tile
 
 
 wide_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 2), WIDE_SIZES, PARAMETERS)
-narrow_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 1), NARROW_SIZES, PARAMETERS)
+narrow_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 1), WIDE_SIZES, PARAMETERS)
 
 
 @inline
@@ -48,9 +52,12 @@ def pack_taps(kernel, record, channel, channels, target, width):
     """target[tap, c] = the tap's number for output channel `channel + c`."""
     taps, step = advance(record, record[at.KERNEL_TAPS]), record[at.KERNEL_COLUMN]
     for tap in range(record[at.TAPS]):
-        source = advance(kernel, taps[tap] + channel * step)
-        for c in range(channels):
-            target[tap * width + c] = source[c * step]
+        source, row = advance(kernel, taps[tap] + channel * step), advance(target, tap * width)
+        if step == 1:
+            copy_pixel(source, channels, row)
+        else:
+            for c in range(channels):
+                row[c] = source[c * step]
 
 
 @inline
@@ -72,33 +79,25 @@ def gather_chunk(record, x, block, batch, plane, row, rows, column, columns, cha
 
 
 @inline
-def depthwise_run(rows, repeats, wide, x, record, kernel, bias, lower, y, y_stride):
-    """Run `repeats` tiles of `rows` pixels, one or two registers of channels wide."""
-    pixel_stride, taps, width = record[at.PIXEL_STRIDE], record[at.TAPS], record[at.CHANNELS]
-    offsets = advance(record, record[at.TAP_OFFSETS])
-    if wide:
-        wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats)
+def depthwise_pixels(rows, x, record, kernel, bias, lower, y, channels, bounce):
+    """Run one tile of `rows` pixels for all channels of the chunk; a register not filled goes by way of `bounce`."""
+    pixel_stride, y_stride, taps = record[at.PIXEL_STRIDE], record[at.Y_PIXEL], record[at.TAPS]
+    offsets, width, lanes = advance(record, record[at.TAP_OFFSETS]), record[at.CHANNELS], lanes_of(x)
+    pairs = channels // (2 * lanes)
+    c = pairs * 2 * lanes
+    rest = channels - c
+    wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, pairs)
+    if rest == 0:
+        return
+    x, kernel, bias, y = advance(x, c), advance(kernel, c), advance(bias, c), advance(y, c)
+    if rest == lanes:
+        narrow_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, 1)
+    elif rest > lanes:
+        wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, bounce, 2 * lanes, 1)
+        copy_columns(bounce, 2 * lanes, rows, rest, y, y_stride)
     else:
-        narrow_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats)
-
-
-@inline
-def depthwise_columns(tiles, wide, x, record, kernel, bias, lower, y, valid, bounce):
-    """Cover a row of output pixels by the runs of equal tiles listed at `tiles`: count, then (size, repeats) each.
-
-    Of the channels `valid` are stored; where they do not fill the registers, by way of `bounce`.
-    """
-    full = 2 * lanes_of(x) if wide else lanes_of(x)
-    for run in range(tiles[0]):
-        rows, repeats = tiles[1 + 2 * run], tiles[2 + 2 * run]
-        x_step, y_step = rows * record[at.PIXEL_STRIDE], rows * record[at.Y_PIXEL]
-        if valid >= full:
-            depthwise_run(rows, repeats, wide, x, record, kernel, bias, lower, y, record[at.Y_PIXEL])
-        else:
-            for i in range(repeats):
-                depthwise_run(rows, 1, wide, advance(x, i * x_step), record, kernel, bias, lower, bounce, full)
-                copy_columns(bounce, full, rows, valid, advance(y, i * y_step), record[at.Y_PIXEL])
-        x, y = advance(x, repeats * x_step), advance(y, repeats * y_step)
+        narrow_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, bounce, lanes, 1)
+        copy_columns(bounce, lanes, rows, rest, y, y_stride)
 
 
 @task_kernel
@@ -112,7 +111,7 @@ def depthwise_forward(worker, task, geometry, buffers):
     row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
     plane, batch = index % record[at.PLANES], index // record[at.PLANES]
 
-    width, lanes = record[at.CHANNELS], lanes_of(work)
+    width = record[at.CHANNELS]
     channel = chunk * width
     channels = min(width, record[at.OUT_CHANNELS] - channel)
     row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
@@ -124,15 +123,11 @@ def depthwise_forward(worker, task, geometry, buffers):
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
     y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
-    last = column_block == record[at.COLUMN_BLOCKS] - 1
-    wide_tiles = advance(record, record[at.WIDE_LAST if last else at.WIDE_FULL])
-    narrow_tiles = advance(record, record[at.NARROW_LAST if last else at.NARROW_FULL])
+    tiles = advance(record, record[at.WIDE_LAST if column_block == record[at.COLUMN_BLOCKS] - 1 else at.WIDE_FULL])
     for r in range(rows):
-        x_row, y_row, c = advance(source, r * record[at.ROW_STRIDE]), advance(y, r * record[at.Y_ROW]), 0
-        while c < channels:
-            wide = channels - c > lanes
-            depthwise_columns(
-                wide_tiles if wide else narrow_tiles, wide, advance(x_row, c), record, advance(packed, c),
-                advance(bias, c), lower, advance(y_row, c), channels - c, bounce,
-            )  # fmt: skip
-            c += 2 * lanes
+        x_row, y_row = advance(source, r * record[at.ROW_STRIDE]), advance(y, r * record[at.Y_ROW])
+        pixel = 0
+        for tile in range(tiles[0]):
+            x, target = advance(x_row, pixel * record[at.PIXEL_STRIDE]), advance(y_row, pixel * record[at.Y_PIXEL])
+            depthwise_pixels(tiles[1 + tile], x, record, packed, bias, lower, target, channels, bounce)
+            pixel += tiles[1 + tile]
