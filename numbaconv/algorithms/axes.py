@@ -10,6 +10,7 @@ and Visin, arXiv:1603.07285, Relationship 14, without the zeros between).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from math import gcd
@@ -18,8 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
 
 Positions = NDArray[np.int64]
+
+FEW_CHANNELS = 2 * TARGET.lanes("float32")
+"""Fewer output channels than a register tile has columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +39,7 @@ class AxisPhase:
     taps: tuple[int, ...]  # kernel positions, in the order of their input positions
     table: Positions  # input position of each compressed position, -1 where it is zero
     kernel_taps: tuple[int, ...]  # all taps of the phase that this one was cut from: the packed kernel's rows
+    fused: int = 1  # outputs side by side that one position stands for, each with the taps behind its neighbour's
 
     @property
     def reach(self) -> int:
@@ -98,10 +104,34 @@ def pass_axes(spec: ConvSpec, direction: str) -> list[list[AxisPhase]]:
             phases = [forward_axis(size, out, taps, stride, dilation, lo, spec.padding_mode[a])]
         else:
             phases = input_grad_axis(size, out, taps, stride, dilation, lo)
+            if a == spec.ndim - 1 and spec.groups == 1 and spec.in_channels < FEW_CHANNELS:
+                phases = fused_phases(phases)
         if a == spec.ndim - 2:
             phases = [part for phase in phases for part in without_dilation(phase)]
         axes.append(phases)
     return axes
+
+
+def fused_phases(phases: list[AxisPhase]) -> list[AxisPhase]:
+    """Return an axis's phases with neighbours joined that read the same positions, each with its own taps.
+
+    Where few channels would leave the lanes empty, the outputs of such phases become channels of one pixel: they lie
+    side by side in memory, and so do their taps in the kernel.
+    """
+    joined: list[AxisPhase] = []
+    for phase in phases:
+        last = joined[-1] if joined else None
+        if last is not None and _continues(last, phase):
+            joined[-1] = dataclasses.replace(last, fused=last.fused + 1)
+        else:
+            joined.append(phase)
+    return joined
+
+
+def _continues(last: AxisPhase, phase: AxisPhase) -> bool:
+    """Whether a phase reads what the one before it reads, with the next taps."""
+    shifted = tuple(tap + last.fused for tap in last.taps)
+    return last.taps != () and shifted == phase.taps and np.array_equal(last.table, phase.table)
 
 
 def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
@@ -116,7 +146,7 @@ def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
         table = phase.table[first * phase.stride :: dilation][:positions]
         start = phase.start + first * phase.step
         step = phase.step * dilation
-        parts.append(AxisPhase(count, start, step, phase.stride, 1, phase.taps, table, phase.kernel_taps))
+        parts.append(AxisPhase(count, start, step, phase.stride, 1, phase.taps, table, phase.kernel_taps, phase.fused))
     return parts
 
 
@@ -149,7 +179,7 @@ def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
     used = np.flatnonzero(reads)
     if not used.size:
         nothing = np.full(last - first, -1)
-        return AxisPhase(last - first, start, phase.step, 1, 1, (), nothing, phase.kernel_taps)
+        return AxisPhase(last - first, start, phase.step, 1, 1, (), nothing, phase.kernel_taps, phase.fused)
     a, b = int(used[0]), int(used[-1]) + 1
     begin = first * phase.stride + a * phase.dilation
     table = phase.table[begin : (last - 1) * phase.stride + (b - 1) * phase.dilation + 1]
@@ -158,7 +188,7 @@ def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
     if last - first == 1 and dilation > 1:
         # One output reads only its taps' positions.
         table, dilation = table[::dilation], 1
-    return AxisPhase(last - first, start, phase.step, stride, dilation, taps, table, phase.kernel_taps)
+    return AxisPhase(last - first, start, phase.step, stride, dilation, taps, table, phase.kernel_taps, phase.fused)
 
 
 def identity_axis(size: int) -> AxisPhase:

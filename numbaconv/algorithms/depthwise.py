@@ -30,6 +30,7 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.lattice import Axis, Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
+    BiasPart,
     Strides,
     element_strides,
     lattice_extent,
@@ -169,7 +170,7 @@ def _run(
     y: NDArray,
 ) -> None:
     plan = product_plan(spec, direction, element_strides(x), element_strides(y))
-    bound = padded_bias(spec.dtype, bias, activation, 1, plan.bias_width)
+    bound = padded_bias(spec.dtype, bias, activation, 1, (BiasPart(0, 1, plan.bias_width),))
     arrays = (x, kernel, kernel, bound, y)
     parallel.launch(depthwise_forward, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
 

@@ -38,6 +38,7 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
+    BiasPart,
     Strides,
     element_strides,
     kernel_strides,
@@ -69,8 +70,7 @@ class Plan:
     workspace: int
     packed_size: int
     states: int
-    bias_groups: int
-    bias_width: int  # padded channels of a group
+    bias_parts: tuple[BiasPart, ...]
     serial: bool
 
 
@@ -101,7 +101,7 @@ def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: St
     forms = []
     for form in orientations(lattice):
         in_place = is_in_place(form, x_strides[-1], spec.groups)
-        extent = lattice_extent(form, channels, out_channels, spec.groups, in_place, spec.dtype)
+        extent = lattice_extent(form, channels, out_channels * form.fused, spec.groups, in_place, spec.dtype)
         forms.append(_Phase(form, in_place, choose_block(extent)))
     return min(forms, key=lambda phase: phase.block.cycles)
 
@@ -111,13 +111,17 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     forward, of_output = direction == "forward", spec.out_channels_per_group
     channels, out_channels = product_channels(spec, direction)
     strides, lanes, groups = kernel_strides(spec), TARGET.lanes(spec.dtype), spec.groups
-    panels = panel_count(out_channels, spec.dtype)
-    width = round_up(out_channels, lanes)
     records: list[Record] = []
-    kernels: dict[tuple[int, ...], tuple[int, int]] = {}
+    kernels: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
+    parts: dict[int, BiasPart] = {}
     tasks = packed = states = gathered = sums = 0
     for phase in phases:
         lattice, in_place, block = phase.lattice, phase.in_place, phase.block
+        fused = lattice.fused
+        outs = out_channels * fused
+        panels, width = panel_count(outs, spec.dtype), round_up(outs, lanes)
+        if fused not in parts:
+            parts[fused] = BiasPart(sum(groups * part.width for part in parts.values()), fused, width)
         record = Record(task_counts(lattice, block.rows, block.columns))
         merged = has_merged_run(lattice, channels, in_place)
         describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
@@ -126,18 +130,19 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         # Phases with the same taps share one packed kernel.
         taps = tuple(kernel_offsets(lattice, all_taps=True))
         depth = len(taps) * channels
-        if taps not in kernels:
-            kernels[taps] = packed, states
+        key = fused, taps
+        if key not in kernels:
+            kernels[key] = packed, states
             packed += width * depth * groups
             states += panels * groups
         record.fields |= {
             at.FIRST_TASK: tasks, at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
-            at.Y_GROUP: out_channels, at.OUT_CHANNELS: out_channels, at.PACKED: kernels[taps][0],
-            at.PACKED_GROUP: width * depth, at.STATES: kernels[taps][1], at.KERNEL_TAP_COUNT: len(taps),
+            at.Y_GROUP: outs, at.OUT_CHANNELS: outs, at.PACKED: kernels[key][0],
+            at.PACKED_GROUP: width * depth, at.STATES: kernels[key][1], at.KERNEL_TAP_COUNT: len(taps),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
-            at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
+            at.BIAS_START: parts[fused].start, at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,
@@ -155,7 +160,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     bounce = second + round_up(sums, 16)
     workspace = bounce + bounce_size(spec.dtype)
     geometry = assemble({at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce}, records)
-    return Plan(geometry, tasks, workspace, packed, states, groups, width, spec.macs < SERIAL_MACS)
+    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), spec.macs < SERIAL_MACS)
 
 
 def run_product(
@@ -171,7 +176,7 @@ def run_product(
     plan = product_plan(spec, direction, element_strides(x), element_strides(y))
     packed = memory.empty((plan.packed_size,), spec.dtype)
     states = np.zeros(max(plan.states, 1), np.int64)
-    bound = padded_bias(spec.dtype, bias, activation, plan.bias_groups, plan.bias_width)
+    bound = padded_bias(spec.dtype, bias, activation, spec.groups, plan.bias_parts)
     arrays = (x, kernel, packed, bound, y, states)
     parallel.launch(direct_forward, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
 

@@ -70,6 +70,11 @@ class Lattice:
     y_start: int
 
     @property
+    def fused(self) -> int:
+        """Outputs side by side that a pixel stands for, as further channels."""
+        return math.prod(axis.phase.fused for axis in self.axes)
+
+    @property
     def axes(self) -> tuple[Axis, ...]:
         """Planes, rows and columns."""
         return (*self.planes, self.rows, self.columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +32,27 @@ def element_strides(array: NDArray) -> Strides:
     return tuple(stride // itemsize for stride in array.strides)
 
 
-def padded_bias(dtype: str, bias: NDArray | None, activation: str | None, groups: int, width: int) -> NDArray:
-    """Return the lower bound of the activation, then for each group its bias padded to whole panels with zeros."""
-    values = np.zeros(at.BIAS_HEADER + groups * width, dtype)
+@dataclass(frozen=True, slots=True)
+class BiasPart:
+    """Where the bias of some phases lies: repeated for outputs side by side, padded to ``width`` in each group."""
+
+    start: int
+    repeats: int
+    width: int
+
+
+def padded_bias(
+    dtype: str, bias: NDArray | None, activation: str | None, groups: int, parts: tuple[BiasPart, ...]
+) -> NDArray:
+    """Return the lower bound of the activation, then each part's bias, padded to whole registers with zeros."""
+    size = max(part.start + groups * part.width for part in parts)
+    values = np.zeros(at.BIAS_HEADER + size, dtype)
     values[0] = 0 if activation == "relu" else -np.inf
     if bias is not None:
-        channels = bias.size // groups
-        values[at.BIAS_HEADER :].reshape(groups, width)[:, :channels] = bias.reshape(groups, channels)
+        for part in parts:
+            channels = bias.size // groups * part.repeats
+            region = values[at.BIAS_HEADER + part.start :][: groups * part.width].reshape(groups, part.width)
+            region[:, :channels] = np.tile(bias.reshape(groups, -1), (1, part.repeats))
     return values
 
 

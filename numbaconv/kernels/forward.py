@@ -98,7 +98,7 @@ def product_block(
     kernel, lanes = buffers[at.KERNEL], lanes_of(source)
     depth, out_channels = record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS], record[at.OUT_CHANNELS]
     group_kernel = advance(buffers[at.PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
-    bias = advance(buffers[at.BIAS], at.BIAS_HEADER + group * record[at.BIAS_GROUP])
+    bias = advance(buffers[at.BIAS], at.BIAS_HEADER + record[at.BIAS_START] + group * record[at.BIAS_GROUP])
     lower, states = buffers[at.BIAS][0], as_counters(buffers[at.COUNTERS])
     for i in range(panels):
         # Workers start at different panels, so that the first ones are packed side by side.

@@ -76,7 +76,7 @@ PACKED_TAPS = 47  # position of the row of the packed kernel, or of the gradient
 KERNEL_CHANNEL = 48
 KERNEL_COLUMN = 49
 KERNEL_TAP_COUNT = 50  # taps of the packed kernel, or of the gradient
-BIAS_GROUP = 51
+BIAS_GROUP = 51  # stride of the groups of the padded bias
 WIDE_FULL = 52  # position of the count and the sizes of the tiles that cover a full block's columns, two vectors wide
 WIDE_LAST = 53  # the same for the last column block
 NARROW_FULL = 54
@@ -91,7 +91,8 @@ TAP_STRIDE = 62  # depthwise kernel gradient: between the taps of a tile, in the
 GRADIENT_STRIDE = 63
 TILE_TAPS = 64  # depthwise kernel gradient: taps along the columns
 GRADIENT_CHANNELS = 65  # kernel gradient: rows of a tap
-RECORD_SIZE = 66
+BIAS_START = 66  # of the phase's padded bias
+RECORD_SIZE = 67
 
 # Buffers.
 WORK_BUFFER = 0
