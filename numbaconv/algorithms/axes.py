@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv.spec import ConvSpec
-from numbaconv.target import TARGET
 
 Positions = NDArray[np.int64]
 
-FEW_CHANNELS = 2 * TARGET.lanes("float32")
-"""Fewer output channels than a register tile has columns."""
+Tap = tuple[int, ...]
+"""A kernel position; several for outputs side by side, one each, with -1 for none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,10 +35,11 @@ class AxisPhase:
     step: int
     stride: int  # of the compressed axis
     dilation: int
-    taps: tuple[int, ...]  # kernel positions, in the order of their input positions
+    taps: tuple[Tap, ...]  # kernel positions, in the order of their input positions
     table: Positions  # input position of each compressed position, -1 where it is zero
-    kernel_taps: tuple[int, ...]  # all taps of the phase that this one was cut from: the packed kernel's rows
-    fused: int = 1  # outputs side by side that one position stands for, each with the taps behind its neighbour's
+    kernel_taps: tuple[Tap, ...]  # all taps of the phase that this one was cut from: the packed kernel's rows
+    origin: int = 0  # input position that table[0] stands for, be it padding or not
+    width: int = 1  # outputs side by side that one output stands for
 
     @property
     def reach(self) -> int:
@@ -67,7 +67,8 @@ def forward_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo:
     unit = gcd(stride, dilation)
     positions = ((out - 1) * stride + (taps - 1) * dilation) // unit + 1
     table = source_positions(np.arange(positions) * unit - lo, size, mode)
-    return AxisPhase(out, 0, 1, stride // unit, dilation // unit, tuple(range(taps)), table, tuple(range(taps)))
+    order = tuple((t,) for t in range(taps))
+    return AxisPhase(out, 0, 1, stride // unit, dilation // unit, order, table, order, -lo)
 
 
 def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, lo: int) -> list[AxisPhase]:
@@ -86,8 +87,8 @@ def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, 
         first = (start + lo - hits[-1] * dilation) // stride
         positions = count + (len(hits) - 1) * apart
         table = source_positions(np.arange(first, first + positions), out, "zeros")
-        flipped = tuple(reversed(hits))
-        phases.append(AxisPhase(count, start, stride, 1, apart, flipped, table, flipped))
+        flipped = tuple((t,) for t in reversed(hits))
+        phases.append(AxisPhase(count, start, stride, 1, apart, flipped, table, flipped, first))
     return phases
 
 
@@ -104,34 +105,55 @@ def pass_axes(spec: ConvSpec, direction: str) -> list[list[AxisPhase]]:
             phases = [forward_axis(size, out, taps, stride, dilation, lo, spec.padding_mode[a])]
         else:
             phases = input_grad_axis(size, out, taps, stride, dilation, lo)
-            if a == spec.ndim - 1 and spec.groups == 1 and spec.in_channels < FEW_CHANNELS:
-                phases = fused_phases(phases)
         if a == spec.ndim - 2:
             phases = [part for phase in phases for part in without_dilation(phase)]
         axes.append(phases)
     return axes
 
 
-def fused_phases(phases: list[AxisPhase]) -> list[AxisPhase]:
-    """Return an axis's phases with neighbours joined that read the same positions, each with its own taps.
+def interleaved(phase: AxisPhase, parts: int) -> list[AxisPhase]:
+    """Return a phase as ``parts`` phases, each with every parts-th output."""
+    phases = []
+    for first in range(parts):
+        count = -(-(phase.count - first) // parts)
+        begin, positions = first * phase.stride, (count - 1) * phase.stride * parts + phase.reach
+        phases.append(
+            dataclasses.replace(
+                phase,
+                count=count,
+                start=phase.start + first * phase.step,
+                step=phase.step * parts,
+                stride=phase.stride * parts,
+                table=phase.table[begin : begin + positions],
+                origin=phase.origin + begin,
+            )
+        )
+    return phases
 
-    Where few channels would leave the lanes empty, the outputs of such phases become channels of one pixel: they lie
-    side by side in memory, and so do their taps in the kernel.
+
+def widened(phases: list[AxisPhase], size: int, mode: str) -> list[AxisPhase]:
+    """Return phases whose outputs lie side by side as one, and what is left of those with one output more.
+
+    The joint phase has the taps of all of them: at each input position, one for every output, or none.
     """
-    joined: list[AxisPhase] = []
-    for phase in phases:
-        last = joined[-1] if joined else None
-        if last is not None and _continues(last, phase):
-            joined[-1] = dataclasses.replace(last, fused=last.fused + 1)
-        else:
-            joined.append(phase)
-    return joined
+    count = min(phase.count for phase in phases)
+    with_taps = [phase for phase in phases if phase.taps]
+    if count == 0 or not with_taps:
+        return phases
+    first = min(phase.origin for phase in with_taps)
+    reach = max(phase.origin + len(phase.taps) for phase in with_taps) - first
+    taps = tuple(tuple(_tap_at(phase, first + j) for phase in phases) for j in range(reach))
+    stride = with_taps[0].stride
+    table = source_positions(np.arange(first, first + (count - 1) * stride + reach), size, mode)
+    start, step = phases[0].start, phases[0].step
+    joint = AxisPhase(count, start, step, stride, 1, taps, table, taps, first, len(phases))
+    return [joint] + [_section(phase, count, phase.count) for phase in phases if phase.count > count]
 
 
-def _continues(last: AxisPhase, phase: AxisPhase) -> bool:
-    """Whether a phase reads what the one before it reads, with the next taps."""
-    shifted = tuple(tap + last.fused for tap in last.taps)
-    return last.taps != () and shifted == phase.taps and np.array_equal(last.table, phase.table)
+def _tap_at(phase: AxisPhase, position: int) -> int:
+    """Return the tap by which the phase's first output reads an input position, -1 for none."""
+    j = position - phase.origin
+    return phase.taps[j][0] if 0 <= j < len(phase.taps) else -1
 
 
 def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
@@ -146,7 +168,9 @@ def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
         table = phase.table[first * phase.stride :: dilation][:positions]
         start = phase.start + first * phase.step
         step = phase.step * dilation
-        parts.append(AxisPhase(count, start, step, phase.stride, 1, phase.taps, table, phase.kernel_taps, phase.fused))
+        parts.append(
+            AxisPhase(count, start, step, phase.stride, 1, phase.taps, table, phase.kernel_taps, width=phase.width)
+        )
     return parts
 
 
@@ -179,7 +203,7 @@ def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
     used = np.flatnonzero(reads)
     if not used.size:
         nothing = np.full(last - first, -1)
-        return AxisPhase(last - first, start, phase.step, 1, 1, (), nothing, phase.kernel_taps, phase.fused)
+        return AxisPhase(last - first, start, phase.step, 1, 1, (), nothing, phase.kernel_taps, width=phase.width)
     a, b = int(used[0]), int(used[-1]) + 1
     begin = first * phase.stride + a * phase.dilation
     table = phase.table[begin : (last - 1) * phase.stride + (b - 1) * phase.dilation + 1]
@@ -188,12 +212,14 @@ def _section(phase: AxisPhase, first: int, last: int) -> AxisPhase:
     if last - first == 1 and dilation > 1:
         # One output reads only its taps' positions.
         table, dilation = table[::dilation], 1
-    return AxisPhase(last - first, start, phase.step, stride, dilation, taps, table, phase.kernel_taps, phase.fused)
+    return AxisPhase(
+        last - first, start, phase.step, stride, dilation, taps, table, phase.kernel_taps, width=phase.width
+    )
 
 
 def identity_axis(size: int) -> AxisPhase:
     """Return an axis whose outputs read the input of the same position: a batch taken as an axis."""
-    return AxisPhase(size, 0, 1, 1, 1, (0,), np.arange(size), (0,))
+    return AxisPhase(size, 0, 1, 1, 1, ((0,),), np.arange(size), ((0,),))
 
 
 def is_pointwise(axis: list[AxisPhase]) -> bool:
@@ -201,4 +227,4 @@ def is_pointwise(axis: list[AxisPhase]) -> bool:
     if len(axis) != 1:
         return False
     phase = axis[0]
-    return phase.step == 1 and phase.kernel_taps == (0,) and np.array_equal(phase.table, np.arange(phase.count))
+    return phase.step == 1 and phase.kernel_taps == ((0,),) and np.array_equal(phase.table, np.arange(phase.count))

@@ -75,7 +75,7 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     """
     if multiplier == 1:
         return lattice
-    taps = tuple(range(multiplier))
+    taps = tuple((j,) for j in range(multiplier))
     axis = Axis(AxisPhase(1, 0, 1, 1, 1, taps, np.arange(multiplier), taps), x_channel, 0, 1, 0)
     planes = (*lattice.planes, axis)
     return Lattice(

@@ -80,7 +80,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
     """
-    variants = lattice_variants(spec, direction, x_strides, y_strides)
+    variants = lattice_variants(spec, direction, x_strides, y_strides, widen=True)
     choices = [[_chosen_form(spec, direction, lattice, x_strides) for lattice in each] for each in variants]
     best = min(choices, key=lambda choice: sum(phase.block.cycles for phase in choice))
     return _assembled(spec, direction, best, x_strides)
@@ -101,7 +101,7 @@ def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: St
     forms = []
     for form in orientations(lattice):
         in_place = is_in_place(form, x_strides[-1], spec.groups)
-        extent = lattice_extent(form, channels, out_channels * form.fused, spec.groups, in_place, spec.dtype)
+        extent = lattice_extent(form, channels, out_channels * form.width, spec.groups, in_place, spec.dtype)
         forms.append(_Phase(form, in_place, choose_block(extent)))
     return min(forms, key=lambda phase: phase.block.cycles)
 
@@ -117,11 +117,11 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     tasks = packed = states = gathered = sums = 0
     for phase in phases:
         lattice, in_place, block = phase.lattice, phase.in_place, phase.block
-        fused = lattice.fused
-        outs = out_channels * fused
+        beside = lattice.width
+        outs = out_channels * beside
         panels, width = panel_count(outs, spec.dtype), round_up(outs, lanes)
-        if fused not in parts:
-            parts[fused] = BiasPart(sum(groups * part.width for part in parts.values()), fused, width)
+        if beside not in parts:
+            parts[beside] = BiasPart(sum(groups * part.width for part in parts.values()), beside, width)
         record = Record(task_counts(lattice, block.rows, block.columns))
         merged = has_merged_run(lattice, channels, in_place)
         describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
@@ -129,8 +129,8 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
         # Phases with the same taps share one packed kernel.
         taps = tuple(kernel_offsets(lattice, all_taps=True))
-        depth = len(taps) * channels
-        key = fused, taps
+        depth = len(taps) // beside * channels
+        key = beside, taps
         if key not in kernels:
             kernels[key] = packed, states
             packed += width * depth * groups
@@ -139,10 +139,11 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.FIRST_TASK: tasks, at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
             at.Y_GROUP: outs, at.OUT_CHANNELS: outs, at.PACKED: kernels[key][0],
-            at.PACKED_GROUP: width * depth, at.STATES: kernels[key][1], at.KERNEL_TAP_COUNT: len(taps),
+            at.PACKED_GROUP: width * depth, at.STATES: kernels[key][1], at.KERNEL_TAP_COUNT: len(taps) // beside,
+            at.BESIDE: beside,
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
-            at.BIAS_START: parts[fused].start, at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
+            at.BIAS_START: parts[beside].start, at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,

@@ -197,14 +197,23 @@ def gathered_size(record: Record) -> int:
 
 
 def kernel_offsets(lattice: Lattice, all_taps: bool) -> list[int]:
-    """Return the offset in the kernel of the lattice's taps, or of all taps of its packed kernel in their order."""
+    """Return the offset in the kernel of the lattice's taps, or of all taps of its packed kernel in their order.
+
+    Outputs side by side have an offset each, one after the other, and -1 where the output has no such tap.
+    """
     axes = lattice.axes
     if all_taps:
         axes = tuple(sorted(axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))
-    positions = [
-        [tap * axis.kernel_stride for tap in (axis.phase.kernel_taps if all_taps else axis.phase.taps)] for axis in axes
-    ]
-    return [sum(tap) for tap in itertools.product(*positions)]
+    offsets = np.zeros((1, 1), np.int64)
+    for axis in axes:
+        taps = axis.phase.kernel_taps if all_taps else axis.phase.taps
+        shape = (len(taps), axis.phase.width)
+        positions = np.array(taps, np.int64).reshape(shape)
+        steps = np.where(positions < 0, -1, positions * axis.kernel_stride)
+        outer, inner = offsets[:, None, :, None], steps[None, :, None, :]
+        pairs = np.where((outer < 0) | (inner < 0), -1, outer + inner)
+        offsets = pairs.reshape(offsets.shape[0] * shape[0], offsets.shape[1] * shape[1])
+    return offsets.ravel().tolist()
 
 
 def packed_offsets(lattice: Lattice, merged: bool, channels: int) -> list[int]:

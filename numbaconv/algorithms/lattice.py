@@ -70,9 +70,9 @@ class Lattice:
     y_start: int
 
     @property
-    def fused(self) -> int:
+    def width(self) -> int:
         """Outputs side by side that a pixel stands for, as further channels."""
-        return math.prod(axis.phase.fused for axis in self.axes)
+        return math.prod(axis.phase.width for axis in self.axes)
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv.algorithms.axes import pass_axes, without_padding
+from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.kernels import layout as at
 from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
 
 Strides = tuple[int, ...]
 
@@ -83,17 +84,38 @@ MAX_PHASES = 64
 """Borders are not kept apart where that would take more phases."""
 
 
-def lattice_variants(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[list[Lattice]]:
-    """Return the phases of a pass as they are and, where that differs, with padded borders as phases of their own.
+def lattice_variants(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, widen: bool = False
+) -> list[list[Lattice]]:
+    """Return the phases of a pass in the ways that are worth comparing.
 
-    Inside the borders the taps can be read where the input lies; a border is gathered, or each of its outputs read in
-    place with only the taps that meet the input, which also saves the multiplications by zero.
+    Besides the phases as they are: padded borders as phases of their own. Inside the borders the taps can be read where
+    the input lies; a border is gathered, or each of its outputs read in place with only the taps that meet the input,
+    which also saves the multiplications by zero. And, with ``widen``, neighbouring outputs as channels of one.
     """
     axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
     variants = [axes]
-    for singly in (True, False):
-        bordered = [[part for phase in axis for part in without_padding(phase, singly)] for axis in axes]
-        count = math.prod(map(len, bordered))
-        if math.prod(map(len, axes)) < count <= MAX_PHASES:
-            variants.append(bordered)
+    for base in [axes, *(_widened_axes(spec, direction, axes) if widen else [])]:
+        if base is not axes:
+            variants.append(base)
+        for singly in (True, False):
+            bordered = [[part for phase in axis for part in without_padding(phase, singly)] for axis in base]
+            count = math.prod(map(len, bordered))
+            if math.prod(map(len, base)) < count <= MAX_PHASES:
+                variants.append(bordered)
     return [lattices(spec.batch, each, x_strides[:-1], y_strides[:-1], kernel) for each in variants]
+
+
+def _widened_axes(spec: ConvSpec, direction: str, axes: list[list[AxisPhase]]) -> list[list[list[AxisPhase]]]:
+    """Return the axes of a pass with few output channels with outputs along the last axis joined in several ways."""
+    _, channels = product_channels(spec, direction)
+    columns, most = axes[-1], 2 * TARGET.lanes(spec.dtype)
+    size = spec.in_spatial[-1] if direction == "forward" else spec.out_spatial[-1]
+    mode = spec.padding_mode[-1] if direction == "forward" else "zeros"
+    is_dense = all(phase.dilation == 1 for phase in columns) and math.gcd(spec.strides[-1], spec.dilation[-1]) == 1
+    if spec.groups > 1 or 2 * channels > most or not is_dense or spec.kernel_size[-1] == 1:
+        return []
+    if len(columns) > 1:
+        return [[*axes[:-1], widened(columns, size, mode)]]
+    parts = [part for part in (2, 3, 4, 5, 8) if part * channels <= most and part <= columns[0].count]
+    return [[*axes[:-1], widened(interleaved(columns[0], part), size, mode)] for part in parts]

@@ -70,7 +70,10 @@ PANELS_PER_CHUNK = 41
 PACKED = 42  # offset of the phase in the packed kernel
 PACKED_GROUP = 43
 STATES = 44  # position in the states array of the phase's first panel
-KERNEL_TAPS = 45  # position of the offset of each tap in the kernel (direct: of each tap of the packed kernel)
+KERNEL_TAPS = (
+    45  # position of the offset in the kernel of each tap (direct: of each tap of the packed kernel, BESIDE of
+)
+# them, -1 for none)
 KERNEL_GROUP = 46  # strides of the kernel as it is read for this phase
 PACKED_TAPS = 47  # position of the row of the packed kernel, or of the gradient, where each run begins
 KERNEL_CHANNEL = 48
@@ -92,7 +95,8 @@ GRADIENT_STRIDE = 63
 TILE_TAPS = 64  # depthwise kernel gradient: taps along the columns
 GRADIENT_CHANNELS = 65  # kernel gradient: rows of a tap
 BIAS_START = 66  # of the phase's padded bias
-RECORD_SIZE = 67
+BESIDE = 67  # outputs side by side that a pixel stands for, as further channels
+RECORD_SIZE = 68
 
 # Buffers.
 WORK_BUFFER = 0

@@ -40,39 +40,59 @@ def pack_rows(source, channels, channel_step, panels, lanes, target, panel_size)
 
 
 @inline
-def pack_strided(source, channels, channel_step, column_step, valid, width, target):
-    """target[channel, column] = source[channel * channel_step + column * column_step], absent columns zero."""
+def pack_column(source, channels, channel_step, width, target):
+    """target[channel * width] = source[channel * channel_step]."""
+    for channel in range(channels):
+        target[channel * width] = source[channel * channel_step]
+
+
+@inline
+def pack_zeros(channels, width, target):
+    """target[channel * width] = 0."""
+    for channel in range(channels):
+        target[channel * width] = 0
+
+
+@inline
+def pack_columns(kernel, record, taps, panel, valid, width, target):
+    """Pack one tap of one panel column by column: transposed kernels, outputs side by side, panels that are not full.
+
+    Column k is output k // of_one of those side by side, and channel k % of_one of it; it may have no such tap.
+    """
+    channels, channel_step = record[at.CHANNELS], record[at.KERNEL_CHANNEL]
+    of_one = record[at.OUT_CHANNELS] // record[at.BESIDE]
     for first in range(0, channels, CHANNEL_BLOCK):
-        last = min(channels, first + CHANNEL_BLOCK)
-        for column in range(valid):
-            for channel in range(first, last):
-                target[channel * width + column] = source[channel * channel_step + column * column_step]
-        for column in range(valid, width):
-            for channel in range(first, last):
-                target[channel * width + column] = 0
+        count = min(channels - first, CHANNEL_BLOCK)
+        rows = advance(target, first * width)
+        for column in range(width):
+            out = panel * 2 * lanes_of(kernel) + column
+            offset = taps[out // of_one] if column < valid else -1
+            if offset < 0:
+                pack_zeros(count, width, advance(rows, column))
+            else:
+                offset += out % of_one * record[at.KERNEL_COLUMN] + first * channel_step
+                pack_column(advance(kernel, offset), count, channel_step, width, advance(rows, column))
 
 
 @inline
 def pack_panels(kernel, record, group, first, last, packed):
     """Pack every tap of panels [first, last); the record's strides flip and transpose the kernel for the pass."""
     channels, lanes, kernel_taps = record[at.CHANNELS], lanes_of(kernel), record[at.KERNEL_TAP_COUNT]
-    channel_step, column_step, width = record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN], 2 * lanes
-    taps = advance(record, record[at.KERNEL_TAPS])
+    beside, width = record[at.BESIDE], 2 * lanes
     depth, out_channels = kernel_taps * channels, record[at.OUT_CHANNELS]
-    full = last
-    if column_step != 1 or last * width > out_channels:
-        full = first if column_step != 1 else last - 1
+    kernel = advance(kernel, group * record[at.KERNEL_GROUP])
+    full = first
+    if record[at.KERNEL_COLUMN] == 1 and beside == 1:
+        full = last - 1 if last * width > out_channels else last
     for tap in range(kernel_taps):
-        source, row = advance(kernel, group * record[at.KERNEL_GROUP] + taps[tap]), tap * channels
-        columns = advance(source, first * width * column_step)
-        target = advance(packed, first * width * depth + row * width)
-        pack_rows(columns, channels, channel_step, full - first, lanes, target, width * depth)
+        taps, row = advance(record, record[at.KERNEL_TAPS] + tap * beside), tap * channels
+        source, target = advance(kernel, taps[0] + first * width), advance(packed, first * width * depth + row * width)
+        pack_rows(source, channels, record[at.KERNEL_CHANNEL], full - first, lanes, target, width * depth)
         for panel in range(full, last):
             valid = min(width, out_channels - panel * width)
             narrow = panel_width(valid, lanes)
-            columns = advance(source, panel * width * column_step)
             target = advance(packed, panel * width * depth + row * narrow)
-            pack_strided(columns, channels, channel_step, column_step, valid, narrow, target)
+            pack_columns(kernel, record, taps, panel, valid, narrow, target)
 
 
 @inline
