@@ -16,11 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+
+def physical_bytes() -> int:
+    """Return the machine's memory, 4 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30
+
+
 ALIGNMENT = 64
 # Smaller arrays are quick to allocate; the allocator keeps their pages.
 MIN_POOLED_BYTES = 64 << 10
-# Free blocks together never exceed this.
-MAX_POOLED_BYTES = 256 << 20
+# Free blocks together never exceed a sixteenth of the machine's memory, nor 1 GiB; the largest arrays cost the most.
+MAX_POOLED_BYTES = min(1 << 30, physical_bytes() // 16)
 _PAGE = 4096
 
 

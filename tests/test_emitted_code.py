@@ -1,0 +1,48 @@
+"""The machine code of the hottest loop: fused multiply-adds on whole registers, accumulators never in memory."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from numba import types
+from numba.core.ccallback import CFunc
+
+from numbaconv.kernels.forward import direct_forward
+from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
+from numbaconv.kernels.tile_sizes import WIDE_SIZES
+from numbaconv.target import TARGET
+
+pytestmark = pytest.mark.skipif(
+    TARGET.architecture != "x86_64" or TARGET.vector_bytes < 32, reason="reads the assembly of AVX2 and AVX-512"
+)
+
+REGISTER = {32: "ymm", 64: "zmm"}
+
+
+def assembly_loops(kernel):
+    """Return the basic blocks of a kernel's assembly that jump back to their own start."""
+    signature = types.void(
+        types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.CPointer(types.float32))
+    )
+    compiled = CFunc(
+        kernel.function, (signature.args, signature.return_type), {}, {"nopython": True, "error_model": "numpy"}
+    )
+    compiled.compile()
+    blocks = re.split(r"\n(?=\.LBB\w+:)", compiled._library.get_asm_str())
+    return [block for block in blocks if re.search(rf"\bj\w+\s+{re.escape(block.split(':')[0])}\b", block)]
+
+
+@pytest.mark.parametrize("kernel", [direct_forward, direct_kernel_gradient], ids=lambda kernel: kernel.name)
+def test_the_largest_tile_stays_in_registers(kernel):
+    register = REGISTER[TARGET.vector_bytes]
+    accumulators = 2 * WIDE_SIZES[0]
+    hot = []
+    for block in assembly_loops(kernel):
+        products = re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)
+        if products and len(products) % accumulators == 0:
+            hot.append(block)
+    assert hot, f"no loop with {accumulators} fused multiply-adds on {register} registers"
+    for block in hot:
+        spills = re.findall(rf"vmov\w+\s+%{register}\d+, .*\(%rsp\)|vmov\w+\s+.*\(%rsp\), %{register}\d+", block)
+        assert spills == []

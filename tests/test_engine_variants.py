@@ -1,0 +1,75 @@
+"""Every way in which an algorithm could cut a pass into phases is exact, not only the one estimated cheapest."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+from numpy.testing import assert_array_equal
+from passes import draw, run
+from random_problems import any_convolution
+
+from numbaconv import planner
+from numbaconv.algorithms import depthwise, direct
+from numbaconv.spec import resolve_conv
+
+MOST_VARIANTS = 9
+PLANS = (direct.product_plan, direct.gradient_plan, depthwise.product_plan, depthwise.gradient_plan)
+
+
+@pytest.fixture
+def force(monkeypatch):
+    """Make plans from the variant of a given number; return how often each number was had."""
+    original, number, seen = direct.lattice_variants, [0], {}
+
+    def one_variant(*arguments, **options):
+        variants = original(*arguments, **options)
+        index = number[0] % len(variants)
+        seen[index] = seen.get(index, 0) + 1
+        return [variants[index]]
+
+    def set_number(value):
+        number[0] = value
+        for plan in PLANS:
+            plan.cache_clear()
+        return seen
+
+    monkeypatch.setattr(direct, "lattice_variants", one_variant)
+    monkeypatch.setattr(depthwise, "lattice_variants", one_variant)
+    yield set_number
+    for plan in PLANS:
+        plan.cache_clear()
+
+
+def test_every_variant_is_exact(force):
+    rng = np.random.default_rng(0)
+
+    def choose(options):
+        return options[int(rng.integers(len(options)))]
+
+    for _ in range(60):
+        problem = any_convolution(choose, ndims=(1, 2, 2, 3))
+        dtype = choose(["float32", "float64"])
+        spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
+        arrays = draw(problem, rng, dtype)
+        expected = {
+            name: run(oracle, name, problem, arrays) for name in ("conv", "conv_input_grad", "conv_kernel_grad")
+        }
+        for variant in range(MOST_VARIANTS):
+            seen = force(variant)
+            y = planner.forward(spec, arrays["x"], arrays["kernel"])
+            assert_array_equal(y, expected["conv"], f"{problem} variant {variant}")
+            grad_x = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
+            assert_array_equal(grad_x, expected["conv_input_grad"], f"{problem} variant {variant}")
+            grad_kernel = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"])
+            assert_array_equal(grad_kernel, expected["conv_kernel_grad"], f"{problem} variant {variant}")
+    assert set(seen) >= set(range(6)), "the problems have too few variants to show anything"
+
+
+def test_few_channels_are_widened_where_that_pays():
+    """The input gradient of a first layer: three channels would leave most lanes empty."""
+    spec = resolve_conv((4, 56, 56, 3), (3, 3, 3, 64), padding="same")
+    strides = ((56 * 56 * 64, 56 * 64, 64, 1), (56 * 56 * 3, 56 * 3, 3, 1))
+    plan = direct.product_plan(spec, "input_grad", *strides)
+    assert max(part.repeats for part in plan.bias_parts) > 1
+    assert [part.repeats for part in direct.product_plan(spec, "forward", *reversed(strides)).bias_parts] == [1]
