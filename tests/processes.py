@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from llvmlite import binding
+
 import numbaconv
 
 PACKAGE = Path(numbaconv.__file__).parent
@@ -55,6 +57,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[Any, str]:
 def run(script: str, cache: Path, **options: Any) -> Any:
     """Run a script and return what its last line of output says in JSON."""
     return finish(start(script, cache, **options))[0]
+
+
+def features_without(*prefixes: str) -> str:
+    """List the features of this CPU for LLVM, those that start with a prefix turned off."""
+    return ",".join(
+        f"{'+' if enabled and not name.startswith(prefixes) else '-'}{name}"
+        for name, enabled in sorted(binding.get_host_cpu_features().items())
+    )
 
 
 # Means of two neighbours: right only where the kernel, its helpers and its drivers are those of the sources.

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from llvmlite import binding
-from processes import EXPECTED, FUNCTIONS, MEANS, copy_package, finish, run, start
+from processes import EXPECTED, FUNCTIONS, MEANS, copy_package, features_without, finish, run, start
 
 from numbaconv import code_cache
 
@@ -93,13 +93,6 @@ def test_settings_that_leave_code_alone_do_not(monkeypatch, name):
     before = code_cache._key("same sources")
     monkeypatch.setenv(name, "1")
     assert code_cache._key("same sources") == before
-
-
-def features_without(*prefixes):
-    return ",".join(
-        f"{'+' if enabled and not name.startswith(prefixes) else '-'}{name}"
-        for name, enabled in sorted(binding.get_host_cpu_features().items())
-    )
 
 
 def test_fewer_cpu_features_use_other_code(package, filled, first_use):

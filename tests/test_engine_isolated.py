@@ -7,6 +7,7 @@ import platform
 import pytest
 from isolated import run_isolated
 from llvmlite import binding
+from processes import features_without
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
@@ -16,14 +17,6 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 def test_nothing_compiles_after_warmup():
     run_isolated("no_compilation_after_warmup")
-
-
-def features_without(*prefixes: str) -> str:
-    """List the features of this CPU for LLVM, those that start with a prefix turned off."""
-    return ",".join(
-        f"{'+' if enabled and not name.startswith(prefixes) else '-'}{name}"
-        for name, enabled in sorted(binding.get_host_cpu_features().items())
-    )
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 features")
