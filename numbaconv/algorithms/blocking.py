@@ -10,7 +10,7 @@ changes few choices.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, WIDE_SIZES, split_rows
@@ -47,7 +47,11 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Images, rows and columns of output pixels, how many parts the output channels are dealt into, cycles of all."""
+    """Images, rows and columns of output pixels, and how many parts the output channels are dealt into.
+
+    ``cycles`` are those of the cheapest block on one thread: forms of a pass are compared by them, which must not depend
+    on the threads there are, since forms add in different orders.
+    """
 
     images: int
     rows: int
@@ -116,7 +120,7 @@ def choose_block(extent: Extent) -> Block:
     vectors = 1 if extent.out_channels <= lanes else 2
     weight_bytes = panels * extent.depth * 2 * lanes * itemsize
     weight_rate = L2_BYTES_PER_CYCLE if weight_bytes < TARGET.l2_bytes // 2 else MEMORY_BYTES_PER_CYCLE
-    best, choice = math.inf, Block(1, 1, 1, 1, math.inf)
+    best, least, choice = math.inf, math.inf, Block(1, 1, 1, 1, math.inf)
     for images, rows, columns in _blocks(extent, WIDE_SIZES[0]):
         numbers = gathered(extent, rows, columns) * images
         if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
@@ -130,10 +134,11 @@ def choose_block(extent: Extent) -> Block:
             weights = weight_bytes / chunks / weight_rate
             spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
             cycles = (compute + copied + weights + spilled + TASK_CYCLES) * blocks * chunks
+            least = min(least, cycles)
             total = cycles * _imbalance(blocks * chunks)
             if total < best:
                 best, choice = total, Block(images, rows, columns, chunks, cycles)
-    return choice
+    return replace(choice, cycles=least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,7 @@ def gradient_chunks(pixels: int, blocks: int, gradient_bytes: int, parts: int, p
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseBlock:
-    """Rows and columns of output pixels and the channels of one task, cycles of all."""
+    """Rows and columns of output pixels and the channels of one task; ``cycles`` as in `Block`."""
 
     rows: int
     columns: int
@@ -221,15 +226,16 @@ STRETCH_CYCLES = 12
 
 
 @lru_cache(maxsize=1024)
-def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
+def choose_depthwise_block(extent: Extent, balanced: bool) -> DepthwiseBlock:
     """Return the block of a depthwise pass: ``extent.channels`` is 1, ``extent.depth`` the number of taps.
 
+    ``balanced`` blocks keep all threads busy; a kernel gradient may not ask for them, since it adds block by block.
     A block that stays in L1 is read once per tap from there; the rest is what it costs to gather it.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
     registers = -(-extent.out_channels // lanes)
-    best, choice = math.inf, DepthwiseBlock(1, 1, lanes, math.inf)
+    best, least, choice = math.inf, math.inf, DepthwiseBlock(1, 1, lanes, math.inf)
     for vectors in sorted({min(v, registers) for v in (2, 4, 8, 16, 32)}):
         chunks, width = -(-registers // vectors), vectors * lanes
         for columns in _parts(extent.columns, WIDE_SIZES[0]):
@@ -249,7 +255,8 @@ def choose_depthwise_block(extent: Extent) -> DepthwiseBlock:
                 # Each pixel of a chunk is a stretch of memory of its own; short ones defeat the prefetchers.
                 stretches = gathered(extent, rows, columns) * STRETCH_CYCLES
                 cycles = (compute + copied + spilled + packed + stretches + DEPTHWISE_TASK_CYCLES) * tasks
-                total = cycles * _imbalance(tasks)
+                least = min(least, cycles)
+                total = cycles * (_imbalance(tasks) if balanced else 1.0)
                 if total < best:
                     best, choice = total, DepthwiseBlock(rows, columns, width, cycles)
-    return choice
+    return replace(choice, cycles=least)

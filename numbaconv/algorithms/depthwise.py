@@ -92,19 +92,23 @@ class _Phase:
     block: DepthwiseBlock
 
 
-def _phases(variants: list[list[Lattice]], dtype: str, x_channel: int, channels: int, repeat: int) -> list[_Phase]:
+def _phases(
+    variants: list[list[Lattice]], dtype: str, x_channel: int, channels: int, repeat: int, balanced: bool
+) -> list[_Phase]:
     """Return the phases of the cheapest variant; all of them deal the channels as the largest one does."""
-    choices = [[_chosen_form(lattice, dtype, x_channel, channels, repeat) for lattice in each] for each in variants]
+    choices = [
+        [_chosen_form(lattice, dtype, x_channel, channels, repeat, balanced) for lattice in each] for each in variants
+    ]
     return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
 
 
-def _chosen_form(lattice: Lattice, dtype: str, x_channel: int, channels: int, repeat: int) -> _Phase:
+def _chosen_form(lattice: Lattice, dtype: str, x_channel: int, channels: int, repeat: int, balanced: bool) -> _Phase:
     """Return the cheapest form of a phase."""
     forms = []
     for form in orientations(lattice):
         in_place = repeat == 1 and channels % TARGET.lanes(dtype) == 0 and is_in_place(form, x_channel, 1)
         extent = lattice_extent(form, 1, channels, 1, in_place, dtype)
-        forms.append(_Phase(form, in_place, choose_depthwise_block(extent)))
+        forms.append(_Phase(form, in_place, choose_depthwise_block(extent, balanced)))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -143,7 +147,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     if not forward:
         variants = [[_with_multiplier(lattice, multiplier, x_strides[-1]) for lattice in each] for each in variants]
     records, tasks, gathered, packed, width = [], 0, 0, 0, 0
-    for phase in _phases(variants, spec.dtype, x_channel, channels, repeat):
+    for phase in _phases(variants, spec.dtype, x_channel, channels, repeat, balanced=True):
         record = _record(phase, phase.block.channels, x_channel, channels, repeat, 1 if forward else multiplier)
         fields = record.fields
         fields[at.FIRST_TASK] = tasks
@@ -194,7 +198,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
     channels, multiplier = spec.out_channels, spec.depth_multiplier
     variants = [with_taps(each) for each in lattice_variants(spec, "forward", x_strides, y_strides)]
-    phases = _phases(variants, spec.dtype, x_strides[-1], channels, multiplier)
+    phases = _phases(variants, spec.dtype, x_strides[-1], channels, multiplier, balanced=False)
     width = max(phases, key=lambda phase: phase.block.cycles).block.channels
     records, blocks, gathered, pixels = [], 0, 0, 0
     for phase in phases:

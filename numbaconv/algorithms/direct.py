@@ -71,16 +71,17 @@ class Plan:
     packed_size: int
     states: int
     bias_parts: tuple[BiasPart, ...]
+    is_widened: bool  # whether products with absent taps are among the sums
     serial: bool
 
 
 @lru_cache(maxsize=512)
-def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
+def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, widen: bool = True) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels).
 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
     """
-    variants = lattice_variants(spec, direction, x_strides, y_strides, widen=True)
+    variants = lattice_variants(spec, direction, x_strides, y_strides, widen)
     choices = [[_chosen_form(spec, direction, lattice, x_strides) for lattice in each] for each in variants]
     best = min(choices, key=lambda choice: sum(phase.block.cycles for phase in choice))
     return _assembled(spec, direction, best, x_strides)
@@ -115,6 +116,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     kernels: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
     parts: dict[int, BiasPart] = {}
     tasks = packed = states = gathered = sums = 0
+    is_widened = False
     for phase in phases:
         lattice, in_place, block = phase.lattice, phase.in_place, phase.block
         beside = lattice.width
@@ -130,6 +132,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         # Phases with the same taps share one packed kernel.
         taps = tuple(kernel_offsets(lattice, all_taps=True))
         depth = len(taps) // beside * channels
+        is_widened |= -1 in taps
         key = beside, taps
         if key not in kernels:
             kernels[key] = packed, states
@@ -161,7 +164,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     bounce = second + round_up(sums, 16)
     workspace = bounce + bounce_size(spec.dtype)
     geometry = assemble({at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce}, records)
-    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), spec.macs < SERIAL_MACS)
+    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, spec.macs < SERIAL_MACS)
 
 
 def run_product(
@@ -173,8 +176,33 @@ def run_product(
     activation: str | None,
     y: NDArray,
 ) -> None:
-    """Run a forward pass, or an input gradient with grad_y as ``x`` and grad_x as ``y``; channels last."""
-    plan = product_plan(spec, direction, element_strides(x), element_strides(y))
+    """Run a forward pass, or an input gradient with grad_y as ``x`` and grad_x as ``y``; channels last.
+
+    Where outputs side by side share their products, an absent tap is a zero, and zero times infinity or NaN is NaN: a
+    result that is not all finite is computed again without.
+    """
+    x_strides, y_strides = element_strides(x), element_strides(y)
+    plan = product_plan(spec, direction, x_strides, y_strides)
+    _launch(plan, spec, x, kernel, bias, activation, y)
+    if plan.is_widened and not _is_finite(y):
+        _launch(product_plan(spec, direction, x_strides, y_strides, False), spec, x, kernel, bias, activation, y)
+
+
+def _is_finite(y: NDArray) -> bool:
+    """Whether all numbers are finite; a sum that overflows counts as not."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(y.sum()))
+
+
+def _launch(
+    plan: Plan,
+    spec: ConvSpec,
+    x: NDArray,
+    kernel: NDArray,
+    bias: NDArray | None,
+    activation: str | None,
+    y: NDArray,
+) -> None:
     packed = memory.empty((plan.packed_size,), spec.dtype)
     states = np.zeros(max(plan.states, 1), np.int64)
     bound = padded_bias(spec.dtype, bias, activation, spec.groups, plan.bias_parts)
