@@ -49,8 +49,8 @@ class Extent:
 class Block:
     """Images, rows and columns of output pixels, and how many parts the output channels are dealt into.
 
-    ``cycles`` are those of the cheapest block on one thread: forms of a pass are compared by them, which must not depend
-    on the threads there are, since forms add in different orders.
+    ``cycles`` are those of the cheapest block on one thread: forms of a pass are compared by them, and must not depend
+    on the threads there are, since they add in different orders.
     """
 
     images: int
