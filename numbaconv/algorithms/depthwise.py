@@ -50,8 +50,10 @@ PIXELS_PER_CHUNK = 256
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
     """Return why the algorithm cannot run the pass, or None."""
-    if spec.in_channels_per_group != 1 or spec.groups == 1:
-        return f"a group has {spec.in_channels_per_group} input channels, not one of several groups' single channel"
+    if spec.groups == 1:
+        return "it has one group, not a group for each input channel"
+    if spec.in_channels_per_group != 1:
+        return f"a group has {spec.in_channels_per_group} input channels, not a single one"
     return None
 
 
