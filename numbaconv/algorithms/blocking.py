@@ -2,9 +2,8 @@
 
 The choice minimises an estimate of the cycles of the whole pass: FMAs of the register tiles that cover the block,
 bytes gathered (neighbouring blocks gather their common rows and columns twice), weights read once per block, an input
-block that no longer fits in L2, and the imbalance of few tasks over the threads. The coefficients are bytes per cycle
-as measured for copies from the cache level in question on AVX2 and AVX-512 servers; a factor of two in any of them
-changes few choices.
+block that no longer fits in L2, and the imbalance of few tasks over the threads. The coefficients are round estimates,
+chosen so that the layers of `asv_bench/shapes.json` get good blocks on an AVX2 server; only their ratios matter.
 """
 
 from __future__ import annotations
@@ -155,7 +154,7 @@ class GradientBlock:
 MAX_PIXEL_CHUNKS = 32
 MAX_PARTIAL_BYTES = 64 << 20
 PIXELS_PER_CHUNK = 512
-"""Adding a private sum costs about as much as 20 pixels' FMAs, so with this many it is a few percent."""
+"""Adding a private sum is estimated to cost what 20 pixels' FMAs do, so with this many it is a few percent."""
 
 MIN_CHANNEL_CHUNK = 32
 GRADIENT_TASKS = 16

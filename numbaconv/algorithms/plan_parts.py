@@ -18,7 +18,7 @@ from numbaconv.target import TARGET
 Strides = tuple[int, ...]
 
 SERIAL_MACS = 400_000
-"""Below about 20 microseconds of work a parallel launch costs more than it saves."""
+"""Multiply-adds of about 20 microseconds: a parallel launch costs some of that, and more when the cores are busy."""
 
 
 def kernel_strides(spec: ConvSpec) -> Strides:

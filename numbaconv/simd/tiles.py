@@ -1,7 +1,7 @@
 """Operations on a tile of registers: the accumulators of every product in the engine.
 
 ``rows`` and ``vectors`` are literals of the calling loop; strides are run-time values in elements. LLVM keeps the
-tile in registers as long as it fits (`numbaconv.target.RegisterTiles`), which `tests/test_emitted_code.py` checks.
+tile in registers as long as it fits (`numbaconv.kernels.tile_sizes`), which `tests/test_emitted_code.py` checks.
 """
 
 from __future__ import annotations
