@@ -10,7 +10,7 @@ from typing import Any
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.forward import phase_record
+from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.gather import gather_block, repeat_channels
 from numbaconv.kernels.tile_sizes import WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_columns, copy_pixel
@@ -107,23 +107,18 @@ def depthwise_forward(worker, task, geometry, buffers):
     record = phase_record(geometry, task)
     index = task - record[at.FIRST_TASK]
     chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
-    column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
-    row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
-    plane, batch = index % record[at.PLANES], index // record[at.PLANES]
+    batch, _, plane, row, rows, column, columns = block_extent(record, index)
 
     width = record[at.CHANNELS]
     channel = chunk * width
     channels = min(width, record[at.OUT_CHANNELS] - channel)
-    row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
-    rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
-    columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
     source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
     packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     pack_taps(buffers[at.KERNEL], record, channel, channels, packed, width)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
     y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
-    tiles = advance(record, record[at.WIDE_LAST if column_block == record[at.COLUMN_BLOCKS] - 1 else at.WIDE_FULL])
+    tiles = advance(record, record[at.WIDE_LAST if column + columns == record[at.OUT_COLUMNS] else at.WIDE_FULL])
     for r in range(rows):
         x_row, y_row = advance(source, r * record[at.ROW_STRIDE]), advance(y, r * record[at.Y_ROW])
         pixel = 0

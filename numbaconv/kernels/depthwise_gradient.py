@@ -11,7 +11,7 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import gather_chunk
-from numbaconv.kernels.forward import phase_record
+from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import add_columns, copy_columns, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
@@ -67,13 +67,8 @@ def block_taps(record, source, grad, rows, columns, wide, total):
 def add_block(geometry, buffers, work, block, channel, channels, total):
     """Add the products of one block of pixels to the sums of one chunk of channels."""
     record, lanes = phase_record(geometry, block), lanes_of(work)
-    width, index = record[at.CHANNELS], block - record[at.FIRST_TASK]
-    column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
-    row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
-    plane, batch = index % record[at.PLANES], index // record[at.PLANES]
-    row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
-    rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
-    columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+    width = record[at.CHANNELS]
+    batch, _, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
     source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
     packed = advance(work, geometry[at.SECOND])
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel

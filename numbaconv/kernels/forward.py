@@ -30,6 +30,19 @@ def phase_record(geometry, task):
 
 
 @inline
+def block_extent(record, index):
+    """Return first image, images, plane, first row, rows, first column and columns of a phase's block."""
+    column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
+    row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
+    plane, batch = index % record[at.PLANES], index // record[at.PLANES] * record[at.IMAGES]
+    images = min(record[at.IMAGES], record[at.BATCH] - batch)
+    row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
+    rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
+    columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+    return batch, images, plane, row, rows, column, columns
+
+
+@inline
 def block_input(record, x, block, batch, images, plane, row, rows, column, columns, group, channel):
     """Return a pointer to the first number that the block's first pixel reads, in the input or gathered from it.
 
@@ -119,20 +132,13 @@ def direct_forward(worker, task, geometry, buffers):
     index = task - record[at.FIRST_TASK]
     chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
     group, index = index % record[at.GROUPS], index // record[at.GROUPS]
-    column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
-    row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
-    plane, batch = index % record[at.PLANES], index // record[at.PLANES] * record[at.IMAGES]
-
-    images = min(record[at.IMAGES], record[at.BATCH] - batch)
-    row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
-    rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
-    columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+    batch, images, plane, row, rows, column, columns = block_extent(record, index)
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, 0)
     first_panel = chunk * record[at.PANELS_PER_CHUNK]
     panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
     y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-    last_column = column_block == record[at.COLUMN_BLOCKS] - 1
+    last_column = column + columns == record[at.OUT_COLUMNS]
     sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     product_block(
         worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce

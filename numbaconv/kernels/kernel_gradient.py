@@ -12,7 +12,7 @@ from typing import Any
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.forward import block_input, phase_record
+from numbaconv.kernels.forward import block_extent, block_input, phase_record
 from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import add_columns, add_run
@@ -106,14 +106,7 @@ def block_gradient(record, source, grad, images, rows, columns, total, stride, v
 def add_block(geometry, buffers, work, block, group, channel, first_panel, panels, total, stride):
     """Add the products of one block of pixels to the sums of some panels and input channels of a group."""
     record, lanes = phase_record(geometry, block), lanes_of(work)
-    index = block - record[at.FIRST_TASK]
-    column_block, index = index % record[at.COLUMN_BLOCKS], index // record[at.COLUMN_BLOCKS]
-    row_block, index = index % record[at.ROW_BLOCKS], index // record[at.ROW_BLOCKS]
-    plane, batch = index % record[at.PLANES], index // record[at.PLANES] * record[at.IMAGES]
-    images = min(record[at.IMAGES], record[at.BATCH] - batch)
-    row, column = row_block * record[at.BLOCK_ROWS], column_block * record[at.BLOCK_COLUMNS]
-    rows = min(record[at.BLOCK_ROWS], record[at.OUT_ROWS] - row)
-    columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+    batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, channel)
     packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
