@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, padding_modes
+from numbaconv.algorithms import depthwise, direct, padding_modes, winograd
 from numbaconv.spec import ConvSpec
 
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "forward": (depthwise, direct),
-    "input_grad": (depthwise, direct),
+    "forward": (depthwise, direct, winograd),
+    "input_grad": (depthwise, direct, winograd),
     "kernel_grad": (depthwise, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""

@@ -1,0 +1,229 @@
+"""Winograd convolution of a block of tiles: input transform, products point by point, output transform.
+
+Transformed input and products of a block stay in the caches. The products of one panel of output channels are made
+and transformed back before those of the next, so that few of them wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels import layout as head
+from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.forward import phase_record
+from numbaconv.kernels.packing import pack_column, pack_zeros, panel_width
+from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.winograd_transforms import gather_tile, input_tile, kernel_tile, output_tile
+from numbaconv.simd.pointers import advance, clear
+from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
+from numbaconv.simd.vectors import lanes_of, load, store
+
+# Buffers.
+X = 1
+PACKED_KERNEL = 2
+BIAS = 3
+Y = 4
+KERNEL = 1  # of `winograd_kernel`
+
+
+def make_point_tile(rows: int, vectors: int) -> Any:
+    """Return the product of ``rows`` tiles x ``vectors * lanes`` output channels at one point."""
+
+    @inline
+    def point_tile(x, x_stride, depth, kernel, y):
+        """y[m, k] = sum of x[m * x_stride + i] * kernel[i, k] over i < depth."""
+        width = vectors * lanes_of(x)
+        acc = tile_zeros(rows, vectors, x)
+        for i in range(depth):
+            acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))
+        tile_store(acc, y, width)
+
+    return point_tile
+
+
+PARAMETERS = "x, x_stride, depth, kernel, y"
+wide_point_tile = by_rows(lambda rows: make_point_tile(rows, 2), WIDE_SIZES, PARAMETERS)
+narrow_point_tile = by_rows(lambda rows: make_point_tile(rows, 1), NARROW_SIZES, PARAMETERS)
+
+
+@inline
+def multiply_point(sizes, wide, x, x_stride, depth, kernel, y):
+    """Multiply all tiles of a block, covered by register tiles of `sizes`, at one point by one panel."""
+    width = 2 * lanes_of(x) if wide else lanes_of(x)
+    tile = 0
+    for i in range(sizes[0]):
+        rows = sizes[1 + i]
+        source, target = advance(x, tile * x_stride), advance(y, tile * width)
+        if wide:
+            wide_point_tile(rows, source, x_stride, depth, kernel, target)
+        else:
+            narrow_point_tile(rows, source, x_stride, depth, kernel, target)
+        tile += rows
+
+
+@inline
+def tile_position(record, tile):
+    """Return image, plane, tile row and tile column of a tile."""
+    column, tile = tile % record[at.TILE_COLUMNS], tile // record[at.TILE_COLUMNS]
+    row, tile = tile % record[at.TILE_ROWS], tile // record[at.TILE_ROWS]
+    return tile // record[at.PLANES], tile % record[at.PLANES], row, column
+
+
+@inline
+def is_dense(table, points, step):
+    """Whether a tile's positions lie `step` apart, none of them padding: no padding mode repeats that otherwise."""
+    return table[0] >= 0 and table[points - 1] - table[0] == (points - 1) * step and table[points - 1] >= 0
+
+
+@inline
+def transform_block(record, x, first, tiles, v, scratch):
+    """Transform tiles [first, first + tiles) of the group at `x` to v[point, tile, plane tap, channel]."""
+    channels, width, lanes = record[at.CHANNELS], record[at.GATHERED], lanes_of(x)
+    row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
+    points = row_points * column_points
+    buffer = advance(scratch, points * width)
+    is_whole = record[at.X_CHANNEL] == 1 and channels % lanes == 0
+    for t in range(tiles):
+        image, plane, row, column = tile_position(record, first + t)
+        rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
+        columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
+        planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
+        dense = is_whole and is_dense(rows, row_points, record[at.ROW_STEP])
+        dense = dense and is_dense(columns, column_points, record[at.COLUMN_STEP])
+        for tap in range(record[at.PLANE_TAPS]):
+            target = advance(v, t * record[at.INPUT_ROW] + tap * channels)
+            if planes[tap] < 0:
+                for point in range(points):
+                    clear(advance(target, point * record[at.INPUT_PLANE]), channels)
+                continue
+            source = advance(x, image * record[at.X_BATCH] + planes[tap])
+            row_step, column_step = record[at.ROW_STEP], record[at.COLUMN_STEP]
+            if dense:
+                source = advance(source, rows[0] + columns[0])
+            else:
+                gather_tile(
+                    source, rows, columns, row_points, column_points, channels, record[at.X_CHANNEL], scratch, width
+                )
+                source, row_step, column_step = scratch, column_points * width, width
+            input_tile(
+                source, row_step, column_step, row_points, column_points, channels, buffer, target,
+                record[at.INPUT_PLANE],
+            )  # fmt: skip
+
+
+@inline
+def store_block(record, m, first, tiles, valid, bias, lower, y, buffer):
+    """Transform the products of one panel, m[point, tile, channel], back and store them."""
+    lanes = lanes_of(m)
+    width = panel_width(valid, lanes)
+    for t in range(tiles):
+        image, plane, row, column = tile_position(record, first + t)
+        row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
+        rows = min(record[at.ROW_OUTPUTS], record[at.OUT_ROWS] - row)
+        columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
+        offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
+        target = advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+        channel = 0
+        while channel < valid:
+            output_tile(
+                advance(m, t * width + channel), record[at.PRODUCT_PLANE], record[at.ROW_POINTS],
+                record[at.COLUMN_POINTS], record[at.ROW_OUTPUTS], record[at.COLUMN_OUTPUTS], rows, columns, buffer,
+                advance(bias, channel), lower, valid - channel, advance(target, channel), record[at.Y_ROW],
+                record[at.Y_PIXEL],
+            )  # fmt: skip
+            channel += lanes
+
+
+@task_kernel
+def winograd_product(worker, task, geometry, buffers):
+    """Compute one block of tiles of one phase, for some panels of output channels of a group."""
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
+    group, block = index % record[at.GROUPS], index // record[at.GROUPS]
+    first = block * record[at.BLOCK_TILES]
+    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
+
+    v = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    m, scratch = advance(v, record[at.PRODUCTS]), advance(v, record[at.SCRATCH])
+    lanes = lanes_of(v)
+    transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
+
+    points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
+    kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
+    y = advance(buffers[Y], group * record[at.Y_GROUP])
+    is_full = tiles == record[at.BLOCK_TILES]
+    first_panel = chunk * record[at.PANELS_PER_CHUNK]
+    for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
+        channel = panel * 2 * lanes
+        valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
+        wide = valid > lanes
+        width = panel_width(valid, lanes)
+        if is_full:
+            sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
+        else:
+            sizes = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
+        for point in range(points):
+            multiply_point(
+                sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], depth,
+                advance(kernel, (channel * points + point * width) * depth), advance(m, point * record[at.PRODUCT_PLANE]),
+            )  # fmt: skip
+        store_block(
+            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], advance(y, channel), scratch
+        )
+
+
+@inline
+def load_taps(kernel, record, offsets, taps, first, channels, channel, valid, width, block):
+    """Copy `taps` taps of some channels and one panel to block[tap, channel, panel width]; absent columns are zero."""
+    lanes, channel_step, column_step = lanes_of(kernel), record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN]
+    for tap in range(taps):
+        source = advance(kernel, offsets[tap] + channel * column_step + first * channel_step)
+        target = advance(block, tap * at.KERNEL_CHANNELS * width)
+        if column_step == 1 and valid == width:
+            for c in range(channels):
+                store(load(advance(source, c * channel_step)), advance(target, c * width))
+                if width > lanes:
+                    store(load(advance(source, c * channel_step + lanes)), advance(target, c * width + lanes))
+            continue
+        for column in range(width):
+            if column < valid:
+                pack_column(advance(source, column * column_step), channels, channel_step, width, advance(target, column))
+            else:
+                pack_zeros(channels, width, advance(target, column))
+
+
+@task_kernel
+def winograd_kernel(worker, task, geometry, buffers):
+    """Transform the kernel of one panel of output channels and some channels."""
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.CHANNEL_CHUNKS], index // record[at.CHANNEL_CHUNKS]
+    panel, group = index % record[at.PANELS], index // record[at.PANELS]
+    block = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    kernel = advance(buffers[KERNEL], group * record[at.KERNEL_GROUP])
+    lanes, points, depth = lanes_of(kernel), record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
+    channel = panel * 2 * lanes
+    valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
+    width = panel_width(valid, lanes)
+    packed = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    packed = advance(packed, channel * points * depth)
+    taps = record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
+    buffer = advance(block, taps * at.KERNEL_CHANNELS * width)
+    first = chunk * at.KERNEL_CHANNELS
+    channels = min(at.KERNEL_CHANNELS, record[at.CHANNELS] - first)
+    for plane in range(record[at.PLANE_TAPS]):
+        offsets = advance(record, record[at.KERNEL_TAPS] + plane * taps)
+        load_taps(kernel, record, offsets, taps, first, channels, channel, valid, width, block)
+        for c in range(channels):
+            row = advance(packed, (plane * record[at.CHANNELS] + first + c) * width)
+            v = 0
+            while v < width:
+                kernel_tile(
+                    advance(block, c * width + v), at.KERNEL_CHANNELS * width, record[at.ROW_TAPS],
+                    record[at.COLUMN_TAPS], record[at.ROW_POINTS], record[at.COLUMN_POINTS], buffer, advance(row, v),
+                    depth * width,
+                )  # fmt: skip
+                v += lanes

@@ -1,0 +1,73 @@
+"""The geometry array of the Winograd kernels: their phase records.
+
+The header is that of `numbaconv.kernels.layout`. A *tile* is the outputs of one transform: ROW_OUTPUTS x COLUMN_OUTPUTS
+of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. Tiles are numbered through
+columns, rows, planes and images; a block is BLOCK_TILES consecutive ones. The taps of all other axes are summed over
+like channels: depth = plane taps * channels.
+
+Buffers of a worker: transformed input (points, tiles, INPUT_ROW), products of one panel (points, tiles, panel width),
+then scratch. A plane of points is padded by PLANE_PADDING numbers, so that planes do not share cache sets.
+Transformed kernel: for each panel (points, depth, panel width).
+"""
+
+from __future__ import annotations
+
+# Phase record; FIRST_TASK is where `numbaconv.kernels.layout` has it.
+FIRST_TASK = 0
+TILES = 1
+BLOCK_TILES = 2
+GROUPS = 3
+PANELS = 4
+PANEL_CHUNKS = 5
+PANELS_PER_CHUNK = 6
+TILE_ROWS = 7
+TILE_COLUMNS = 8
+PLANES = 9
+OUT_ROWS = 10
+OUT_COLUMNS = 11
+X_BATCH = 12  # strides of the array read
+X_GROUP = 13
+X_CHANNEL = 14
+PLANE_TAPS = 15
+PLANE_TABLE = 16  # offset of the input of each (plane, plane tap), -1 for padding
+ROW_TABLE = 17  # offset of each position of the rows, -1 for padding
+COLUMN_TABLE = 18
+ROW_STEP = 19  # from one position to the next where none is padding
+COLUMN_STEP = 20
+CHANNELS = 21
+ROW_POINTS = 22
+COLUMN_POINTS = 23
+ROW_OUTPUTS = 24
+COLUMN_OUTPUTS = 25
+ROW_TAPS = 26
+COLUMN_TAPS = 27
+DEPTH = 28
+INPUT_ROW = 29  # numbers from one tile to the next in a plane of transformed input
+INPUT_PLANE = 30
+PRODUCT_PLANE = 31
+PRODUCTS = 32  # offset in a worker's workspace of the products
+SCRATCH = 33
+GATHERED = 34  # numbers of a pixel of a tile gathered into the scratch
+Y_BATCH = 35
+Y_GROUP = 36
+Y_PLANES = 37
+Y_ROW = 38
+Y_PIXEL = 39
+OUT_CHANNELS = 40
+PACKED = 41  # offset of the phase in the transformed kernel
+PACKED_GROUP = 42
+WIDE_FULL = 43  # position of the register tiles that cover a full block, and the last one
+WIDE_LAST = 44
+NARROW_FULL = 45
+NARROW_LAST = 46
+BIAS_GROUP = 47
+KERNEL_TAPS = 48  # offset in the kernel of each (plane tap, row tap, column tap)
+KERNEL_GROUP = 49
+KERNEL_CHANNEL = 50
+KERNEL_COLUMN = 51
+CHANNEL_CHUNKS = 52
+
+PLANE_PADDING = 16
+
+KERNEL_CHANNELS = 16
+"""Input channels whose taps are transformed together: one cache line of the kernel where channels are contiguous."""

@@ -1,0 +1,102 @@
+"""One-dimensional Winograd transforms of vectors at the points 0, +-5/8, +-3/2 and infinity.
+
+A polynomial product is evaluated at six points, multiplied point by point and interpolated (Winograd 1980; Lavin and
+Gray, arXiv:1509.09308, section 4.1). With r taps and m = 7 - r outputs, F(m, r), the sum of r products for each of m
+outputs costs six multiplications instead of m * r. By the transposition principle the input is interpolated and the
+result evaluated, so the transform of six inputs is the same for every r:
+
+    y = A^T [(G w) * (B^T x)]    A^T: (m, 6)    G: (6, r)    B^T: (6, 6)
+
+The points are those of the least rounding error (Barabasz et al., arXiv:1803.10986, section 5, found +-5/8 and +-3/2
+close to the best set; integers 1 and 2 have twice the error).
+"""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline
+from numbaconv.simd.pointers import advance
+from numbaconv.simd.vectors import fma, load, splat, store
+
+POINTS = 6
+
+A = 5 / 8
+B = 3 / 2
+A2, A3, A4 = A**2, A**3, A**4
+B2, B3, B4 = B**2, B**3, B**4
+A2B2 = A2 * B2
+MINUS_A2, MINUS_B2, MINUS_A2_B2 = -A2, -B2, -(A2 + B2)
+# 1 / product of the differences to the other finite points.
+SCALE_0 = 1 / A2B2
+SCALE_A = 1 / (2 * A2 * (A2 - B2))
+SCALE_B = 1 / (2 * B2 * (B2 - A2))
+
+
+@inline
+def transform_input(x, step, out, out_step):
+    """Write B^T x: six vectors, `step` apart, to six vectors `out_step` apart."""
+    x1, x2, x3 = load(advance(x, step)), load(advance(x, 2 * step)), load(advance(x, 3 * step))
+    x4 = load(advance(x, 4 * step))
+    minus_a2, minus_b2 = splat(x, MINUS_A2), splat(x, MINUS_B2)
+    even_a, odd_a = fma(minus_b2, x2, x4), splat(x, A) * fma(minus_b2, x1, x3)
+    even_b, odd_b = fma(minus_a2, x2, x4), splat(x, B) * fma(minus_a2, x1, x3)
+    store(even_a + odd_a, advance(out, out_step))
+    store(even_a - odd_a, advance(out, 2 * out_step))
+    store(even_b + odd_b, advance(out, 3 * out_step))
+    store(even_b - odd_b, advance(out, 4 * out_step))
+    a2b2, minus_sum = splat(x, A2B2), splat(x, MINUS_A2_B2)
+    store(fma(a2b2, load(x), fma(minus_sum, x2, x4)), out)
+    x5 = load(advance(x, 5 * step))
+    store(fma(a2b2, x1, fma(minus_sum, x3, x5)), advance(out, 5 * out_step))
+
+
+@inline
+def transform_kernel(w, step, taps, out, out_step):
+    """Write G w: `taps` vectors, 2 to 5 and `step` apart, to six vectors `out_step` apart."""
+    w0, w1 = load(w), load(advance(w, step))
+    even_a, odd_a = w0, splat(w, A) * w1
+    even_b, odd_b = w0, splat(w, B) * w1
+    last = w1
+    if taps > 2:
+        last = load(advance(w, 2 * step))
+        even_a, even_b = fma(splat(w, A2), last, even_a), fma(splat(w, B2), last, even_b)
+    if taps > 3:
+        last = load(advance(w, 3 * step))
+        odd_a, odd_b = fma(splat(w, A3), last, odd_a), fma(splat(w, B3), last, odd_b)
+    if taps > 4:
+        last = load(advance(w, 4 * step))
+        even_a, even_b = fma(splat(w, A4), last, even_a), fma(splat(w, B4), last, even_b)
+    scale_a, scale_b = splat(w, SCALE_A), splat(w, SCALE_B)
+    store(splat(w, SCALE_0) * w0, out)
+    store(scale_a * (even_a + odd_a), advance(out, out_step))
+    store(scale_a * (even_a - odd_a), advance(out, 2 * out_step))
+    store(scale_b * (even_b + odd_b), advance(out, 3 * out_step))
+    store(scale_b * (even_b - odd_b), advance(out, 4 * out_step))
+    store(last, advance(out, 5 * out_step))
+
+
+@inline
+def transform_output(m, step, outputs, y, y_step):
+    """Write A^T m: six vectors, `step` apart, to `outputs` vectors, 2 to 5 and `y_step` apart."""
+    m1, m2, m3, m4 = (
+        load(advance(m, step)), load(advance(m, 2 * step)), load(advance(m, 3 * step)), load(advance(m, 4 * step)),
+    )  # fmt: skip
+    even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    infinity = load(advance(m, 5 * step))
+    store(load(m) + even_a + even_b, y)
+    y1 = fma(splat(m, A), odd_a, splat(m, B) * odd_b)
+    if outputs == 2:
+        store(y1 + infinity, advance(y, y_step))
+        return
+    store(y1, advance(y, y_step))
+    y2 = fma(splat(m, A2), even_a, splat(m, B2) * even_b)
+    if outputs == 3:
+        store(y2 + infinity, advance(y, 2 * y_step))
+        return
+    store(y2, advance(y, 2 * y_step))
+    y3 = fma(splat(m, A3), odd_a, splat(m, B3) * odd_b)
+    if outputs == 4:
+        store(y3 + infinity, advance(y, 3 * y_step))
+        return
+    store(y3, advance(y, 3 * y_step))
+    y4 = fma(splat(m, A4), even_a, splat(m, B4) * even_b)
+    store(y4 + infinity, advance(y, 4 * y_step))

@@ -1,0 +1,99 @@
+"""Two-dimensional Winograd transforms of one tile: input, kernel and result, a register of channels at a time.
+
+The transform along the columns goes to or comes from a small buffer that stays in L1. An axis with one point is left
+as it is, so the same functions serve kernels with taps along one axis.
+"""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline
+from numbaconv.kernels.vector_copy import copy_pixel
+from numbaconv.kernels.winograd_points import POINTS, transform_input, transform_kernel, transform_output
+from numbaconv.simd.pointers import advance, clear
+from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first
+
+
+@inline
+def input_tile(x, row_step, column_step, row_points, column_points, channels, buffer, v, plane):
+    """Transform the tile of pixels at `x` to points `plane` apart: v[point, channel], whole registers of channels."""
+    lanes = lanes_of(x)
+    channel = 0
+    while channel < channels:
+        source, target = advance(x, channel), advance(v, channel)
+        if column_points == 1:
+            store(load(source), target)
+        elif row_points == 1:
+            transform_input(source, column_step, target, plane)
+        else:
+            for i in range(POINTS):
+                transform_input(advance(source, i * row_step), column_step, advance(buffer, i * POINTS * lanes), lanes)
+            for j in range(POINTS):
+                transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
+        channel += lanes
+
+
+@inline
+def gather_tile(x, rows, columns, row_points, column_points, channels, channel_step, block, width):
+    """Copy a tile's pixels, found by the tables `rows` and `columns`, to block[row, column, channel]; -1 is zero."""
+    for i in range(row_points):
+        for j in range(column_points):
+            target = advance(block, (i * column_points + j) * width)
+            if rows[i] < 0 or columns[j] < 0:
+                clear(target, channels)
+            elif channel_step == 1:
+                copy_pixel(advance(x, rows[i] + columns[j]), channels, target)
+            else:
+                source = advance(x, rows[i] + columns[j])
+                for channel in range(channels):
+                    target[channel] = source[channel * channel_step]
+
+
+@inline
+def kernel_tile(w, step, row_taps, column_taps, row_points, column_points, buffer, u, plane):
+    """Transform one register of taps, each `step` behind the one before, to points `plane` apart."""
+    lanes = lanes_of(w)
+    if column_points == 1:
+        store(load(w), u)
+    elif row_points == 1:
+        transform_kernel(w, step, column_taps, u, plane)
+    else:
+        for i in range(row_taps):
+            row = advance(buffer, i * POINTS * lanes)
+            transform_kernel(advance(w, i * column_taps * step), step, column_taps, row, lanes)
+        for j in range(POINTS):
+            transform_kernel(
+                advance(buffer, j * lanes), POINTS * lanes, row_taps, advance(u, j * plane), POINTS * plane
+            )
+
+
+@inline
+def output_tile(
+    m, plane, row_points, column_points, row_outputs, column_outputs, rows, columns, buffer, bias, lower, valid, y,
+    y_row, y_pixel,
+):  # fmt: skip
+    """Transform one register of points, `plane` apart, back and store `rows` x `columns` outputs, `valid` channels.
+
+    y[row, column] = max(lower, output + bias).
+    """
+    lanes = lanes_of(m)
+    bound, added = splat(m, lower), load(bias)
+    source, step = m, plane
+    if row_points > 1:
+        for j in range(POINTS):
+            transform_output(
+                advance(m, j * plane), POINTS * plane, row_outputs, advance(buffer, j * lanes), POINTS * lanes
+            )
+        source, step = buffer, lanes
+    outputs = advance(buffer, POINTS * POINTS * lanes)
+    for i in range(rows):
+        row, target = advance(source, i * POINTS * lanes), advance(y, i * y_row)
+        if column_points == 1:
+            store(load(row), outputs)
+        else:
+            transform_output(row, step, column_outputs, outputs, lanes)
+        for j in range(columns):
+            value = at_least(load(advance(outputs, j * lanes)) + added, bound)
+            if valid >= lanes:
+                store(value, advance(target, j * y_pixel))
+            else:
+                store_first(value, advance(target, j * y_pixel), valid)
