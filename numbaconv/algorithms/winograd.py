@@ -238,19 +238,21 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         block = choose_block(phase, channels, outs, groups)
         cycles += block.cycles
         depth = phase.plane_taps * channels
+        kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
+        size = phase.points * kernel_plane
         taps = tuple(kernel_offsets(phase.lattice, all_taps=False))
         key = taps, phase.row_points, phase.column_points
         shared = {
             at.GROUPS: groups, at.PANELS: panels, at.PLANE_TAPS: phase.plane_taps, at.CHANNELS: channels,
             at.ROW_POINTS: phase.row_points, at.COLUMN_POINTS: phase.column_points, at.DEPTH: depth,
-            at.OUT_CHANNELS: outs, at.PACKED_GROUP: phase.points * depth * width,
+            at.OUT_CHANNELS: outs, at.KERNEL_PLANE: kernel_plane, at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size,
         }  # fmt: skip
         if key not in kernels:
             record = _kernel_record(spec, direction, phase, taps)
             record.fields |= shared | {at.FIRST_TASK: kernel_tasks, at.PACKED: packed}
             kernels[key] = record, packed
             kernel_tasks += groups * panels * record.fields[at.CHANNEL_CHUNKS]
-            packed += phase.points * depth * width * groups
+            packed += groups * panels * size
             cycles += KERNEL_CYCLES[phase.points] * depth * panels * groups
         chunk = -(-panels // block.panel_chunks)
         record = _tile_record(phase, block, x_strides, channels)

@@ -165,10 +165,11 @@ def winograd_product(worker, task, geometry, buffers):
             sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
         else:
             sizes = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
+        panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
         for point in range(points):
             multiply_point(
                 sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], depth,
-                advance(kernel, (channel * points + point * width) * depth), advance(m, point * record[at.PRODUCT_PLANE]),
+                advance(panel_kernel, point * record[at.KERNEL_PLANE]), advance(m, point * record[at.PRODUCT_PLANE]),
             )  # fmt: skip
         store_block(
             record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], advance(y, channel), scratch
@@ -204,12 +205,12 @@ def winograd_kernel(worker, task, geometry, buffers):
     panel, group = index % record[at.PANELS], index // record[at.PANELS]
     block = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
     kernel = advance(buffers[KERNEL], group * record[at.KERNEL_GROUP])
-    lanes, points, depth = lanes_of(kernel), record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
+    lanes = lanes_of(kernel)
     channel = panel * 2 * lanes
     valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
     width = panel_width(valid, lanes)
     packed = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
-    packed = advance(packed, channel * points * depth)
+    packed = advance(packed, panel * record[at.PACKED_PANEL])
     taps = record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
     buffer = advance(block, taps * at.KERNEL_CHANNELS * width)
     first = chunk * at.KERNEL_CHANNELS
@@ -224,6 +225,6 @@ def winograd_kernel(worker, task, geometry, buffers):
                 kernel_tile(
                     advance(block, c * width + v), at.KERNEL_CHANNELS * width, record[at.ROW_TAPS],
                     record[at.COLUMN_TAPS], record[at.ROW_POINTS], record[at.COLUMN_POINTS], buffer, advance(row, v),
-                    depth * width,
+                    record[at.KERNEL_PLANE],
                 )  # fmt: skip
                 v += lanes

@@ -7,7 +7,7 @@ like channels: depth = plane taps * channels.
 
 Buffers of a worker: transformed input (points, tiles, INPUT_ROW), products of one panel (points, tiles, panel width),
 then scratch. A plane of points is padded by PLANE_PADDING numbers, so that planes do not share cache sets.
-Transformed kernel: for each panel (points, depth, panel width).
+Transformed kernel: for each panel (points, depth, panel width), the planes padded alike.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ KERNEL_GROUP = 49
 KERNEL_CHANNEL = 50
 KERNEL_COLUMN = 51
 CHANNEL_CHUNKS = 52
+KERNEL_PLANE = 53  # numbers from one point to the next in a panel of the transformed kernel
+PACKED_PANEL = 54
 
 PLANE_PADDING = 16
 

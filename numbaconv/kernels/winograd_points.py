@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.vectors import fma, load, splat, store
+from numbaconv.simd.vectors import at_least, fma, load, splat, store
 
 POINTS = 6
 
@@ -75,8 +75,36 @@ def transform_kernel(w, step, taps, out, out_step):
 
 
 @inline
-def transform_output(m, step, outputs, y, y_step):
-    """Write A^T m: six vectors, `step` apart, to `outputs` vectors, 2 to 5 and `y_step` apart."""
+def transform_output(m, step, outputs, added, bound, y, y_step):
+    """Write max(bound, A^T m + added): six vectors, `step` apart, to `outputs` vectors, 2 to 5 and `y_step` apart."""
+    m1, m2, m3, m4 = (
+        load(advance(m, step)), load(advance(m, 2 * step)), load(advance(m, 3 * step)), load(advance(m, 4 * step)),
+    )  # fmt: skip
+    even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    infinity = load(advance(m, 5 * step)) + added
+    store(at_least(load(m) + added + even_a + even_b, bound), y)
+    y1 = fma(splat(m, A), odd_a, splat(m, B) * odd_b)
+    if outputs == 2:
+        store(at_least(y1 + infinity, bound), advance(y, y_step))
+        return
+    store(at_least(y1 + added, bound), advance(y, y_step))
+    y2 = fma(splat(m, A2), even_a, splat(m, B2) * even_b)
+    if outputs == 3:
+        store(at_least(y2 + infinity, bound), advance(y, 2 * y_step))
+        return
+    store(at_least(y2 + added, bound), advance(y, 2 * y_step))
+    y3 = fma(splat(m, A3), odd_a, splat(m, B3) * odd_b)
+    if outputs == 4:
+        store(at_least(y3 + infinity, bound), advance(y, 3 * y_step))
+        return
+    store(at_least(y3 + added, bound), advance(y, 3 * y_step))
+    y4 = fma(splat(m, A4), even_a, splat(m, B4) * even_b)
+    store(at_least(y4 + infinity, bound), advance(y, 4 * y_step))
+
+
+@inline
+def transform_sums(m, step, outputs, y, y_step):
+    """Write A^T m without bias and bound, the first half of a transform along two axes."""
     m1, m2, m3, m4 = (
         load(advance(m, step)), load(advance(m, 2 * step)), load(advance(m, 3 * step)), load(advance(m, 4 * step)),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.kernels.winograd_points import POINTS, transform_input, transform_kernel, transform_output
+from numbaconv.kernels.winograd_points import POINTS, transform_input, transform_kernel, transform_output, transform_sums
 from numbaconv.simd.pointers import advance, clear
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first
 
@@ -80,20 +80,21 @@ def output_tile(
     source, step = m, plane
     if row_points > 1:
         for j in range(POINTS):
-            transform_output(
+            transform_sums(
                 advance(m, j * plane), POINTS * plane, row_outputs, advance(buffer, j * lanes), POINTS * lanes
             )
         source, step = buffer, lanes
-    outputs = advance(buffer, POINTS * POINTS * lanes)
+    bounce = advance(buffer, POINTS * POINTS * lanes)
+    is_full = columns == column_outputs and valid >= lanes
     for i in range(rows):
-        row, target = advance(source, i * POINTS * lanes), advance(y, i * y_row)
+        row, out = advance(source, i * POINTS * lanes), advance(y, i * y_row)
+        target, out_step = out, y_pixel
+        if not is_full:
+            target, out_step = bounce, lanes
         if column_points == 1:
-            store(load(row), outputs)
+            store(at_least(load(row) + added, bound), target)
         else:
-            transform_output(row, step, column_outputs, outputs, lanes)
-        for j in range(columns):
-            value = at_least(load(advance(outputs, j * lanes)) + added, bound)
-            if valid >= lanes:
-                store(value, advance(target, j * y_pixel))
-            else:
-                store_first(value, advance(target, j * y_pixel), valid)
+            transform_output(row, step, column_outputs, added, bound, target, out_step)
+        if not is_full:
+            for j in range(columns):
+                store_first(load(advance(bounce, j * lanes)), advance(out, j * y_pixel), valid)
