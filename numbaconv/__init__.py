@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numbaconv.jit import show_config, warmup
     from numbaconv.model import Model, Sequential
     from numbaconv.seeding import set_seed
+    from numbaconv.settings import config
     from numbaconv.spec import ConvSpec
 
 __version__ = "0.1.0.dev0"
@@ -43,6 +44,7 @@ __all__ = [
     "adaptive_max_pool",
     "average_pool",
     "callbacks",
+    "config",
     "conv",
     "conv_input_grad",
     "conv_kernel_grad",
@@ -94,6 +96,7 @@ _HOMES = {
     "global_average_pool": "functional:global_average_pool",
     "global_max_pool": "functional:global_max_pool",
     "max_pool": "functional:max_pool",
+    "config": "settings:config",
     "separable_conv": "functional:separable_conv",
     "show_config": "jit:show_config",
     "warmup": "jit:warmup",

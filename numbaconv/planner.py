@@ -13,21 +13,44 @@ from numpy.typing import NDArray
 
 from numbaconv import memory
 from numbaconv.algorithms import depthwise, direct, padding_modes, winograd
+from numbaconv.settings import config, on_change
 from numbaconv.spec import ConvSpec
 
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "forward": (depthwise, direct, winograd),
-    "input_grad": (depthwise, direct, winograd),
-    "kernel_grad": (depthwise, direct),
+    "forward": (depthwise, winograd, direct),
+    "input_grad": (depthwise, winograd, direct),
+    "kernel_grad": (depthwise, winograd, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""
 
 
 def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
-    """Return every algorithm of a direction in order, with the reason why it refuses, or None."""
-    return [(algorithm.NAME, algorithm.refuses(spec, direction)) for algorithm in ALGORITHMS[direction]]
+    """Return every algorithm of a direction in order, with the reason why it does not run by itself, or None."""
+    return [
+        (algorithm.NAME, algorithm.refuses(spec, direction) or _declines(algorithm, spec, direction))
+        for algorithm in ALGORITHMS[direction]
+    ]
+
+
+WINOGRAD_GAIN = 1.1
+"""Winograd is taken where its estimate is that many times below the direct algorithm's: no less is certain."""
+
+
+def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | None:
+    """Return why an algorithm that can run a pass leaves it to the next one unless it is asked for by name."""
+    if algorithm is not winograd:
+        return None
+    if not config.winograd:
+        return "numbaconv.config.winograd is False"
+    reason = winograd.declines(spec, direction)
+    if reason is not None:
+        return reason
+    own, other = winograd.estimate(spec, direction), direct.estimate(spec, direction)
+    if own * WINOGRAD_GAIN < other:
+        return None
+    return f"it is estimated to take {own / 1e6:.3g} million cycles, the direct algorithm {other / 1e6:.3g}"
 
 
 def choose(spec: ConvSpec, direction: str) -> str:
@@ -40,7 +63,7 @@ def _algorithm(spec: ConvSpec, direction: str, name: str | None) -> ModuleType:
     for algorithm in ALGORITHMS[direction]:
         if name in (None, algorithm.NAME):
             reason = algorithm.refuses(spec, direction)
-            if reason is None:
+            if reason is None and (name is not None or _declines(algorithm, spec, direction) is None):
                 return algorithm
             if name is not None:
                 raise ValueError(
@@ -49,6 +72,9 @@ def _algorithm(spec: ConvSpec, direction: str, name: str | None) -> ModuleType:
                 )
     names = [algorithm.NAME for algorithm in ALGORITHMS[direction]]
     raise ValueError(f"Unknown value for argument `algorithm`: {name!r}. Choose one of {names} or None.")
+
+
+on_change(_algorithm.cache_clear)
 
 
 def _channels_last(array: NDArray, data_format: str) -> NDArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 # The oracle multiplies many small matrices: threads of NumPy's own only get in the way of the engine's.
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from processes import copy_package
+
+from numbaconv.settings import config
 
 # The first example of a property may compile a kernel, so neither deadlines nor "too slow" mean anything here.
 settings.register_profile(
@@ -37,3 +40,11 @@ def cache(tmp_path: Path) -> Path:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name alone, so that a failure repeats."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def direct_only() -> Iterator[None]:
+    """Keep to the algorithms that add integers exactly."""
+    config.winograd = False
+    yield
+    config.winograd = True

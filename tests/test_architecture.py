@@ -19,7 +19,7 @@ MAX_LINES = 400
 
 # A part may import the parts before it. What one line holds belongs together, in the order given.
 ORDER = [
-    *("padding", "shapes", "pool_spec", "spec"),
+    *("padding", "shapes", "pool_spec", "spec", "settings"),
     *("target", "inlining", "simd", "code_cache", "jit", "memory", "parallel"),
     *("kernels", "algorithms", "planner"),
     *("arrays", "dispatch", "erf", "activations", "functional"),

@@ -22,6 +22,8 @@ from problems import (
 
 import numbaconv as nc
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 EVERY = [*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *LARGE]
 FORWARD = [case for case in cases(EVERY) if case[1] in ("conv", "conv_transpose")]
 

@@ -11,6 +11,8 @@ from problems import CONVOLUTIONS, SAMPLE, TRANSPOSED, TransposedProblem, conv
 
 import numbaconv as nc
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 
 def every_other(a):
     """Give the same values with a gap after each along every axis."""

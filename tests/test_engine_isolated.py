@@ -9,6 +9,8 @@ from isolated import run_isolated
 from llvmlite import binding
 from processes import features_without
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 
 def test_results_do_not_depend_on_the_number_of_threads():
     """Neither on the threads in use nor on the threads that there are."""

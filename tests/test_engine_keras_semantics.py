@@ -8,6 +8,8 @@ from numpy.testing import assert_array_equal
 
 import numbaconv as nc
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 
 def line(*values):
     """One batch and one channel of 1-D samples."""

@@ -14,6 +14,8 @@ from problems import CONVOLUTIONS, LARGE, TRANSPOSED_CONVOLUTIONS
 
 import numbaconv as nc
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 FORWARD = [
     case for case in cases([*CONVOLUTIONS, *TRANSPOSED_CONVOLUTIONS, *LARGE]) if case[1] in ("conv", "conv_transpose")
 ]

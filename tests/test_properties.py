@@ -13,6 +13,8 @@ from random_problems import convolutions, transposed_convolutions
 
 import numbaconv as nc
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from(["float32", "float64"])
 

@@ -40,6 +40,7 @@ from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     BiasPart,
     Strides,
+    contiguous_strides,
     element_strides,
     kernel_strides,
     lattice_extent,
@@ -81,10 +82,16 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
     """
-    variants = lattice_variants(spec, direction, x_strides, y_strides, widen)
-    choices = [[_chosen_form(spec, direction, lattice, x_strides) for lattice in each] for each in variants]
-    best = min(choices, key=lambda choice: sum(phase.block.cycles for phase in choice))
-    return _assembled(spec, direction, best, x_strides)
+    return _assembled(spec, direction, _product_phases(spec, direction, x_strides, y_strides, widen), x_strides)
+
+
+def estimate(spec: ConvSpec, direction: str) -> float:
+    """Return about how many cycles a pass on contiguous arrays takes on one thread."""
+    x, y = contiguous_strides(spec)
+    if direction == "kernel_grad":
+        return sum(phase.block.cycles for phase in _gradient_phases(spec, x, y))
+    strides = (x, y) if direction == "forward" else (y, x)
+    return sum(phase.block.cycles for phase in _product_phases(spec, direction, *strides, True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,16 @@ class _Phase:
     lattice: Lattice
     in_place: bool
     block: Block
+
+
+@lru_cache(maxsize=64)
+def _product_phases(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, widen: bool
+) -> list[_Phase]:
+    """Return the phases of the cheapest variant, each in its cheapest form."""
+    variants = lattice_variants(spec, direction, x_strides, y_strides, widen)
+    choices = [[_chosen_form(spec, direction, lattice, x_strides) for lattice in each] for each in variants]
+    return min(choices, key=lambda choice: sum(phase.block.cycles for phase in choice))
 
 
 def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: Strides) -> _Phase:
@@ -239,11 +256,7 @@ class GradientPlan:
 @lru_cache(maxsize=512)
 def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
-    choices = []
-    for variant in lattice_variants(spec, "forward", x_strides, y_strides):
-        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in with_taps(variant)])
-    best = min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
-    return _assembled_gradient(spec, best, x_strides)
+    return _assembled_gradient(spec, _gradient_phases(spec, x_strides, y_strides), x_strides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +266,15 @@ class _GradientPhase:
     lattice: Lattice
     in_place: bool
     block: GradientBlock
+
+
+@lru_cache(maxsize=64)
+def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> list[_GradientPhase]:
+    """Return the phases of the cheapest variant, each in its cheapest form."""
+    choices = []
+    for variant in lattice_variants(spec, "forward", x_strides, y_strides):
+        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in with_taps(variant)])
+    return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
 
 
 def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:

@@ -33,6 +33,13 @@ def element_strides(array: NDArray) -> Strides:
     return tuple(stride // itemsize for stride in array.strides)
 
 
+def contiguous_strides(spec: ConvSpec) -> tuple[Strides, Strides]:
+    """Return the strides, in elements, of contiguous input and output with channels last."""
+    shapes = (spec.batch, *spec.in_spatial, spec.in_channels), (spec.batch, *spec.out_spatial, spec.out_channels)
+    x, y = (tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))) for shape in shapes)
+    return x, y
+
+
 @dataclass(frozen=True, slots=True)
 class BiasPart:
     """Where the bias of some phases lies: repeated for outputs side by side, padded to ``width`` in each group."""
@@ -75,7 +82,7 @@ def lattice_extent(
 
 def product_channels(spec: ConvSpec, direction: str) -> tuple[int, int]:
     """Return the channels of a group that a pass reads and writes."""
-    if direction == "forward":
+    if direction != "input_grad":
         return spec.in_channels_per_group, spec.out_channels_per_group
     return spec.out_channels_per_group, spec.in_channels_per_group
 

@@ -1,9 +1,10 @@
-"""Winograd convolution F(m, r), m + r = 7, for forward passes and input gradients (see `numbaconv.kernels.winograd_points`).
+"""Winograd convolution F(m, r), m + r = 7, for forward passes and input gradients.
 
 Every phase of a pass whose taps are 2 to 5 neighbours along an axis is transformed along that axis: along two axes
-where there are two, F(4x4, 3x3) for a kernel of 3 x 3, and summed over the taps of any others. Phases with one tap along
-an axis stay as they are there, so strided input gradients and kernels like 1x3 and 3x1x1 run as well. Blocks are fused:
-a worker transforms some tiles, multiplies them and transforms them back.
+where there are two, F(4x4, 3x3) for a kernel of 3 x 3, and summed over the taps of any others. Phases with one tap
+along an axis stay as they are there, so strided input gradients and kernels like 1x3 and 3x1x1 run as well. Blocks are
+fused: a worker transforms some tiles, multiplies them and transforms them back. `numbaconv.kernels.winograd_points`
+has the transforms.
 """
 
 from __future__ import annotations
@@ -17,26 +18,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
 from numbaconv.algorithms.blocking import panel_count, tile_cycles
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
-    column_step,
     kernel_offsets,
-    plane_offsets,
     round_up,
     tile_list,
 )
-from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     BiasPart,
     Strides,
+    contiguous_strides,
     element_strides,
     kernel_strides,
     padded_bias,
     product_channels,
+)
+from numbaconv.algorithms.winograd_gradient import gradient_cycles, kernel_grad
+from numbaconv.algorithms.winograd_tiles import (
+    CACHE_BYTES_PER_CYCLE,
+    INPUT_CYCLES,
+    KERNEL_CYCLES,
+    MAX_KERNEL_BYTES,
+    OUTPUT_CYCLES,
+    POINT_CYCLES,
+    TilePhase,
+    tile_phases,
+    tile_record,
 )
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
@@ -48,91 +58,7 @@ from numbaconv.target import TARGET
 
 NAME = "winograd"
 
-MAX_KERNEL_BYTES = 256 << 20
-"""A transformed kernel has up to 36 numbers for 4; one that would be larger than this is not made."""
-
-
-@dataclass(frozen=True, slots=True)
-class TilePhase:
-    """One phase: its lattice with rows and columns in the roles of the tiles, and what a tile is along them."""
-
-    lattice: Lattice
-    row_points: int
-    column_points: int
-
-    @property
-    def points(self) -> int:
-        """Products that a tile needs for each pair of channels."""
-        return self.row_points * self.column_points
-
-    @property
-    def outputs(self) -> tuple[int, int]:
-        """Outputs of a tile along rows and columns."""
-        return (
-            outputs_of(self.lattice.rows.phase, self.row_points),
-            outputs_of(self.lattice.columns.phase, self.column_points),
-        )
-
-    @property
-    def planes(self) -> int:
-        """Output planes of an image."""
-        return math.prod(axis.phase.count for axis in self.lattice.planes)
-
-    @property
-    def plane_taps(self) -> int:
-        """Taps that are summed over like channels."""
-        return math.prod(len(axis.phase.taps) for axis in self.lattice.planes)
-
-    @property
-    def tile_rows(self) -> int:
-        """Tiles that cover the rows."""
-        return -(-self.lattice.rows.phase.count // self.outputs[0])
-
-    @property
-    def tile_columns(self) -> int:
-        """Tiles that cover the columns."""
-        return -(-self.lattice.columns.phase.count // self.outputs[1])
-
-    @property
-    def tiles(self) -> int:
-        """All tiles."""
-        return self.lattice.batch * self.planes * self.tile_rows * self.tile_columns
-
-
-def outputs_of(phase: AxisPhase, points: int) -> int:
-    """Return the outputs of a tile along one axis."""
-    return points - len(phase.taps) + 1 if points > 1 else 1
-
-
-def is_transformable(phase: AxisPhase) -> bool:
-    """Whether the outputs of a phase along one axis can be made by a transform."""
-    return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= POINTS - 1 and phase.count > 1
-
-
-def tile_phases(
-    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides
-) -> list[TilePhase]:
-    """Return the phases of a pass; along each axis dilated taps are phases of neighbouring ones."""
-    axes = [
-        [part for phase in axis for part in without_dilation(phase)] for axis in pass_axes(spec, direction)
-    ]
-    kernel = kernel_strides(spec)[:-2]
-    return [_with_roles(lattice) for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)]
-
-
-def _with_roles(lattice: Lattice) -> TilePhase:
-    """Make the last transformable axes rows and columns, or else the last ones with a single tap, others planes."""
-    none = Axis(identity_axis(1), 0, 0, 0, 0)
-    axes = list(lattice.axes)
-    chosen = [axis for axis in axes if is_transformable(axis.phase)][-2:]
-    points = [POINTS] * len(chosen)
-    single = [axis for axis in axes if len(axis.phase.taps) == 1 and axis not in chosen]
-    while len(chosen) < 2:
-        chosen.insert(0, single.pop() if single else none)
-        points.insert(0, 1)
-    planes = tuple(axis for axis in axes if not any(axis is role for role in chosen))
-    phase = dataclasses.replace(lattice, planes=planes, rows=chosen[0], columns=chosen[1])
-    return TilePhase(phase, *points)
+__all__ = ["NAME", "declines", "estimate", "forward", "input_grad", "kernel_grad", "refuses"]
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
@@ -141,12 +67,13 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
         return "float64 asks for more accuracy than the transforms have"
     if spec.batch == 0:
         return "the batch is empty"
-    strides = _contiguous_strides(spec)
-    phases = tile_phases(spec, direction, *(strides if direction == "forward" else strides[::-1]))
+    phases = _phases(spec, direction)
     if any(not axis.phase.taps for phase in phases for axis in phase.lattice.axes):
         return "some outputs have no tap"
     if all(phase.points == 1 for phase in phases):
         return "no axis has 2 to 5 neighbouring taps at stride 1 and outputs side by side"
+    if direction == "kernel_grad" and len({(phase.row_points, phase.column_points) for phase in phases}) > 1:
+        return "the phases of the dilation are not all tiles of the same kind"
     channels, outs = product_channels(spec, direction)
     size = max(phase.points * phase.plane_taps for phase in phases) * channels * round_up(outs, 16) * spec.groups * 4
     if size > MAX_KERNEL_BYTES:
@@ -154,11 +81,34 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-def _contiguous_strides(spec: ConvSpec) -> tuple[Strides, Strides]:
-    """Return the strides of contiguous channels-last input and output."""
-    shapes = (spec.batch, *spec.in_spatial, spec.in_channels), (spec.batch, *spec.out_spatial, spec.out_channels)
-    x, y = (tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))) for shape in shapes)
-    return x, y
+def _phases(spec: ConvSpec, direction: str) -> list[TilePhase]:
+    """Return the phases of a pass on contiguous arrays."""
+    x, y = contiguous_strides(spec)
+    return tile_phases(spec, direction, *((y, x) if direction == "input_grad" else (x, y)))
+
+
+MIN_SUMMED = 16
+"""Numbers that are summed besides those of the transforms: with fewer, the direct sum's error is far smaller."""
+
+
+def declines(spec: ConvSpec, direction: str) -> str | None:
+    """Return why the algorithm should not run the pass unless it is asked for by name."""
+    phases = _phases(spec, direction)
+    if direction == "kernel_grad":
+        summed = sum(phase.tiles for phase in phases)
+    else:
+        summed = product_channels(spec, direction)[0] * min(phase.plane_taps for phase in phases)
+    if summed < MIN_SUMMED:
+        return f"sums over {summed} numbers, fewer than {MIN_SUMMED}, lose too much accuracy"
+    return None
+
+
+def estimate(spec: ConvSpec, direction: str) -> float:
+    """Return about how many cycles a pass on contiguous arrays takes on one thread."""
+    x, y = contiguous_strides(spec)
+    if direction == "kernel_grad":
+        return gradient_cycles(spec)
+    return product_plan(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +118,6 @@ class Block:
     tiles: int
     panel_chunks: int
     cycles: float
-
-
-INPUT_CYCLES = {1: 3.0, POINTS: 16.0, POINTS * POINTS: 110.0}
-"""Cycles to transform one register of channels of an input tile, by points."""
-
-OUTPUT_CYCLES = {1: 5.0, POINTS: 20.0, POINTS * POINTS: 110.0}
-KERNEL_CYCLES = {1: 40.0, POINTS: 90.0, POINTS * POINTS: 300.0}
-"""Cycles to transform the taps of one channel and panel."""
-
-CACHE_BYTES_PER_CYCLE = 12.0
-POINT_CYCLES = 14.0
 
 
 def choose_block(phase: TilePhase, channels: int, outs: int, groups: int) -> Block:
@@ -243,9 +182,8 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         taps = tuple(kernel_offsets(phase.lattice, all_taps=False))
         key = taps, phase.row_points, phase.column_points
         shared = {
-            at.GROUPS: groups, at.PANELS: panels, at.PLANE_TAPS: phase.plane_taps, at.CHANNELS: channels,
-            at.ROW_POINTS: phase.row_points, at.COLUMN_POINTS: phase.column_points, at.DEPTH: depth,
-            at.OUT_CHANNELS: outs, at.KERNEL_PLANE: kernel_plane, at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size,
+            at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs,
+            at.KERNEL_PLANE: kernel_plane, at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size,
         }  # fmt: skip
         if key not in kernels:
             record = _kernel_record(spec, direction, phase, taps)
@@ -253,10 +191,20 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
             kernels[key] = record, packed
             kernel_tasks += groups * panels * record.fields[at.CHANNEL_CHUNKS]
             packed += groups * panels * size
-            cycles += KERNEL_CYCLES[phase.points] * depth * panels * groups
+            transform = KERNEL_CYCLES[phase.points] * depth * panels * groups
+            cycles += transform * (2.4 if size * panels * groups * 4 > TARGET.l3_bytes / 2 else 1.0)
         chunk = -(-panels // block.panel_chunks)
-        record = _tile_record(phase, block, x_strides, channels)
+        record = tile_record(phase, x_strides, channels, block.tiles)
+        last = phase.tiles - (-(-phase.tiles // block.tiles) - 1) * block.tiles
+        product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
+        products = phase.points * record.fields[at.INPUT_PLANE]
+        record.tables |= {
+            at.WIDE_FULL: tile_list(block.tiles, 2), at.WIDE_LAST: tile_list(last, 2),
+            at.NARROW_FULL: tile_list(block.tiles, 1), at.NARROW_LAST: tile_list(last, 1),
+        }  # fmt: skip
         record.fields |= shared | {
+            at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products,
+            at.SCRATCH: products + phase.points * product_plane,
             at.FIRST_TASK: tasks, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
             at.PACKED: kernels[key][1], at.BIAS_GROUP: width, at.Y_GROUP: outs,
         }  # fmt: skip
@@ -280,50 +228,15 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     )
 
 
-def _tile_record(phase: TilePhase, block: Block, x_strides: Strides, channels: int) -> Record:
-    """Describe the tiles of a phase, where they read and write, and the worker's buffers."""
-    lattice, (row_outputs, column_outputs) = phase.lattice, phase.outputs
-    lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.plane_taps * channels
-    reads, writes = plane_offsets(lattice.planes)
-    input_row = round_up(depth, lanes)
-    input_plane = block.tiles * input_row + at.PLANE_PADDING
-    product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
-    products = points * input_plane
-    last = phase.tiles - (-(-phase.tiles // block.tiles) - 1) * block.tiles
-    record = Record()
-    record.fields = {
-        at.TILES: phase.tiles, at.BLOCK_TILES: block.tiles, at.TILE_ROWS: phase.tile_rows,
-        at.TILE_COLUMNS: phase.tile_columns, at.PLANES: phase.planes, at.OUT_ROWS: lattice.rows.phase.count,
-        at.OUT_COLUMNS: lattice.columns.phase.count, at.X_BATCH: lattice.x_batch, at.X_GROUP: channels * x_strides[-1],
-        at.X_CHANNEL: x_strides[-1], at.ROW_STEP: column_step(lattice.rows), at.COLUMN_STEP: column_step(lattice.columns),
-        at.ROW_OUTPUTS: row_outputs, at.COLUMN_OUTPUTS: column_outputs, at.INPUT_ROW: input_row,
-        at.INPUT_PLANE: input_plane, at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products,
-        at.SCRATCH: products + points * product_plane, at.GATHERED: round_up(channels, lanes),
-        at.Y_BATCH: lattice.y_batch, at.Y_ROW: lattice.rows.y_stride, at.Y_PIXEL: lattice.columns.y_stride,
-    }  # fmt: skip
-    record.tables = {
-        at.PLANE_TABLE: reads, at.ROW_TABLE: _positions(lattice.rows, row_outputs, phase.row_points),
-        at.COLUMN_TABLE: _positions(lattice.columns, column_outputs, phase.column_points),
-        at.Y_PLANES: lattice.y_start + writes, at.WIDE_FULL: tile_list(block.tiles, 2),
-        at.WIDE_LAST: tile_list(last, 2), at.NARROW_FULL: tile_list(block.tiles, 1), at.NARROW_LAST: tile_list(last, 1),
-    }  # fmt: skip
-    return record
-
-
-def _positions(axis: Axis, outputs: int, points: int) -> NDArray[np.int64]:
-    """Return the offset of every position that the tiles along an axis read, -1 behind the last output's."""
-    offsets = axis.offsets[:: axis.phase.stride] if points == 1 else axis.offsets
-    needed = -(-axis.phase.count // outputs) * outputs + points - outputs
-    return np.concatenate([offsets, np.full(max(0, needed - len(offsets)), -1)])
-
-
 def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple[int, ...]) -> Record:
     """Describe where the taps of a phase lie in the kernel."""
     channels, _ = product_channels(spec, direction)
     forward, strides = direction == "forward", kernel_strides(spec)
     record = Record()
     record.fields = {
-        at.ROW_TAPS: len(phase.lattice.rows.phase.taps), at.COLUMN_TAPS: len(phase.lattice.columns.phase.taps),
+        at.PLANE_TAPS: phase.plane_taps, at.CHANNELS: channels, at.ROW_POINTS: phase.row_points,
+        at.COLUMN_POINTS: phase.column_points, at.ROW_TAPS: len(phase.lattice.rows.phase.taps),
+        at.COLUMN_TAPS: len(phase.lattice.columns.phase.taps),
         at.KERNEL_GROUP: spec.out_channels_per_group, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
         at.KERNEL_COLUMN: 1 if forward else strides[-2], at.CHANNEL_CHUNKS: -(-channels // at.KERNEL_CHANNELS),
     }  # fmt: skip

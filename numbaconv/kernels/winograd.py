@@ -160,7 +160,6 @@ def winograd_product(worker, task, geometry, buffers):
         channel = panel * 2 * lanes
         valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
         wide = valid > lanes
-        width = panel_width(valid, lanes)
         if is_full:
             sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
         else:
@@ -191,7 +190,9 @@ def load_taps(kernel, record, offsets, taps, first, channels, channel, valid, wi
             continue
         for column in range(width):
             if column < valid:
-                pack_column(advance(source, column * column_step), channels, channel_step, width, advance(target, column))
+                pack_column(
+                    advance(source, column * column_step), channels, channel_step, width, advance(target, column)
+                )
             else:
                 pack_zeros(channels, width, advance(target, column))
 
@@ -213,6 +214,7 @@ def winograd_kernel(worker, task, geometry, buffers):
     packed = advance(packed, panel * record[at.PACKED_PANEL])
     taps = record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
     buffer = advance(block, taps * at.KERNEL_CHANNELS * width)
+    row_step = record[at.COLUMN_TAPS] * at.KERNEL_CHANNELS * width
     first = chunk * at.KERNEL_CHANNELS
     channels = min(at.KERNEL_CHANNELS, record[at.CHANNELS] - first)
     for plane in range(record[at.PLANE_TAPS]):
@@ -223,7 +225,7 @@ def winograd_kernel(worker, task, geometry, buffers):
             v = 0
             while v < width:
                 kernel_tile(
-                    advance(block, c * width + v), at.KERNEL_CHANNELS * width, record[at.ROW_TAPS],
+                    advance(block, c * width + v), row_step, at.KERNEL_CHANNELS * width, record[at.ROW_TAPS],
                     record[at.COLUMN_TAPS], record[at.ROW_POINTS], record[at.COLUMN_POINTS], buffer, advance(row, v),
                     record[at.KERNEL_PLANE],
                 )  # fmt: skip

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.kernels.winograd_points import POINTS, transform_input, transform_kernel, transform_output, transform_sums
+from numbaconv.kernels.winograd_points import (
+    POINTS,
+    transform_input,
+    transform_kernel,
+    transform_output,
+    transform_sums,
+)
 from numbaconv.simd.pointers import advance, clear
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first
 
@@ -49,8 +55,8 @@ def gather_tile(x, rows, columns, row_points, column_points, channels, channel_s
 
 
 @inline
-def kernel_tile(w, step, row_taps, column_taps, row_points, column_points, buffer, u, plane):
-    """Transform one register of taps, each `step` behind the one before, to points `plane` apart."""
+def kernel_tile(w, row_step, step, row_taps, column_taps, row_points, column_points, buffer, u, plane):
+    """Transform one register of rows of taps, `row_step` and within a row `step` apart, to points `plane` apart."""
     lanes = lanes_of(w)
     if column_points == 1:
         store(load(w), u)
@@ -59,7 +65,7 @@ def kernel_tile(w, step, row_taps, column_taps, row_points, column_points, buffe
     else:
         for i in range(row_taps):
             row = advance(buffer, i * POINTS * lanes)
-            transform_kernel(advance(w, i * column_taps * step), step, column_taps, row, lanes)
+            transform_kernel(advance(w, i * row_step), step, column_taps, row, lanes)
         for j in range(POINTS):
             transform_kernel(
                 advance(buffer, j * lanes), POINTS * lanes, row_taps, advance(u, j * plane), POINTS * plane

@@ -113,7 +113,7 @@ def maximum(typingctx, x, y):
 
 @intrinsic
 def at_least(typingctx, x, lower):
-    """Return ``x`` with lanes under those of ``lower`` replaced by them; a NaN in ``x`` stays. One instruction on x86."""
+    """Return ``x`` with lanes under those of ``lower`` replaced by them; a NaN in ``x`` stays."""
 
     def codegen(context, b, sig, args):
         return emit.at_least(b, sig.args[0], *args)

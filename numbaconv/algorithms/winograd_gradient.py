@@ -1,0 +1,167 @@
+"""Kernel gradients by Winograd's algorithm (see `numbaconv.kernels.winograd_gradient`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv import memory, parallel
+from numbaconv.algorithms.blocking import GRADIENT_TASKS, MAX_PARTIAL_BYTES, panel_count, tile_cycles
+from numbaconv.algorithms.geometry import Record, assemble, kernel_offsets, round_up, tile_list
+from numbaconv.algorithms.plan_parts import (
+    SERIAL_MACS,
+    Strides,
+    contiguous_strides,
+    element_strides,
+    kernel_strides,
+)
+from numbaconv.algorithms.winograd_tiles import (
+    CACHE_BYTES_PER_CYCLE,
+    INPUT_CYCLES,
+    KERNEL_CYCLES,
+    POINT_CYCLES,
+    TilePhase,
+    tile_phases,
+    tile_record,
+)
+from numbaconv.kernels import layout as head
+from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.winograd_gradient import RESULT_ROWS, winograd_gradient_result, winograd_gradient_sums
+from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
+
+MIN_CHUNK_TILES = 192
+"""Tiles of a chunk: with fewer, clearing and adding its sums costs more than their products."""
+
+MIN_CHUNK_PANELS = 4
+"""Panels that a task takes where there are that many: each task transforms the input anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a gradient is dealt out: tiles of a block by phase, chunks of blocks, panels of a task."""
+
+    tiles: tuple[int, ...]
+    blocks: int
+    chunks: int
+    panels: int
+    cycles: float  # on one thread
+
+
+def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
+    """Deal a gradient out by the problem and the caches alone, never by threads: chunks are added in order."""
+    first = phases[0]
+    depth, outs = first.plane_taps * spec.in_channels_per_group, spec.out_channels_per_group
+    lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
+    all_tiles = sum(phase.tiles for phase in phases)
+    sums = points * depth * panels * 2 * lanes * spec.groups * 4
+    chunks = max(1, min(GRADIENT_TASKS // 2, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
+    parts = min(-(-GRADIENT_TASKS // 2 // (chunks * spec.groups)), max(1, panels // MIN_CHUNK_PANELS))
+    of_task = -(-panels // parts)
+    best, size = math.inf, 1
+    for tiles in (8, 12, 16, 24, 32, 48, 64, 96, 128):
+        cycles = _cycles(min(tiles, all_tiles), all_tiles, depth, of_task, points) * -(-panels // of_task)
+        if cycles < best:
+            best, size = cycles, tiles
+    cycles = best * spec.groups
+    # Sums are cleared, read once and transformed back.
+    cycles += sums * (2 * chunks) / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
+    of_phase = tuple(min(size, phase.tiles) for phase in phases)
+    blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
+    return Split(of_phase, blocks, min(chunks, blocks), of_task, cycles)
+
+
+def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int) -> float:
+    """Return the estimated cycles of all blocks of ``tiles`` tiles for one group and some panels."""
+    lanes = TARGET.lanes("float32")
+    rows = sum(tile_list(depth, 2)[1:])
+    transformed = tiles * (-(-depth // lanes) * INPUT_CYCLES[points] + panels * KERNEL_CYCLES[points] * 1.2)
+    visits = len(tile_list(depth, 2)) - 1
+    products = points * panels * (tile_cycles(rows, 2) * tiles + visits * POINT_CYCLES)
+    sum_bytes, block_bytes = points * panels * depth * 2 * lanes * 4, points * tiles * (depth + panels * 2 * lanes) * 4
+    rate = CACHE_BYTES_PER_CYCLE * (3 if sum_bytes + block_bytes < TARGET.l2_bytes else 1)
+    traffic = 2 * sum_bytes / rate
+    if block_bytes > TARGET.l2_bytes / 2:
+        traffic += 2 * block_bytes / CACHE_BYTES_PER_CYCLE
+    if block_bytes > TARGET.l3_bytes / 8:
+        traffic += 4 * block_bytes / CACHE_BYTES_PER_CYCLE
+    return (transformed + products + traffic) * math.ceil(all_tiles / tiles)
+
+
+@lru_cache(maxsize=512)
+def gradient_cycles(spec: ConvSpec) -> float:
+    """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
+    return split_gradient(spec, tile_phases(spec, "kernel_grad", *contiguous_strides(spec))).cycles
+
+
+@dataclass(frozen=True, slots=True)
+class GradientPlan:
+    """All that a kernel gradient needs besides its arrays."""
+
+    geometry: NDArray[np.int64]
+    tasks: int
+    result_tasks: int
+    workspace: int
+    sums: int
+    serial: bool
+
+
+@lru_cache(maxsize=512)
+def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
+    """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
+    phases = tile_phases(spec, "kernel_grad", x_strides, y_strides)
+    split = split_gradient(spec, phases)
+    channels, outs, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
+    lanes, points, panels = TARGET.lanes("float32"), phases[0].points, panel_count(outs, "float32")
+    panel_chunks = -(-panels // split.panels)
+    records: list[Record] = []
+    blocks = workspace = 0
+    strides = kernel_strides(spec)
+    for phase, tiles in zip(phases, split.tiles, strict=True):
+        record = tile_record(phase, x_strides, channels, tiles)
+        depth = record.fields[at.DEPTH]
+        plane = depth * 2 * lanes + at.PLANE_PADDING
+        product_plane = tiles * 2 * lanes + at.PLANE_PADDING
+        transformed = points * record.fields[at.INPUT_PLANE]
+        scratch = transformed + points * product_plane * split.panels
+        record.fields |= {
+            at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.PANEL_CHUNKS: panel_chunks,
+            at.PANELS_PER_CHUNK: split.panels, at.OUT_CHANNELS: outs, at.Y_GROUP: outs, at.PRODUCTS: transformed,
+            at.PRODUCT_PLANE: product_plane, at.SCRATCH: scratch, at.KERNEL_PLANE: plane,
+            at.PACKED_PANEL: points * plane, at.PACKED_GROUP: panels * points * plane, at.KERNEL_GROUP: outs,
+            at.KERNEL_CHANNEL: strides[-2], at.KERNEL_ROW: phase.lattice.rows.kernel_stride,
+            at.KERNEL_COLUMN: phase.lattice.columns.kernel_stride, at.CHANNEL_CHUNKS: -(-depth // RESULT_ROWS),
+        }  # fmt: skip
+        record.tables |= {
+            at.WIDE_FULL: tile_list(depth, 2), at.NARROW_FULL: tile_list(depth, 1),
+            at.KERNEL_TAPS: kernel_offsets(phase.lattice, all_taps=False),
+        }  # fmt: skip
+        records.append(record)
+        blocks += -(-phase.tiles // tiles)
+        gathered = points * max(record.fields[at.GATHERED], 2 * lanes)
+        workspace = max(workspace, scratch + round_up(gathered + (POINTS * POINTS + 2 * POINTS) * lanes, 16))
+    size = groups * records[0].fields[at.PACKED_GROUP]
+    header = {
+        head.WORKSPACE: workspace, head.CHUNKS: split.chunks, head.BLOCKS: blocks, head.GRADIENT_SIZE: size,
+    }  # fmt: skip
+    return GradientPlan(
+        assemble(header, records),
+        split.chunks * panel_chunks * groups,
+        groups * panels * records[0].fields[at.CHANNEL_CHUNKS],
+        workspace,
+        size * split.chunks,
+        spec.macs < SERIAL_MACS,
+    )
+
+
+def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
+    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
+    plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
+    arrays = (x, memory.empty((plan.sums,), spec.dtype), grad_kernel, grad_y)
+    for kernel, tasks in ((winograd_gradient_sums, plan.tasks), (winograd_gradient_result, plan.result_tasks)):
+        parallel.launch(kernel, spec.dtype, tasks, plan.geometry, arrays, plan.workspace, plan.serial)

@@ -1,0 +1,148 @@
+"""Phases of a pass as tiles of Winograd's algorithm, and the part of their records that all of its kernels read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
+from numbaconv.algorithms.geometry import Record, column_step, plane_offsets, round_up
+from numbaconv.algorithms.lattice import Axis, Lattice, lattices
+from numbaconv.algorithms.plan_parts import Strides, kernel_strides
+from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
+
+MAX_KERNEL_BYTES = 256 << 20
+"""A transformed kernel has up to 36 numbers for 4; one that would be larger than this is not made."""
+
+INPUT_CYCLES = {1: 8.0, POINTS: 50.0, POINTS * POINTS: 240.0}
+"""Cycles to transform one register of channels of an input tile, by points."""
+
+OUTPUT_CYCLES = {1: 15.0, POINTS: 60.0, POINTS * POINTS: 320.0}
+KERNEL_CYCLES = {1: 60.0, POINTS: 120.0, POINTS * POINTS: 480.0}
+"""Cycles to transform the taps of one channel and panel."""
+
+CACHE_BYTES_PER_CYCLE = 12.0
+POINT_CYCLES = 14.0
+"""Cycles to enter and leave one register tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class TilePhase:
+    """One phase: its lattice with rows and columns in the roles of the tiles, and what a tile is along them."""
+
+    lattice: Lattice
+    row_points: int
+    column_points: int
+
+    @property
+    def points(self) -> int:
+        """Products that a tile needs for each pair of channels."""
+        return self.row_points * self.column_points
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Outputs of a tile along rows and columns."""
+        return (
+            outputs_of(self.lattice.rows.phase, self.row_points),
+            outputs_of(self.lattice.columns.phase, self.column_points),
+        )
+
+    @property
+    def planes(self) -> int:
+        """Output planes of an image."""
+        return math.prod(axis.phase.count for axis in self.lattice.planes)
+
+    @property
+    def plane_taps(self) -> int:
+        """Taps that are summed over like channels."""
+        return math.prod(len(axis.phase.taps) for axis in self.lattice.planes)
+
+    @property
+    def tile_rows(self) -> int:
+        """Tiles that cover the rows."""
+        return -(-self.lattice.rows.phase.count // self.outputs[0])
+
+    @property
+    def tile_columns(self) -> int:
+        """Tiles that cover the columns."""
+        return -(-self.lattice.columns.phase.count // self.outputs[1])
+
+    @property
+    def tiles(self) -> int:
+        """All tiles."""
+        return self.lattice.batch * self.planes * self.tile_rows * self.tile_columns
+
+
+def outputs_of(phase: AxisPhase, points: int) -> int:
+    """Return the outputs of a tile along one axis."""
+    return points - len(phase.taps) + 1 if points > 1 else 1
+
+
+def is_transformable(phase: AxisPhase) -> bool:
+    """Whether the outputs of a phase along one axis can be made by a transform."""
+    return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= POINTS - 1 and phase.count > 1
+
+
+def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[TilePhase]:
+    """Return the phases of a pass; along each axis dilated taps are phases of neighbouring ones."""
+    reads = "input_grad" if direction == "input_grad" else "forward"
+    axes = [[part for phase in axis for part in without_dilation(phase)] for axis in pass_axes(spec, reads)]
+    kernel = kernel_strides(spec)[:-2]
+    return [_with_roles(lattice) for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)]
+
+
+def _with_roles(lattice: Lattice) -> TilePhase:
+    """Make the last transformable axes rows and columns, or else the last ones with a single tap, others planes."""
+    none = Axis(identity_axis(1), 0, 0, 0, 0)
+    axes = list(lattice.axes)
+    chosen = [axis for axis in axes if is_transformable(axis.phase)][-2:]
+    points = [POINTS] * len(chosen)
+    single = [axis for axis in axes if len(axis.phase.taps) == 1 and axis not in chosen]
+    while len(chosen) < 2:
+        chosen.insert(0, single.pop() if single else none)
+        points.insert(0, 1)
+    planes = tuple(axis for axis in axes if not any(axis is role for role in chosen))
+    phase = dataclasses.replace(lattice, planes=planes, rows=chosen[0], columns=chosen[1])
+    return TilePhase(phase, *points)
+
+
+def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int) -> Record:
+    """Describe the tiles of a phase, ``tiles`` of them a block, where they read and write, and their transforms."""
+    lattice, (row_outputs, column_outputs) = phase.lattice, phase.outputs
+    lanes, depth = TARGET.lanes("float32"), phase.plane_taps * channels
+    reads, writes = plane_offsets(lattice.planes)
+    input_row = round_up(depth, lanes)
+    record = Record()
+    record.fields = {
+        at.TILES: phase.tiles, at.BLOCK_TILES: tiles, at.TILE_ROWS: phase.tile_rows,
+        at.TILE_COLUMNS: phase.tile_columns, at.PLANES: phase.planes, at.OUT_ROWS: lattice.rows.phase.count,
+        at.OUT_COLUMNS: lattice.columns.phase.count, at.X_BATCH: lattice.x_batch, at.X_GROUP: channels * x_strides[-1],
+        at.X_CHANNEL: x_strides[-1], at.ROW_STEP: column_step(lattice.rows),
+        at.COLUMN_STEP: column_step(lattice.columns), at.CHANNELS: channels, at.DEPTH: depth,
+        at.PLANE_TAPS: phase.plane_taps, at.ROW_POINTS: phase.row_points, at.COLUMN_POINTS: phase.column_points,
+        at.ROW_OUTPUTS: row_outputs, at.COLUMN_OUTPUTS: column_outputs,
+        at.ROW_TAPS: len(lattice.rows.phase.taps), at.COLUMN_TAPS: len(lattice.columns.phase.taps),
+        at.INPUT_ROW: input_row, at.INPUT_PLANE: tiles * input_row + at.PLANE_PADDING,
+        at.GATHERED: round_up(channels, lanes), at.Y_BATCH: lattice.y_batch, at.Y_ROW: lattice.rows.y_stride,
+        at.Y_PIXEL: lattice.columns.y_stride,
+    }  # fmt: skip
+    record.tables = {
+        at.PLANE_TABLE: reads, at.ROW_TABLE: _positions(lattice.rows, row_outputs, phase.row_points),
+        at.COLUMN_TABLE: _positions(lattice.columns, column_outputs, phase.column_points),
+        at.Y_PLANES: lattice.y_start + writes,
+    }  # fmt: skip
+    return record
+
+
+def _positions(axis: Axis, outputs: int, points: int) -> NDArray[np.int64]:
+    """Return the offset of every position that the tiles along an axis read, -1 behind the last output's."""
+    offsets = axis.offsets[:: axis.phase.stride] if points == 1 else axis.offsets
+    needed = -(-axis.phase.count // outputs) * outputs + points - outputs
+    return np.concatenate([offsets, np.full(max(0, needed - len(offsets)), -1)])

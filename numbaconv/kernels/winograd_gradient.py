@@ -1,0 +1,189 @@
+"""Kernel gradient by Winograd's algorithm: tiles of the input times tiles of grad_y, summed point by point.
+
+For one tile the gradient of r taps is a correlation of 6 inputs with m = 7 - r numbers of grad_y, so grad_y takes the
+part of the kernel in F(r, m). The sums over tiles stay transformed and are transformed back once, at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels import layout as head
+from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.forward import phase_record
+from numbaconv.kernels.packing import panel_width
+from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.winograd import tile_position, transform_block
+from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.kernels.winograd_transforms import kernel_tile, output_tile
+from numbaconv.simd.pointers import advance, clear
+from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_zeros
+from numbaconv.simd.vectors import lanes_of, load, store
+
+# Buffers.
+X = 1
+SUMS = 2  # (chunks, groups, panels, points, depth, panel width)
+GRADIENT = 3
+Y = 4
+
+NO_BOUND = -np.inf
+RESULT_ROWS = 16
+"""Rows of the transformed gradient that one task transforms back."""
+
+
+def make_gradient_tile(rows: int, vectors: int) -> Any:
+    """Return the sum over tiles at one point for ``rows`` channels x ``vectors * lanes`` output channels."""
+
+    @inline
+    def gradient_tile(x, x_stride, tiles, grad, total):
+        """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k]; the sums are fetched meanwhile."""
+        width = vectors * lanes_of(x)
+        acc = tile_zeros(rows, vectors, x)
+        tile_prefetch(acc, total, width)
+        for tile in range(tiles):
+            acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
+        tile_add(acc, total, width)
+
+    return gradient_tile
+
+
+PARAMETERS = "x, x_stride, tiles, grad, total"
+wide_gradient_tile = by_rows(lambda rows: make_gradient_tile(rows, 2), WIDE_SIZES, PARAMETERS)
+narrow_gradient_tile = by_rows(lambda rows: make_gradient_tile(rows, 1), NARROW_SIZES, PARAMETERS)
+
+
+@inline
+def add_point(sizes, wide, x, x_stride, tiles, grad, total):
+    """Add the products of a block's tiles at one point to the sums of one panel, all channels."""
+    width = 2 * lanes_of(x) if wide else lanes_of(x)
+    channel = 0
+    for i in range(sizes[0]):
+        rows = sizes[1 + i]
+        source, target = advance(x, channel), advance(total, channel * width)
+        if wide:
+            wide_gradient_tile(rows, source, x_stride, tiles, grad, target)
+        else:
+            narrow_gradient_tile(rows, source, x_stride, tiles, grad, target)
+        channel += rows
+
+
+@inline
+def copy_outputs(y, row_step, pixel_step, rows, columns, column_outputs, valid, width, block):
+    """Copy a tile of grad_y that is not whole to block[row, column, panel width]; what is absent stays as it is."""
+    for i in range(rows):
+        for j in range(columns):
+            source, target = advance(y, i * row_step + j * pixel_step), advance(block, (i * column_outputs + j) * width)
+            for channel in range(valid):
+                target[channel] = source[channel]
+
+
+@inline
+def transform_gradient(record, y, first, tiles, valid, w, block):
+    """Transform tiles [first, first + tiles) of one panel of grad_y to w[point, tile, panel width]."""
+    lanes = lanes_of(y)
+    width = panel_width(valid, lanes)
+    row_outputs, column_outputs = record[at.ROW_OUTPUTS], record[at.COLUMN_OUTPUTS]
+    buffer = advance(block, row_outputs * column_outputs * width)
+    for t in range(tiles):
+        image, plane, row, column = tile_position(record, first + t)
+        row, column = row * row_outputs, column * column_outputs
+        rows, columns = (
+            min(row_outputs, record[at.OUT_ROWS] - row),
+            min(column_outputs, record[at.OUT_COLUMNS] - column),
+        )
+        offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
+        source = advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+        row_step, pixel_step = record[at.Y_ROW], record[at.Y_PIXEL]
+        if rows < row_outputs or columns < column_outputs or valid < width:
+            clear(block, row_outputs * column_outputs * width)
+            copy_outputs(source, row_step, pixel_step, rows, columns, column_outputs, valid, width, block)
+            source, row_step, pixel_step = block, column_outputs * width, width
+        v = 0
+        while v < width:
+            kernel_tile(
+                advance(source, v), row_step, pixel_step, row_outputs, column_outputs, record[at.ROW_POINTS],
+                record[at.COLUMN_POINTS], buffer, advance(w, t * width + v), record[at.PRODUCT_PLANE],
+            )  # fmt: skip
+            v += lanes
+
+
+@inline
+def add_tiles(record, buffers, work, first, group, first_panel, panels, sums):
+    """Add the products of one block of tiles to the sums of some panels of a group."""
+    lanes = lanes_of(work)
+    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
+    points = record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
+    v, w, scratch = work, advance(work, record[at.PRODUCTS]), advance(work, record[at.SCRATCH])
+    transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
+    y = advance(buffers[Y], group * record[at.Y_GROUP])
+    panel_size = points * record[at.PRODUCT_PLANE]
+    for panel in range(panels):
+        channel = (first_panel + panel) * 2 * lanes
+        valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
+        transform_gradient(record, advance(y, channel), first, tiles, valid, advance(w, panel * panel_size), scratch)
+    for point in range(points):
+        for panel in range(panels):
+            valid = min(2 * lanes, record[at.OUT_CHANNELS] - (first_panel + panel) * 2 * lanes)
+            wide = valid > lanes
+            sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
+            total = advance(sums, panel * record[at.PACKED_PANEL] + point * record[at.KERNEL_PLANE])
+            grad = advance(w, panel * panel_size + point * record[at.PRODUCT_PLANE])
+            add_point(sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], tiles, grad, total)
+
+
+@task_kernel
+def winograd_gradient_sums(worker, task, geometry, buffers):
+    """Sum one chunk of blocks of tiles for some panels of output channels of a group."""
+    record = phase_record(geometry, 0)
+    chunk, index = task % geometry[head.CHUNKS], task // geometry[head.CHUNKS]
+    panel_chunk, group = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
+    first_panel = panel_chunk * record[at.PANELS_PER_CHUNK]
+    panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
+    work = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    sums = advance(buffers[SUMS], chunk * geometry[head.GRADIENT_SIZE] + group * record[at.PACKED_GROUP])
+    sums = advance(sums, first_panel * record[at.PACKED_PANEL])
+    clear(sums, panels * record[at.PACKED_PANEL])
+    blocks = geometry[head.BLOCKS]
+    for block in range(chunk * blocks // geometry[head.CHUNKS], (chunk + 1) * blocks // geometry[head.CHUNKS]):
+        phase = phase_record(geometry, block)
+        first = (block - phase[at.FIRST_TASK]) * phase[at.BLOCK_TILES]
+        add_tiles(phase, buffers, work, first, group, first_panel, panels, sums)
+
+
+@task_kernel
+def winograd_gradient_result(worker, task, geometry, buffers):
+    """Add the chunks' sums of some rows of one panel, in order, and transform them back to the gradient of the taps."""
+    record = phase_record(geometry, 0)
+    rows, index = task % record[at.CHANNEL_CHUNKS], task // record[at.CHANNEL_CHUNKS]
+    panel, group = index % record[at.PANELS], index // record[at.PANELS]
+    work = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    lanes, points = lanes_of(work), record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
+    channel = panel * 2 * lanes
+    valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
+    width = panel_width(valid, lanes)
+    buffer, zeros = advance(work, points * lanes), advance(work, (points + POINTS * POINTS + POINTS) * lanes)
+    clear(zeros, lanes)
+    sums = advance(buffers[SUMS], group * record[at.PACKED_GROUP] + panel * record[at.PACKED_PANEL])
+    gradient = advance(buffers[GRADIENT], group * record[at.KERNEL_GROUP] + channel)
+    bound = zeros[0] + NO_BOUND
+    for row in range(rows * RESULT_ROWS, min((rows + 1) * RESULT_ROWS, record[at.DEPTH])):
+        plane, c = row // record[at.CHANNELS], row % record[at.CHANNELS]
+        taps = plane * record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
+        target = advance(gradient, record[record[at.KERNEL_TAPS] + taps] + c * record[at.KERNEL_CHANNEL])
+        v = 0
+        while v < width:
+            for point in range(points):
+                source = advance(sums, point * record[at.KERNEL_PLANE] + row * width + v)
+                total = load(source)
+                for chunk in range(1, geometry[head.CHUNKS]):
+                    total = total + load(advance(source, chunk * geometry[head.GRADIENT_SIZE]))
+                store(total, advance(work, point * lanes))
+            output_tile(
+                work, lanes, record[at.ROW_POINTS], record[at.COLUMN_POINTS], record[at.ROW_TAPS],
+                record[at.COLUMN_TAPS], record[at.ROW_TAPS], record[at.COLUMN_TAPS], buffer, zeros, bound, valid - v,
+                advance(target, v), record[at.KERNEL_ROW], record[at.KERNEL_COLUMN],
+            )  # fmt: skip
+            v += lanes
