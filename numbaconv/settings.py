@@ -34,8 +34,9 @@ class Config:
     def winograd(self) -> bool:
         """Whether convolutions in float32 may use Winograd's algorithm where it is estimated to be faster.
 
-        It rounds differently from the direct algorithm: the root mean square error of a layer with 3x3 kernels is at
-        most 2.5 times the direct one's. A call's own ``algorithm=`` goes before this setting.
+        It rounds differently from the direct algorithm: with 3x3 kernels the root mean square error of results and
+        input gradients is at most 2.5 times the direct one's, that of kernel gradients at most 4 times (about 1e-6 of
+        the gradient's root mean square). A call's own ``algorithm=`` goes before this setting.
         """
         return self._winograd
 

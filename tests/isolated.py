@@ -180,6 +180,7 @@ def guarded_memory() -> None:
 
     import numbaconv as nc
 
+    nc.config.winograd = False
     for problem, name in cases([*SPITEFUL, *TRANSPOSED, *REAL, *LARGE]):
         arrays = draw(problem, _seeded(problem.name), "float32")
         expected = run(oracle, name, problem, arrays)
@@ -196,3 +197,34 @@ def guarded_memory() -> None:
             first = {key: memory.copy(a, at_end) for key, a in channels_first(arrays).items()}
             result = run(nc, name, problem, first, data_format="channels_first")
             np.testing.assert_array_equal(np.moveaxis(result, 1, -1), expected)
+
+
+def guarded_winograd() -> None:
+    """Run Winograd's algorithm wherever it can with all arrays beside pages that may not be touched."""
+    import oracle
+    from passes import cases, draw, run
+    from problems import LARGE, REAL, SPITEFUL, TransposedProblem
+
+    import numbaconv as nc
+    from numbaconv.algorithms import winograd
+    from numbaconv.spec import resolve_conv
+
+    direction = {"conv": "forward", "conv_input_grad": "input_grad", "conv_kernel_grad": "kernel_grad"}
+    count = 0
+    for problem, name in cases([*SPITEFUL, *REAL, *LARGE]):
+        if isinstance(problem, TransposedProblem):
+            continue
+        spec = resolve_conv(problem.x_shape, problem.kernel_shape, **problem.options)
+        if winograd.refuses(spec, direction[name]) is not None:
+            continue
+        count += 1
+        arrays = draw(problem, _seeded(problem.name), "float32")
+        expected = run(oracle, name, problem, arrays)
+        for at_end in (True, False):
+            print(problem.name, name, "at the end" if at_end else "at the start", flush=True)
+            memory = GuardedMemory()
+            guarded = {key: memory.copy(a, at_end) for key, a in arrays.items()}
+            result = run(nc, name, problem, guarded, algorithm="winograd")
+            error = np.sqrt(np.mean((result - expected) ** 2))
+            assert error <= 1e-5 * np.sqrt(np.mean(expected**2)), error
+    assert count > 20, count

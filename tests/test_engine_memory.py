@@ -70,3 +70,8 @@ def test_what_lies_beside_the_inputs_does_not_matter(problem, name, dtype, rng):
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 def test_pages_beside_the_arrays_are_never_touched():
     run_isolated("guarded_memory")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
+def test_pages_beside_the_arrays_are_never_touched_by_winograd():
+    run_isolated("guarded_winograd")

@@ -25,7 +25,8 @@ DIRECTIONS = [direction for direction in planner.DIRECTIONS if "winograd" in dic
 # Root mean square of the difference to the oracle, over that of the result: float32 rounds to 6e-8, the transforms
 # enlarge that up to about six times, and sums over channels some more.
 RELATIVE_ERROR = 4e-6
-MAX_ERROR_RATIO = 2.5
+MAX_ERROR_RATIO = {"forward": 2.5, "input_grad": 2.5, "kernel_grad": 4.0}
+"""The direct kernel gradient adds short sums block by block and is closer to the truth than most."""
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_error_beside_the_direct_algorithm(shape, direction, rng):
     arrays = operands(spec, rng)
     truth = engine(wide, direction, {name: a.astype("float64") for name, a in arrays.items()}, "direct")
     errors = {name: rms(engine(spec, direction, arrays, name) - truth) for name in ("winograd", "direct")}
-    assert errors["winograd"] < MAX_ERROR_RATIO * errors["direct"]
+    assert errors["winograd"] < MAX_ERROR_RATIO[direction] * errors["direct"]
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -196,8 +197,8 @@ def test_the_switch_takes_booleans_only():
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_few_channels_and_few_pixels_stay_direct(direction):
     for x_shape, kernel_shape, reason in (
-        ((8, 32, 32, 8), (3, 3, 8, 8), "sums over 8 numbers, fewer than 16, lose too much accuracy"),
-        ((1, 4, 4, 512), (3, 3, 512, 512), "it is estimated to take "),
+        ((1, 8, 8, 8), (3, 3, 8, 8), f"sums over {4 if direction == 'kernel_grad' else 8} numbers, fewer than 16, "),
+        ((1, 16, 16, 512), (3, 3, 512, 512), "it is estimated to take "),
     ):
         spec = resolve_conv(x_shape, kernel_shape, padding="same")
         assert planner.choose(spec, direction) == "direct"

@@ -30,6 +30,9 @@ GRADIENT = 3
 Y = 4
 
 NO_BOUND = -np.inf
+SUMMED_TILES = 32
+"""Tiles that are summed before the sum joins the others: long sums of float32 lose accuracy."""
+
 RESULT_ROWS = 16
 """Rows of the transformed gradient that one task transforms back."""
 
@@ -39,13 +42,17 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def gradient_tile(x, x_stride, tiles, grad, total):
-        """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k]; the sums are fetched meanwhile."""
+        """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k], a few tiles at a time."""
         width = vectors * lanes_of(x)
-        acc = tile_zeros(rows, vectors, x)
-        tile_prefetch(acc, total, width)
-        for tile in range(tiles):
-            acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
-        tile_add(acc, total, width)
+        tile_prefetch(tile_zeros(rows, vectors, x), total, width)
+        first = 0
+        while first < tiles:
+            last = min(first + SUMMED_TILES, tiles)
+            acc = tile_zeros(rows, vectors, x)
+            for tile in range(first, last):
+                acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
+            tile_add(acc, total, width)
+            first = last
 
     return gradient_tile
 
