@@ -17,10 +17,12 @@ from numbaconv.algorithms.blocking import (
     choose_gradient_block,
     gradient_chunks,
     panel_count,
+    pixel_pitch,
     taps_per_pass,
 )
 from numbaconv.algorithms.geometry import (
     Record,
+    ahead_step,
     assemble,
     block_count,
     bounce_size,
@@ -260,10 +262,12 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
     forms = []
     for form in orientations(lattice):
-        in_place = is_in_place(form, x_strides[-1], spec.groups)
-        taps = len(form.columns.phase.taps) if has_merged_run(form, of_input, in_place) else 1
-        extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-        forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps)))
+        for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
+            pitch = form.columns.position_step if in_place else pixel_pitch(of_input, spec.dtype)
+            merged = has_merged_run(form, of_input, in_place, pitch)
+            taps = len(form.columns.phase.taps) if merged else 1
+            extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
+            forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch)))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -279,13 +283,17 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     for phase in phases:
         lattice, block = phase.lattice, phase.block
         record = Record(task_counts(lattice, block.rows, block.columns))
-        merged = parts == 1 and has_merged_run(lattice, of_input, phase.in_place)
-        describe_reads(record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images)
+        pitch = pixel_pitch(channels, spec.dtype)
+        merged = parts == 1 and has_merged_run(lattice, of_input, phase.in_place, pitch)
+        describe_reads(
+            record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images, pitch
+        )
         run = record.fields[at.RUN]
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
+            at.PANELS_TOGETHER: block.panels,
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
@@ -295,14 +303,17 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         records.append(record)
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
-        pixels = max(pixels, block.images * block.rows * block.columns)
+        pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
     size = math.prod(spec.kernel_shape)
     gradient_bytes = size * np.dtype(spec.dtype).itemsize
     all_pixels = spec.batch * math.prod(spec.out_spatial)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
     chunk = -(-panels // panel_chunks)
     for record in records:
-        record.fields |= {at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk}
+        record.fields |= {
+            at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
+            at.AHEAD_STEP: ahead_step(record, chunk, groups),
+        }  # fmt: skip
     packed = round_up(gathered, 16)
     bounce = packed + round_up(pixels * 2 * lanes, 16)
     workspace = bounce + bounce_size(spec.dtype)

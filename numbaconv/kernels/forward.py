@@ -50,11 +50,11 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
     """
     source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP] + channel * record[at.X_CHANNEL])
     if record[at.IN_PLACE] == 0:
-        channels = record[at.CHANNELS]
+        channels, pitch = record[at.CHANNELS], record[at.PIXEL_PITCH]
         for image in range(images):
             gather_block(
                 advance(source, image * record[at.X_BATCH]), record, plane, row, rows, column, columns, channels,
-                advance(block, image * record[at.IMAGE_STRIDE]), channels,
+                advance(block, image * record[at.IMAGE_STRIDE]), pitch,
             )  # fmt: skip
         return block
     offset = record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]]

@@ -96,7 +96,10 @@ TILE_TAPS = 64  # depthwise kernel gradient: taps along the columns
 GRADIENT_CHANNELS = 65  # kernel gradient: rows of a tap
 BIAS_START = 66  # of the phase's padded bias
 BESIDE = 67  # outputs side by side that a pixel stands for, as further channels
-RECORD_SIZE = 68
+PIXEL_PITCH = 68  # from a gathered pixel to the next, at least CHANNELS
+PANELS_TOGETHER = 69  # kernel gradient: panels of grad_y packed in one sweep
+AHEAD_STEP = 70  # kernel gradient: numbers of the next block fetched with each pixel of a tile's visit
+RECORD_SIZE = 71
 
 # Buffers.
 WORK_BUFFER = 0
