@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv import memory, parallel
+from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
     Block,
     GradientBlock,
@@ -41,17 +42,17 @@ from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
     SERIAL_MACS,
     BiasPart,
-    Strides,
-    element_strides,
+    bias_copies,
+    bias_template,
     kernel_strides,
     lattice_extent,
     lattice_variants,
-    padded_bias,
     product_channels,
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
@@ -169,61 +170,81 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, spec.macs < SERIAL_MACS)
 
 
-def run_product(
+def prepare(
     spec: ConvSpec,
     direction: str,
-    x: NDArray,
-    kernel: NDArray,
-    bias: NDArray | None,
-    activation: str | None,
-    y: NDArray,
-) -> None:
-    """Run a forward pass, or an input gradient with grad_y as ``x`` and grad_x as ``y``; channels last.
+    first_strides: Strides,
+    second_strides: Strides,
+    activation: str | None = None,
+    has_bias: bool = False,
+) -> Callable[..., None]:
+    """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
 
-    Where outputs side by side share their products, an absent tap is a zero, and zero times infinity or NaN is NaN: a
-    result that is not all finite is computed again without.
+    For kernel gradients `run(x, grad_y, grad_kernel)`. Strides are in elements, with channels last; the kernel and the
+    result are contiguous.
     """
-    x_strides, y_strides = element_strides(x), element_strides(y)
-    plan = product_plan(spec, direction, x_strides, y_strides)
-    _launch(plan, spec, x, kernel, bias, activation, y)
-    if plan.is_widened and not _is_finite(y):
-        _launch(product_plan(spec, direction, x_strides, y_strides, False), spec, x, kernel, bias, activation, y)
+    if direction == "kernel_grad":
+        return _gradient_launch(spec, first_strides, second_strides)
+    key = spec, direction, first_strides, activation, has_bias
+    launch, is_widened = _product_launch(*key, True)
+    return _Widened(launch, key) if is_widened else launch
+
+
+@lru_cache(maxsize=512)
+def _product_launch(
+    spec: ConvSpec, direction: str, x_strides: Strides, activation: str | None, has_bias: bool, widen: bool
+) -> tuple[parallel.Launch, bool]:
+    """Return a launch on (x, kernel, y) or (x, kernel, y, bias), and whether absent taps are among its products."""
+    shape = spec.result_shape(direction)
+    plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen)
+    packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
+    bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
+    copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, at.BIAS - 1) if has_bias else ()
+    launch = parallel.Launch(
+        direct_forward,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 1, packed, bound, 2, np.zeros(plan.states, np.int64)),
+        4 if has_bias else 3,
+        plan.workspace,
+        copies,
+        plan.serial,
+    )
+    return launch, plan.is_widened
+
+
+class _Widened:
+    """A pass of which outputs side by side share their products.
+
+    An absent tap is a zero there, and zero times infinity or NaN is NaN: a result that is not all finite is computed
+    again without.
+    """
+
+    __slots__ = ("_key", "_launch")
+
+    def __init__(self, launch: parallel.Launch, key: tuple[ConvSpec, str, Strides, str | None, bool]) -> None:
+        self._launch = launch
+        self._key = key
+
+    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
+        self._launch(x, kernel, y, *bias)
+        if not _is_finite(y):
+            launch, _ = _product_launch(*self._key, False)
+            launch(x, kernel, y, *bias)
+
+
+MAX_DOT_SIZE = 8192
+"""BLAS libraries start threads for the product of vectors longer than this."""
 
 
 def _is_finite(y: NDArray) -> bool:
     """Whether all numbers are finite; a sum that overflows counts as not."""
+    if y.size <= MAX_DOT_SIZE:
+        flat = y.reshape(-1)
+        return math.isfinite(flat.dot(flat))
     with np.errstate(all="ignore"):
         return bool(np.isfinite(y.sum()))
-
-
-def _launch(
-    plan: Plan,
-    spec: ConvSpec,
-    x: NDArray,
-    kernel: NDArray,
-    bias: NDArray | None,
-    activation: str | None,
-    y: NDArray,
-) -> None:
-    packed = memory.empty((plan.packed_size,), spec.dtype)
-    states = np.zeros(max(plan.states, 1), np.int64)
-    bound = padded_bias(spec.dtype, bias, activation, spec.groups, plan.bias_parts)
-    arrays = (x, kernel, packed, bound, y, states)
-    parallel.launch(direct_forward, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
-
-
-def forward(
-    spec: ConvSpec, x: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, y: NDArray
-) -> None:
-    """Fill ``y`` (contiguous, channels last) with the convolution of ``x``."""
-    run_product(spec, "forward", x, kernel, bias, activation, y)
-
-
-def input_grad(
-    spec: ConvSpec, grad_y: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, grad_x: NDArray
-) -> None:
-    """Fill ``grad_x`` (contiguous, channels last) with the gradient of zero-padded input."""
-    run_product(spec, "input_grad", grad_y, kernel, bias, activation, grad_x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +348,17 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     return GradientPlan(geometry, counters * chunks, workspace, partial, counters, spec.macs < SERIAL_MACS)
 
 
-def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
-    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
-    plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
-    partial = memory.empty((plan.partial_size,), spec.dtype)
-    counters = np.zeros(plan.counters, np.int64)
-    arrays = (x, grad_kernel, partial, partial, grad_y, counters)
-    parallel.launch(direct_kernel_gradient, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
+def _gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
+    plan = gradient_plan(spec, x_strides, y_strides)
+    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
+    return parallel.Launch(
+        direct_kernel_gradient,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64)),
+        3,
+        plan.workspace,
+        small=plan.serial,
+    )

@@ -12,10 +12,9 @@ from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.kernels import layout as at
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
-
-Strides = tuple[int, ...]
 
 SERIAL_MACS = 400_000
 """Multiply-adds of about 20 microseconds: a parallel launch costs some of that, and more when the cores are busy."""
@@ -23,14 +22,7 @@ SERIAL_MACS = 400_000
 
 def kernel_strides(spec: ConvSpec) -> Strides:
     """Return the strides, in elements, of a contiguous kernel."""
-    shape = spec.kernel_shape
-    return tuple(math.prod(shape[a + 1 :]) for a in range(len(shape)))
-
-
-def element_strides(array: NDArray) -> Strides:
-    """Return strides in elements."""
-    itemsize = array.itemsize
-    return tuple(stride // itemsize for stride in array.strides)
+    return contiguous_strides(spec.kernel_shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +34,26 @@ class BiasPart:
     width: int
 
 
-def padded_bias(
-    dtype: str, bias: NDArray | None, activation: str | None, groups: int, parts: tuple[BiasPart, ...]
-) -> NDArray:
-    """Return the lower bound of the activation, then each part's bias, padded to whole registers with zeros."""
+def bias_template(dtype: str, activation: str | None, groups: int, parts: tuple[BiasPart, ...]) -> NDArray:
+    """Return the lower bound of the activation, then zeros for each part's bias, padded to whole registers."""
     size = max(part.start + groups * part.width for part in parts)
     values = np.zeros(at.BIAS_HEADER + size, dtype)
     values[0] = 0 if activation == "relu" else -np.inf
-    if bias is not None:
-        for part in parts:
-            channels = bias.size // groups * part.repeats
-            region = values[at.BIAS_HEADER + part.start :][: groups * part.width].reshape(groups, part.width)
-            region[:, :channels] = np.tile(bias.reshape(groups, -1), (1, part.repeats))
     return values
+
+
+def bias_copies(
+    dtype: str, channels: int, groups: int, parts: tuple[BiasPart, ...], argument: int, buffer: int
+) -> list[tuple[int, int, int, int, int]]:
+    """Return where a launch copies the bias of `channels` numbers to in its copy of `bias_template`."""
+    of_group, item = channels // groups, np.dtype(dtype).itemsize
+    copies = []
+    for part in parts:
+        for group in range(groups):
+            for repeat in range(part.repeats):
+                target = at.BIAS_HEADER + part.start + group * part.width + repeat * of_group
+                copies.append((argument, group * of_group * item, buffer, target * item, of_group * item))
+    return copies
 
 
 def lattice_extent(
