@@ -50,12 +50,14 @@ def find(
         call = _calls.get(key)
     except TypeError:  # an activation that has no hash
         return None, None
+    if call is None and not all(array is None or array.dtype.isnative for array in (first, second, bias)):
+        return None, None
     return key, call
 
 
-def keep(key: Hashable, call: Run, *arrays: np.ndarray | None) -> None:
-    """Keep what runs a call, if it has a key and its arrays were used as they came."""
-    if key is None or not all(array is None or array.dtype.isnative for array in arrays):
+def keep(key: Hashable, call: Run) -> None:
+    """Keep what runs a call that has a key."""
+    if key is None:
         return
     if len(_calls) >= MAX_CALLS:
         _calls.clear()

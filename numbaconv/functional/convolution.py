@@ -299,10 +299,10 @@ def run_engine(
     if spec.batch == 0:
         return np.empty(shape, x.dtype) if out is None else out
     fused = "relu" if function is relu else None
-    given, kernel = kernel, kernel.reshape(spec.kernel_shape)
-    run: Run = planner.prepare(spec, direction, x, kernel, bias, fused)
-    result = run(x, kernel, bias, out)
-    if given.shape != kernel.shape:
+    shaped = kernel.reshape(spec.kernel_shape)
+    run: Run = planner.prepare(spec, direction, x, shaped, bias, fused)
+    result = run(x, shaped, bias, out)
+    if shaped.shape != kernel.shape:
         run = partial(_run_reshaped, run, spec.kernel_shape)
     if function is not None and not fused:
         run = partial(_run_then, run, function)
@@ -310,7 +310,7 @@ def run_engine(
         if out is not None:
             out[...] = result
             result = out
-    keep(key, run, x, given, bias)
+    keep(key, run)
     return result
 
 

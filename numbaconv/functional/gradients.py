@@ -90,7 +90,7 @@ def conv_input_grad(
         return np.empty(spec.x_shape, grad_y.dtype) if out is None else out
     run = planner.prepare(spec, "input_grad", grad_y, kernel)
     result = run(grad_y, kernel, out=out)
-    keep(key, run, grad_y, kernel)
+    keep(key, run)
     return result
 
 
@@ -164,7 +164,7 @@ def conv_kernel_grad(
         return np.zeros(spec.kernel_shape, x.dtype)
     run = planner.prepare(spec, "kernel_grad", x, grad_y)
     result = run(x, grad_y)
-    keep(key, run, x, grad_y)
+    keep(key, run)
     return result
 
 
