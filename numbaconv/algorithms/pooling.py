@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -13,6 +13,7 @@ from numbaconv import memory, parallel
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import pooling as kernels
 from numbaconv.spec import PoolSpec
+from numbaconv.target import TARGET
 
 Array = NDArray[np.floating]
 
@@ -54,12 +55,21 @@ def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
 
 
 def _reduce(kernel: TaskKernel, spec: PoolSpec, x: Array) -> Array:
-    x = _channels_last(spec, x)
-    y = memory.empty((spec.batch, *spec.out_spatial, spec.channels), spec.dtype)
-    outer = prod(spec.out_spatial[:-1])
-    chunks, chunk = _chunks(spec, spec.batch * outer)
-    _launch(kernel, spec, spec.batch * outer * chunks, _geometry(spec, chunks, chunk, False), (x, y))
+    allocate, launch = _reduction(kernel, spec)
+    y = allocate()
+    launch(_channels_last(spec, x), y)
     return _in_format(spec, y)
+
+
+@lru_cache(maxsize=512)
+def _reduction(kernel: TaskKernel, spec: PoolSpec) -> tuple[Callable[[], Array], parallel.Launch]:
+    """Return what makes the result, with channels last, and the launch on (x, y) that fills it."""
+    shape = spec.batch, *spec.out_spatial, spec.channels
+    pieces = spec.batch * prod(spec.out_spatial[:-1])
+    chunks, chunk = _chunks(spec, pieces)
+    geometry, small = _geometry(spec, chunks, chunk, False), _work(spec) < _SERIAL_NUMBERS
+    launch = parallel.Launch(kernel, spec.dtype, pieces * chunks, geometry, (0, 1), 2, small=small)
+    return memory.allocator(shape, spec.dtype), launch
 
 
 def _launch(
@@ -85,7 +95,7 @@ def _in_format(spec: PoolSpec, array: Array) -> Array:
 
 def _chunks(spec: PoolSpec, pieces: int) -> tuple[int, int]:
     """Return (chunks of channels, channels per chunk) so that `pieces` images or rows keep all threads busy."""
-    threads = parallel.thread_count() if _work(spec) >= _SERIAL_NUMBERS else 1
+    threads = TARGET.threads if _work(spec) >= _SERIAL_NUMBERS else 1
     wanted = -(-2 * threads // max(pieces, 1)) if threads > 1 else 1
     chunk = -(-spec.channels // wanted)
     chunk = min(spec.channels, -(-chunk // _CHUNK_UNIT) * _CHUNK_UNIT)
