@@ -16,6 +16,7 @@ from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, WIDE_SIZES, split_row
 from numbaconv.target import TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
+READ_BYTES_PER_CYCLE = 16  # of input read in place, whose misses products hide in part
 L2_BYTES_PER_CYCLE = 24
 MEMORY_BYTES_PER_CYCLE = 6
 TILE_CYCLES = 25  # entering and leaving one register tile
@@ -130,7 +131,7 @@ def choose_block(extent: Extent) -> Block:
         blocks = batches * extent.planes * math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
         for chunks in {1, min(2, panels), min(4, panels), panels}:
             compute = images * rows * row_cycles * panels / chunks
-            copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
+            copied = numbers * itemsize / (READ_BYTES_PER_CYCLE if extent.in_place else GATHER_BYTES_PER_CYCLE)
             weights = weight_bytes / chunks / weight_rate
             spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
             cycles = (compute + copied + weights + spilled + TASK_CYCLES) * blocks * chunks

@@ -34,6 +34,7 @@ from numbaconv.algorithms.geometry import (
     kernel_offsets,
     packed_offsets,
     round_up,
+    segments,
     task_counts,
     tile_list,
     with_taps,
@@ -146,13 +147,14 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
             at.Y_GROUP: outs, at.OUT_CHANNELS: outs, at.PACKED: kernels[key][0],
             at.PACKED_GROUP: width * depth, at.STATES: kernels[key][1], at.KERNEL_TAP_COUNT: len(taps) // beside,
-            at.BESIDE: beside,
+            at.BESIDE: beside, at.SEGMENTS: len(segments(lattice, out_channels)),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
             at.BIAS_START: parts[beside].start, at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,
+            at.SEGMENT_TABLE: segments(lattice, out_channels),
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(block.columns, 2),
             at.WIDE_LAST: tile_list(last, 2),

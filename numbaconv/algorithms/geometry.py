@@ -214,14 +214,26 @@ def gathered_size(record: Record) -> int:
     return math.prod(record.fields[extent] for extent in extents)
 
 
+def packed_order(lattice: Lattice) -> tuple[Axis, ...]:
+    """Return the axes in the order of the packed kernel's taps."""
+    return tuple(sorted(lattice.axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))
+
+
+def segments(lattice: Lattice, channels: int) -> list[int]:
+    """Return where the stretches of the output begin that the outputs side by side, ``channels`` each, fill."""
+    offsets = [0]
+    for axis in packed_order(lattice):
+        step = axis.y_stride // axis.phase.step
+        offsets = [offset + i * step for offset in offsets for i in range(axis.phase.width)]
+    return [offset for n, offset in enumerate(offsets) if n == 0 or offset != offsets[n - 1] + channels]
+
+
 def kernel_offsets(lattice: Lattice, all_taps: bool) -> list[int]:
     """Return the offset in the kernel of the lattice's taps, or of all taps of its packed kernel in their order.
 
     Outputs side by side have an offset each, one after the other, and -1 where the output has no such tap.
     """
-    axes = lattice.axes
-    if all_taps:
-        axes = tuple(sorted(axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))
+    axes = packed_order(lattice) if all_taps else lattice.axes
     offsets = np.zeros((1, 1), np.int64)
     for axis in axes:
         taps = axis.phase.kernel_taps if all_taps else axis.phase.taps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -105,16 +106,40 @@ def lattice_variants(
     return [lattices(spec.batch, each, x_strides[:-1], y_strides[:-1], kernel) for each in variants]
 
 
-def _widened_axes(spec: ConvSpec, direction: str, axes: list[list[AxisPhase]]) -> list[list[list[AxisPhase]]]:
-    """Return the axes of a pass with few output channels with outputs along the last axis joined in several ways."""
+_Phases = list[AxisPhase]
+
+
+def _widened_axes(spec: ConvSpec, direction: str, axes: list[_Phases]) -> list[list[_Phases]]:
+    """Return the axes of a pass with few output channels with neighbouring outputs joined in several ways."""
     _, channels = product_channels(spec, direction)
-    columns, most = axes[-1], 2 * TARGET.lanes(spec.dtype)
-    size = spec.in_spatial[-1] if direction == "forward" else spec.out_spatial[-1]
-    mode = spec.padding_mode[-1] if direction == "forward" else "zeros"
-    is_dense = all(phase.dilation == 1 for phase in columns) and math.gcd(spec.strides[-1], spec.dilation[-1]) == 1
-    if spec.groups > 1 or 2 * channels > most or not is_dense or spec.kernel_size[-1] == 1:
+    most = 2 * TARGET.lanes(spec.dtype) // channels
+    if spec.groups > 1 or most < 2:
         return []
-    if len(columns) > 1:
-        return [[*axes[:-1], widened(columns, size, mode)]]
-    parts = [part for part in (2, 3, 4, 5, 8) if part * channels <= most and part <= columns[0].count]
-    return [[*axes[:-1], widened(interleaved(columns[0], part), size, mode)] for part in parts]
+    choices = []
+    for a, phases in enumerate(axes):
+        size = spec.in_spatial[a] if direction == "forward" else spec.out_spatial[a]
+        mode = spec.padding_mode[a] if direction == "forward" else "zeros"
+        is_dense = all(phase.dilation == 1 for phase in phases) and math.gcd(spec.strides[a], spec.dilation[a]) == 1
+        ways = [phases]
+        if is_dense and spec.kernel_size[a] > 1:
+            if a == len(axes) - 1:
+                ways += _joined_columns(phases, size, mode, most)
+            elif len(phases) > 1 and spec.dilation[a] == 1:
+                ways.append(widened(phases, size, mode))
+        choices.append(ways)
+    widths = [(way, math.prod(phases[0].width for phases in way)) for way in itertools.product(*choices)]
+    return [list(way) for way, width in widths if 1 < width <= most]
+
+
+def _joined_columns(phases: _Phases, size: int, mode: str, most: int) -> list[_Phases]:
+    """Return the last axis's phases with outputs joined: all of a stride, and neighbours of these."""
+    ways: list[_Phases] = []
+    rest: _Phases = []
+    if len(phases) > 1:
+        ways.append(widened(phases, size, mode))
+        phases, rest = ways[0][:1], ways[0][1:]
+    joined = phases[0]
+    for part in (2, 3, 4, 5, 8):
+        if part * joined.width <= most and part <= joined.count:
+            ways.append([*widened(interleaved(joined, part), size, mode), *rest])
+    return ways

@@ -99,7 +99,9 @@ BESIDE = 67  # outputs side by side that a pixel stands for, as further channels
 PIXEL_PITCH = 68  # from a gathered pixel to the next, at least CHANNELS
 PANELS_TOGETHER = 69  # kernel gradient: panels of grad_y packed in one sweep
 AHEAD_STEP = 70  # kernel gradient: numbers of the next block fetched with each pixel of a tile's visit
-RECORD_SIZE = 71
+SEGMENTS = 71  # stretches of the output that a pixel's channels are written to
+SEGMENT_TABLE = 72  # position of their offsets from the pixel's first number
+RECORD_SIZE = 73
 
 # Buffers.
 WORK_BUFFER = 0
