@@ -63,7 +63,7 @@ def _commit() -> str | None:
         return None
 
 
-def _set_threads(threads: int | None) -> int:
+def set_threads(threads: int | None) -> int:
     """Give both libraries the same number of threads, and return it."""
     import numba
     import torch
@@ -79,7 +79,8 @@ def _set_threads(threads: int | None) -> int:
     return threads
 
 
-def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Say on what, when and with which versions something is measured."""
     import numba
     import torch
 
@@ -97,6 +98,11 @@ def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
         "numba": numba.__version__,
         "numbaconv": numbaconv.__version__,
         "torch": torch.__version__,
+    }
+
+
+def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+    return describe_machine(threads) | {
         "shapes": options.shapes.name,
         "scale_batch": options.scale_batch,
         "max_gflop": options.max_gflop,
@@ -196,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.scale_batch is not None:
         layers = [layer.scaled(options.scale_batch) for layer in layers]
 
-    threads = _set_threads(options.threads)
+    threads = set_threads(options.threads)
     document: dict[str, Any] = {"run": _describe_run(options, threads), "layers": [], "summary": {}}
     print(report.heading(document["run"]))
     print(report.header(passes), flush=True)
