@@ -37,7 +37,7 @@ def imported_modules(statement: str) -> list[str]:
 
 def _fresh(program: str) -> str:
     """Run a program in a process of its own that finds what this one finds, and return what it prints."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path[:2] if path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     run = subprocess.run(
         [sys.executable, "-P", "-c", program], check=True, stdout=subprocess.PIPE, text=True, env=environment,
         cwd=tempfile.gettempdir(),
