@@ -134,6 +134,13 @@ def summarise_trial(kind: str, plant: Plant | None, outcome: dict[str, Any]) -> 
     }
 
 
+def schedule(equal: int, planted: int) -> list[Plant | None]:
+    """Spread the planted trials evenly among those of equal commits (None), so that both meet the same machine."""
+    due: list[tuple[float, Plant | None]] = [((i + 0.5) / equal, None) for i in range(equal)]
+    due += [((i + 0.5) / planted, PLANTS[i % len(PLANTS)]) for i in range(planted)]
+    return [plant for _, plant in sorted(due, key=lambda entry: entry[0])]
+
+
 def table(trials: Sequence[dict[str, Any]]) -> str:
     """Return the trials as Markdown."""
     equal = [trial for trial in trials if trial["kind"] == "equal"]
@@ -185,8 +192,7 @@ def _run(options: argparse.Namespace) -> int:
         if document["commit"] == commit:
             trials = document["trials"]
     plants = {plant.name: plant_commit(root, commit, plant) for plant in PLANTS} if options.planted else {}
-    due: list[Plant | None] = [PLANTS[i % len(PLANTS)] for i in range(options.planted)]
-    due += [None] * options.equal
+    due = schedule(options.equal, options.planted)
     for number, plant in enumerate(due):
         if number < len(trials):
             continue

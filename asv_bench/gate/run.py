@@ -16,7 +16,7 @@ from asv_bench.gate.pair import SIDES, Pair, Tree, WorkerError, command, environ
 from asv_bench.gate.state import State
 from asv_bench.gate.statistics import LIMIT, Estimate, Verdict, estimate, is_suspect, judge
 
-SCREEN_ROUNDS, SUSPECT_ROUNDS, FRESH_ROUNDS = 10, 20, 12
+SCREEN_ROUNDS, SUSPECT_ROUNDS, FRESH_ROUNDS = 12, 24, 16
 FRESH_PAIRS, MOST_FRESH_PAIRS = 5, 9
 Say = Callable[[str], None]
 
