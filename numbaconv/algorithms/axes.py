@@ -184,7 +184,7 @@ def without_padding(phase: AxisPhase, singly: bool) -> list[AxisPhase]:
     if not phase.taps or not inside.size:
         return [phase]
     first = int(inside[0])
-    steps = np.diff(table[first:])
+    steps = table[first + 1 :] - table[first:-1]
     # The stretch ends where a position is padding or lies elsewhere than its neighbours' step says.
     breaks = np.flatnonzero((table[first + 1 :] < 0) | (steps != steps[:1]))
     last = first + int(breaks[0]) if breaks.size else len(table) - 1

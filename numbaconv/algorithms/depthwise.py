@@ -29,10 +29,10 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.lattice import Axis, Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
-    SERIAL_MACS,
     BiasPart,
     bias_copies,
     bias_template,
+    is_small,
     lattice_extent,
     lattice_variants,
 )
@@ -162,7 +162,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     bounce = first + round_up(packed, 16)
     workspace = bounce + bounce_size(spec.dtype)
     header = {at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce}
-    serial = spec.macs < SERIAL_MACS
+    serial = is_small(spec)
     return Plan(assemble(header, records), tasks, workspace, width, 0, 0, serial)
 
 
@@ -230,7 +230,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
     }  # fmt: skip
     counters = fields[at.PANEL_CHUNKS]
     geometry = assemble(header, records)
-    serial = spec.macs < SERIAL_MACS
+    serial = is_small(spec)
     return Plan(geometry, counters * chunks, workspace, 0, size * chunks if chunks > 1 else 0, counters, serial)
 
 

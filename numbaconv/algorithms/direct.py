@@ -41,10 +41,10 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
-    SERIAL_MACS,
     BiasPart,
     bias_copies,
     bias_template,
+    is_small,
     kernel_strides,
     lattice_extent,
     lattice_variants,
@@ -169,7 +169,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     bounce = second + round_up(sums, 16)
     workspace = bounce + bounce_size(spec.dtype)
     geometry = assemble({at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce}, records)
-    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, spec.macs < SERIAL_MACS)
+    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_small(spec))
 
 
 def prepare(
@@ -347,7 +347,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
     partial = size * chunks if chunks > 1 else 0
     geometry = assemble(header, records)
-    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, spec.macs < SERIAL_MACS)
+    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, is_small(spec))
 
 
 def _gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:

@@ -73,8 +73,9 @@ def plane_offsets(planes: tuple[Axis, ...]) -> tuple[NDArray[np.int64], NDArray[
 
 def unit_columns(table: NDArray[np.int64], step: int) -> tuple[int, int]:
     """Return the longest stretch [first, last) of positions that lie ``step`` apart in the input."""
-    joined = (table[1:] >= 0) & (table[:-1] >= 0) & (np.diff(table) == step)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], joined, [False]]).astype(np.int8)))
+    joined = (table[1:] >= 0) & (table[:-1] >= 0) & (table[1:] - table[:-1] == step)
+    bounded = np.concatenate([[False], joined, [False]])
+    edges = np.flatnonzero(bounded[1:] != bounded[:-1])
     if not edges.size:
         inside = np.flatnonzero(table >= 0)
         return (int(inside[0]), int(inside[0]) + 1) if inside.size else (0, 0)
@@ -86,7 +87,7 @@ def unit_columns(table: NDArray[np.int64], step: int) -> tuple[int, int]:
 def column_step(axis: Axis) -> int:
     """Return the distance in the input of most neighbouring positions."""
     offsets = axis.offsets
-    differences = np.diff(offsets)[(offsets[1:] >= 0) & (offsets[:-1] >= 0)]
+    differences = (offsets[1:] - offsets[:-1])[(offsets[1:] >= 0) & (offsets[:-1] >= 0)]
     if not differences.size:
         return 1
     values, counts = np.unique(differences, return_counts=True)
