@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from asv_bench import report
+from asv_bench import other_peers, report, roofline, yardsticks
 from asv_bench.measure import interleave
+from asv_bench.peer import Peer, UnsupportedByPeerError
 from asv_bench.problems import PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
 
 # Both sides sum in float32, in different orders; a wrong tap or channel is off by far more.
@@ -41,6 +42,9 @@ def _argument_parser() -> argparse.ArgumentParser:
     add("--json", type=Path, default=Path("peers.json"), metavar="FILE", help="results (default: %(default)s)")
     add("--chart", type=Path, default=Path("peers.png"), metavar="FILE", help="bar chart (default: %(default)s)")
     add("--max-gflop", type=float, metavar="GFLOP", help="leave out layers with more work than this per pass")
+    add("--peers", default="", metavar="NAME[,NAME]", help=f"beside PyTorch also {', '.join(other_peers.PEERS)}; "
+        "'installed' takes those that are")  # fmt: skip
+    add("--roofline", action="store_true", help="shares of the multiply-add peak and of the memory's bandwidth")
     add("--scale-batch", type=float, metavar="GFLOP", help="cut the batch of larger layers to about this much work")
     return parser
 
@@ -63,7 +67,7 @@ def _commit() -> str | None:
         return None
 
 
-def _set_threads(threads: int | None) -> int:
+def set_threads(threads: int | None) -> int:
     """Give both libraries the same number of threads, and return it."""
     import numba
     import torch
@@ -79,7 +83,8 @@ def _set_threads(threads: int | None) -> int:
     return threads
 
 
-def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Say on what, when and with which versions something is measured."""
     import numba
     import torch
 
@@ -97,6 +102,11 @@ def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
         "numba": numba.__version__,
         "numbaconv": numbaconv.__version__,
         "torch": torch.__version__,
+    }
+
+
+def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+    return describe_machine(threads) | {
         "shapes": options.shapes.name,
         "scale_batch": options.scale_batch,
         "max_gflop": options.max_gflop,
@@ -116,18 +126,29 @@ def relative_error(ours: np.ndarray, peer: np.ndarray) -> float:
     return difference / scale if scale > 0 else difference
 
 
-def measure_pass(layer: Layer, direction: str, *, budget: float = 1.5, rounds: int | None = None) -> dict[str, Any]:
-    """Compare values, then times, of one pass of one layer; the result is one entry of the JSON file."""
+def measure_pass(
+    layer: Layer,
+    direction: str,
+    *,
+    budget: float = 1.5,
+    rounds: int | None = None,
+    others: Sequence[Peer] = (),
+    roofline_threads: int = 0,
+) -> dict[str, Any]:
+    """Compare values, then times, of one pass of one layer; the result is one entry of the JSON file.
+
+    Peers beside PyTorch are in `others`; the machine's peaks are measured where `roofline_threads` is not 0.
+    """
     import torch
 
-    from asv_bench.torch_peer import UnsupportedByTorchError, torch_calls
+    from asv_bench.torch_peer import torch_calls
 
     arrays = make_arrays(layer, direction)
     ours = make_pass(layer, direction, arrays)
     with torch.inference_mode():
         try:
             peers = torch_calls(layer, direction, arrays)
-        except UnsupportedByTorchError as error:
+        except UnsupportedByPeerError as error:
             return {"skipped": str(error)}
         result = ours()
         error = 0.0
@@ -137,7 +158,7 @@ def measure_pass(layer: Layer, direction: str, *, budget: float = 1.5, rounds: i
         our_time, peer_times = interleave(ours, {k: c.run for k, c in peers.items()}, budget=budget, rounds=rounds)
     better = min(peer_times, key=lambda name: peer_times[name].median)
     best = peer_times[better]
-    return {
+    figures: dict[str, Any] = {
         "ratio": best.median / our_time.median,
         "ms": our_time.median * 1e3,
         "ms_quartiles": [our_time.low * 1e3, our_time.high * 1e3],
@@ -150,6 +171,15 @@ def measure_pass(layer: Layer, direction: str, *, budget: float = 1.5, rounds: i
         "samples": our_time.samples,
         "error": error,
     }
+    if roofline_threads:
+        peak, bandwidth = yardsticks.fma_gflops(threads=roofline_threads), yardsticks.copy_gbytes(roofline_threads)
+        figures["roofline"] = roofline.place(layer, our_time.median, peak, bandwidth)
+    if others:
+        figures["others"] = {
+            peer.key: other_peers.measure(peer, layer, direction, arrays, ours, budget, rounds) for peer in others
+        }
+        figures["error"] = max([error, *(result.get("error", 0.0) for result in figures["others"].values())])
+    return figures
 
 
 def measure_layer(
@@ -196,14 +226,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.scale_batch is not None:
         layers = [layer.scaled(options.scale_batch) for layer in layers]
 
-    threads = _set_threads(options.threads)
+    threads = set_threads(options.threads)
+    try:
+        others = other_peers.start([name for name in options.peers.split(",") if name], threads)
+    except ValueError as error:
+        parser.error(str(error))
     document: dict[str, Any] = {"run": _describe_run(options, threads), "layers": [], "summary": {}}
+    document["run"]["others"] = {peer.key: {"name": peer.name, "version": peer.version()} for peer in others}
     print(report.heading(document["run"]))
     print(report.header(passes), flush=True)
     start = time.perf_counter()
 
     def measure(layer: Layer, direction: str) -> dict[str, Any]:
-        return measure_pass(layer, direction, budget=options.budget, rounds=options.repeat)
+        return measure_pass(
+            layer, direction, budget=options.budget, rounds=options.repeat, others=others,
+            roofline_threads=threads if options.roofline else 0,
+        )  # fmt: skip
 
     for layer in layers:
         entry = measure_layer(layer, passes, measure)
@@ -211,6 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document["summary"] = report.summarise(document["layers"])
         report.write_json(document, options.json)
         print(report.row(entry, passes), flush=True)
+        for line in report.further_rows(entry, passes, document["run"]["others"]):
+            print(line, flush=True)
         for direction, result in entry["passes"].items():
             if is_wrong(result):
                 reason = result.get("failed") or f"relative error {result['error']:.1e}"

@@ -52,6 +52,33 @@ def row(entry: dict[str, Any], passes: Sequence[str]) -> str:
     return "   ".join(cells)
 
 
+def _other_means(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the geometric mean of the ratios to each further peer, and over how many layers."""
+    keys = {key for result in results for key in result.get("others", {})}
+    means = {}
+    for key in sorted(keys):
+        ratios = [o[key]["ratio"] for result in results if "ratio" in (o := result.get("others", {})).get(key, {})]
+        if ratios:
+            means[key] = {"layers": len(ratios), "geometric_mean": statistics.geometric_mean(ratios)}
+    return means
+
+
+def further_rows(entry: dict[str, Any], passes: Sequence[str], others: dict[str, Any]) -> list[str]:
+    """Return lines below a layer's own: the ratio to each further peer, and the share of the limit that binds."""
+    lines = []
+    results = [entry["passes"].get(name, {}) for name in passes]
+    for key, about in others.items():
+        found = [result.get("others", {}).get(key, {}) for result in results]
+        if any("ratio" in result for result in found):
+            ratios = [f"{result['ratio']:6.2f}" if "ratio" in result else f"{'none':>6}" for result in found]
+            lines.append(f"  {about['name']:27}   " + "                   ".join(ratios))
+    if any("roofline" in result for result in results):
+        shares = [result.get("roofline") for result in results]
+        texts = [f"{100 * s['share']:4.0f} % of {s['bound']:6}" if s else "" for s in shares]
+        lines.append(f"  {'roofline':27}   " + "        ".join(f"{text:17}" for text in texts))
+    return lines
+
+
 def summarise(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Reduce the layers measured so far to figures per pass: the mean, the worst, the wide layers under the floor."""
     entries = list(entries)
@@ -72,6 +99,7 @@ def summarise(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
             "wide_layers": len(wide),
             "wide_below_floor": below,
             "wide_share_below_floor": len(below) / len(wide) if wide else 0.0,
+            "others": _other_means([e["passes"][name] for _, e in rated]),
             "largest_error": max(e["passes"][name]["error"] for _, e in rated),
         }
     return summary

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from asv_bench.peer import Peer, PeerCall, UnsupportedByPeerError
 from asv_bench.problems import Arrays, Layer
 
 LAYOUTS = ("contiguous", "channels_last")
-
-
-class UnsupportedByTorchError(ValueError):
-    """A layer PyTorch has no operator for."""
-
-
-@dataclass(frozen=True)
-class TorchCall:
-    """One way to run a pass in PyTorch: `run` is what is timed, `to_numpy` brings its result to our layout."""
-
-    run: Callable[[], Any]
-    to_numpy: Callable[[Any], np.ndarray]
 
 
 def _as_2d(layer: Layer) -> Layer:
@@ -40,9 +29,9 @@ def _as_2d(layer: Layer) -> Layer:
 
 def _check(layer: Layer) -> None:
     if layer.ndim > 3:
-        raise UnsupportedByTorchError(f"PyTorch has no {layer.ndim}-D convolution")
+        raise UnsupportedByPeerError(f"PyTorch has no {layer.ndim}-D convolution")
     if layer.transposed and any(lo != hi for lo, hi in layer.padding):
-        raise UnsupportedByTorchError("PyTorch has no transposed convolution with unequal padding of the two ends")
+        raise UnsupportedByPeerError("PyTorch has no transposed convolution with unequal padding of the two ends")
 
 
 def _window(starts: Sequence[int], sizes: Sequence[int]) -> tuple[slice, ...]:
@@ -148,7 +137,7 @@ class _Problem:
         return array[0] if self.added_axis else array
 
 
-def torch_calls(layer: Layer, direction: str, arrays: Arrays) -> dict[str, TorchCall]:
+def torch_calls(layer: Layer, direction: str, arrays: Arrays) -> dict[str, PeerCall]:
     """Every way to run one pass of a layer in PyTorch, by the name of its layout."""
     _check(layer)
     calls = {}
@@ -156,5 +145,22 @@ def torch_calls(layer: Layer, direction: str, arrays: Arrays) -> dict[str, Torch
         problem = _Problem(layer, arrays, layout)
         to_numpy = problem.kernel_to_numpy if direction == "kernel_grad" else problem.activations_to_numpy
         for suffix, run in getattr(problem, direction)().items():
-            calls[layout + suffix] = TorchCall(run, to_numpy)
+            calls[layout + suffix] = PeerCall(run, to_numpy)
     return calls
+
+
+class TorchPeer(Peer):
+    """PyTorch, which uses oneDNN."""
+
+    key, name, module = "torch", "PyTorch", "torch"
+    distributions = ("torch",)
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+
+    def calls(self, layer: Layer, direction: str, arrays: Arrays) -> dict[str, PeerCall]:
+        """Run all passes in both memory formats."""
+        return torch_calls(layer, direction, arrays)

@@ -10,6 +10,9 @@ import numpy as np
 
 P = ParamSpec("P")
 
+# Classes of most arguments: known to hand over nothing, and faster to find here than to ask.
+_PLAIN = frozenset((np.ndarray, int, str, tuple, type(None)))
+
 
 class TensorFunction(Protocol[P]):
     """A function of arrays or tensors; `array_function` is the one of arrays alone."""
@@ -31,10 +34,10 @@ def tensor_function(function: Callable[P, Any]) -> TensorFunction[P]:
     @wraps(function)
     def public(*args: P.args, **options: P.kwargs) -> Any:
         for argument in args:
-            if type(argument) is not np.ndarray and hasattr(type(argument), "__tensor_function__"):
+            if type(argument) not in _PLAIN and hasattr(type(argument), "__tensor_function__"):
                 return cast(Any, type(argument)).__tensor_function__(public, args, options)
         for argument in options.values():
-            if hasattr(type(argument), "__tensor_function__"):
+            if type(argument) not in _PLAIN and hasattr(type(argument), "__tensor_function__"):
                 return cast(Any, type(argument)).__tensor_function__(public, args, options)
         return function(*args, **options)
 

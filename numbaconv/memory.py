@@ -11,6 +11,8 @@ import math
 import os
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -155,13 +157,22 @@ class BlockPool:
 POOL = BlockPool()
 
 
-def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an uninitialised C-contiguous array, 64-byte aligned and from recycled memory where it is large."""
+def allocator(shape: tuple[int, ...], dtype: DTypeLike) -> Callable[[], NDArray[Any]]:
+    """Return what makes `empty(shape, dtype)`, for many calls."""
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < MIN_POOLED_BYTES:
-        return np.empty(shape, dtype)
-    return np.asarray(_Lease(POOL.take(nbytes), POOL, shape, dtype.str))
+        return partial(np.empty, shape, dtype)
+    return partial(_leased, nbytes, shape, dtype.str)
+
+
+def _leased(nbytes: int, shape: tuple[int, ...], typestr: str) -> NDArray[Any]:
+    return np.asarray(_Lease(POOL.take(nbytes), POOL, shape, typestr))
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an uninitialised C-contiguous array, 64-byte aligned and from recycled memory where it is large."""
+    return allocator(shape, dtype)()
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,6 +16,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -23,8 +24,18 @@ from numba import types
 from numba.np.ufunc import parallel as numba_parallel
 
 from numbaconv.jit import CONFIGURATION, CompiledFunction, TaskKernel
-from numbaconv.memory import aligned_bytes
-from numbaconv.simd.driver import DATA_FIELD, MAX_ARRAYS, TABLE, WORKERS, run_parallel, run_serial, run_worker
+from numbaconv.memory import ALIGNMENT, aligned_bytes
+from numbaconv.simd.driver import (
+    BUFFER_CODES,
+    DATA_FIELD,
+    FIRST_ARGUMENT,
+    MAX_ARRAYS,
+    OWN_PLAN,
+    WORKERS,
+    run_parallel,
+    run_serial,
+    run_worker,
+)
 from numbaconv.target import TARGET
 
 # A thread keeps its workspace for its next call up to this size; a larger one is freed at once.
@@ -39,8 +50,11 @@ _PARALLEL = CompiledFunction(run_parallel, types.void(_BLOCK), "parallel.paralle
 _WORKER = CompiledFunction(run_worker, types.void(types.CPointer(_BLOCK), _BLOCK, _BLOCK, _BLOCK), "parallel.worker")
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_HEADER = struct.Struct("8q")
-_TABLES = [struct.Struct(f"{n}q") for n in range(MAX_ARRAYS + 1)]
+# Keeps the interpreter's lock: giving it up and getting it back costs more than small work takes.
+_SMALL_ENTRY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+_PLAN = struct.Struct("10q")
+_BLOCKS = [struct.Struct(f"{FIRST_ARGUMENT + n}q") for n in range(MAX_ARRAYS + 1)]
+_NOTHING = np.empty(0, np.int64)
 
 _probe = np.empty(1)
 if ctypes.c_void_p.from_address(id(_probe) + DATA_FIELD).value != _probe.ctypes.data:
@@ -90,23 +104,52 @@ class _Call:
         self.block = aligned_bytes(8 * size)
         self.block_address = self.block.ctypes.data
         self.memory = self.block.data
+        # A plan used once has each argument as the buffer of the same number.
+        self.own_plan = self.block_address + 8 * OWN_PLAN
+        self.block.view(np.int64)[OWN_PLAN + BUFFER_CODES :][:MAX_ARRAYS] = np.arange(MAX_ARRAYS)
         self.workspace = aligned_bytes(0)
+        self.workspace_size = 0
         self.workspace_address = 0
         self.serial = _ENTRY(_SERIAL.address)
+        self.small = _SMALL_ENTRY(_SERIAL.address)
         self.parallel: Callable[[int], None] | None = None
 
     def reserve(self, nbytes: int) -> int:
         """Return the address of at least ``nbytes`` of workspace."""
-        if self.workspace.size < nbytes:
+        if self.workspace_size < nbytes:
             self.workspace = aligned_bytes(nbytes)
+            self.workspace_size = nbytes
             self.workspace_address = self.workspace.ctypes.data
         return self.workspace_address
 
     def release(self) -> None:
         """Free a workspace too large to keep."""
-        if self.workspace.size > MAX_KEPT_WORKSPACE:
+        if self.workspace_size > MAX_KEPT_WORKSPACE:
             self.workspace = aligned_bytes(0)
-            self.workspace_address = 0
+            self.workspace_size = self.workspace_address = 0
+
+    def run(self, plan: int, tasks: int, memory: tuple[int, int], serial: bool, arrays: Sequence[np.ndarray]) -> None:
+        """Run a plan of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all."""
+        threads = 1 if serial or tasks <= 1 else min(thread_count(), tasks)
+        entry = _layer.entry
+        if threads > 1 and entry is not None and not entry.acquire(blocking=False):
+            threads = 1
+        shared, private = memory
+        try:
+            base = self.reserve(shared + threads * private)
+            pack = _BLOCKS[len(arrays)].pack_into
+            if threads == 1:
+                pack(self.memory, 0, plan, base, 1, 0, 0, *map(id, arrays))
+                self.serial(self.block_address)
+            else:
+                if self.parallel is None:
+                    self.parallel = _ENTRY(_PARALLEL.address)
+                pack(self.memory, 0, plan, base, threads, _layer.parallel_for, _WORKER.address, *map(id, arrays))
+                self.parallel(self.block_address)
+        finally:
+            if threads > 1 and entry is not None:
+                entry.release()
+            self.release()
 
 
 class _Calls(threading.local):
@@ -171,31 +214,100 @@ def launch(
     if tasks <= 0:
         return
     address = kernel.address(dtype)
-    threads = 1 if serial or tasks == 1 else min(thread_count(), tasks)
-    entry = _layer.entry
-    if threads > 1 and entry is not None and not entry.acquire(blocking=False):
-        threads = 1
     idle = _calls.idle
     call = idle.pop() if idle else _Call()
     try:
-        base = call.reserve(threads * workspace * _ITEM_BYTES[dtype]) if workspace else 0
         count = len(arrays)
-        _TABLES[count].pack_into(call.memory, 8 * (TABLE + 1), *map(id, arrays))
-        if threads == 1:
-            _HEADER.pack_into(call.memory, 0, address, tasks, id(geometry), base, 1, 0, 0, count)
-            call.serial(call.block_address)
-        else:
-            if call.parallel is None:
-                call.parallel = _ENTRY(_PARALLEL.address)
-            _HEADER.pack_into(
-                call.memory, 0, address, tasks, id(geometry), base, threads, _layer.parallel_for, _WORKER.address, count
-            )
-            call.parallel(call.block_address)
+        plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0)
+        _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
+        call.run(call.own_plan, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
     finally:
-        if threads > 1 and entry is not None:
-            entry.release()
-        call.release()
         idle.append(call)
+
+
+@dataclass(frozen=True, slots=True)
+class Uninitialised:
+    """A buffer of one launch, shared by its workers, whose content is arbitrary at first."""
+
+    nbytes: int
+
+
+class Launch:
+    """A launch as `launch` makes it, prepared for many calls that differ in their arrays alone.
+
+    Parameters
+    ----------
+    kernel, dtype, tasks, geometry, workspace
+        As in `launch`; the kernel's code is loaded or compiled now.
+    buffers : sequence of int, ndarray or Uninitialised
+        What ``buffers[1]``, ``buffers[2]``, ... are: the address of an argument, by its number; a buffer that holds a
+        copy of an array when the tasks start; or an uninitialised one.
+    arguments : int
+        Number of arrays that a call takes.
+    copies : sequence of (int, int, int, int, int)
+        What to copy before the tasks start: argument, byte in it, number in ``buffers`` of a copied array, byte in
+        that, number of bytes.
+    small : bool
+        Whether the work is below what a launch of threads costs.
+    """
+
+    __slots__ = ("_geometry", "_initial", "_memory", "_moves", "_pack", "_plan", "_small", "_tasks", "address")
+
+    def __init__(
+        self,
+        kernel: TaskKernel,
+        dtype: str,
+        tasks: int,
+        geometry: np.ndarray,
+        buffers: Sequence[int | np.ndarray | Uninitialised],
+        arguments: int,
+        workspace: int = 0,
+        copies: Sequence[tuple[int, int, int, int, int]] = (),
+        small: bool = False,
+    ) -> None:
+        codes, places, shared = list(buffers), {}, 0
+        initial = [(i, buffer) for i, buffer in enumerate(buffers) if isinstance(buffer, np.ndarray)]
+        for i, array in initial:
+            places[i] = shared
+            shared += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        self._initial = np.zeros(shared // 8, np.int64)
+        for i, array in initial:
+            self._initial.view(np.uint8)[places[i] :][: array.nbytes] = array.reshape(-1).view(np.uint8)
+        for i, buffer in enumerate(buffers):
+            if isinstance(buffer, Uninitialised):
+                places[i] = shared
+                shared += -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
+        codes = [buffer if isinstance(buffer, int) else ~places[i] for i, buffer in enumerate(buffers)]
+        moves = [(argument, start, places[i] + to, nbytes) for argument, start, i, to, nbytes in copies]
+        self._moves = np.array(moves, np.int64).reshape(-1, 4)
+        self._geometry = geometry
+        self._plan = np.array(
+            [
+                kernel.address(dtype), tasks, id(geometry), len(codes), arguments, id(self._initial),
+                self._initial.size, id(self._moves), len(moves), shared, *codes,
+            ],
+            np.int64,
+        )  # fmt: skip
+        self.address = self._plan.ctypes.data
+        self._memory = shared, workspace * _ITEM_BYTES[dtype]
+        self._tasks = tasks
+        self._small = sum(self._memory) if small else None
+        self._pack = _BLOCKS[arguments].pack_into
+
+    def __call__(self, *arrays: np.ndarray) -> None:
+        """Run the kernel on `arrays`."""
+        idle = _calls.idle
+        call = idle.pop() if idle else _Call()
+        try:
+            nbytes = self._small
+            if nbytes is None:
+                call.run(self.address, self._tasks, self._memory, False, arrays)
+                return
+            base = call.workspace_address if call.workspace_size >= nbytes else call.reserve(nbytes)
+            self._pack(call.memory, 0, self.address, base, 1, 0, 0, *map(id, arrays))
+            call.small(call.block_address)
+        finally:
+            idle.append(call)
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,12 +1,15 @@
 """Chooses how a pass runs: for each direction an ordered table of algorithms, the general one last.
 
-Arrays arrive validated; here they are only brought to channels-last views that the algorithms read by their strides.
+All that a call needs besides its arrays is prepared once for a spec and the strides of its operands, as a `Pass`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
+from operator import methodcaller
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from numbaconv import memory
 from numbaconv.algorithms import depthwise, direct, padding_modes, winograd
 from numbaconv.settings import config, on_change
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
@@ -55,11 +59,23 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
 
 def choose(spec: ConvSpec, direction: str) -> str:
     """Return the name of the algorithm that runs."""
-    return str(_algorithm(spec, direction, None).NAME)
+    return str(_algorithm(spec, direction, None, generation).NAME)
+
+
+generation = 0
+"""Key of all that keeps a choice of algorithm: `clear_plans` changes it."""
+
+
+def clear_plans() -> None:
+    """Choose algorithms anew from now on, as when a setting has changed that the choice depends on."""
+    global generation
+    generation += 1
+    _algorithm.cache_clear()
+    _prepared.cache_clear()
 
 
 @lru_cache(maxsize=4096)
-def _algorithm(spec: ConvSpec, direction: str, name: str | None) -> ModuleType:
+def _algorithm(spec: ConvSpec, direction: str, name: str | None, generation: int) -> ModuleType:
     for algorithm in ALGORITHMS[direction]:
         if name in (None, algorithm.NAME):
             reason = algorithm.refuses(spec, direction)
@@ -74,38 +90,168 @@ def _algorithm(spec: ConvSpec, direction: str, name: str | None) -> ModuleType:
     raise ValueError(f"Unknown value for argument `algorithm`: {name!r}. Choose one of {names} or None.")
 
 
-on_change(_algorithm.cache_clear)
+on_change(clear_plans)
 
 
-def _channels_last(array: NDArray, data_format: str) -> NDArray:
-    """Return a view with channels last that has no negative strides (offsets of positions must not be negative)."""
-    if data_format == "channels_first":
-        array = np.moveaxis(array, 1, -1)
-    if min(array.strides, default=0) < 0:
-        array = np.ascontiguousarray(array)
-    return array
+def prepare(
+    spec: ConvSpec,
+    direction: str,
+    first: NDArray,
+    second: NDArray,
+    bias: NDArray | None = None,
+    activation: Hashable = None,
+    algorithm: str | None = None,
+) -> Pass:
+    """Return what runs a pass on arrays of the layouts of these, as long as `generation` stays what it is."""
+    layouts = _layout(first), _layout(second)
+    return _prepared(spec, direction, *layouts, bias is not None, activation, algorithm, generation)
 
 
-def _result(spec: ConvSpec, shape: tuple[int, ...], out: NDArray | None) -> NDArray:
-    """Return a contiguous channels-last array to compute in: ``out`` itself where it has that layout."""
-    if spec.data_format == "channels_first":
-        shape = (shape[0], *shape[2:], shape[1])
-    if out is not None:
-        view = np.moveaxis(out, 1, -1) if spec.data_format == "channels_first" else out
-        if view.flags.c_contiguous:
-            return view
-    return memory.empty(shape, spec.dtype)
+def _layout(array: NDArray) -> Strides | None:
+    """Return an array's strides in bytes, None where it is contiguous: axes of size 1 may have any then."""
+    return None if array.flags.c_contiguous else array.strides
 
 
-def _finish(spec: ConvSpec, result: NDArray, out: NDArray | None) -> NDArray:
-    """Return the result in the spec's data format, copied to ``out`` where it was computed elsewhere."""
-    if spec.data_format == "channels_first":
-        result = np.moveaxis(result, -1, 1)
-    if out is None:
-        return result
-    if out.__array_interface__["data"] != result.__array_interface__["data"]:
-        np.copyto(out, result)
-    return out
+@lru_cache(maxsize=1024)
+def _prepared(
+    spec: ConvSpec,
+    direction: str,
+    first: Strides | None,
+    second: Strides | None,
+    has_bias: bool,
+    activation: Hashable,
+    algorithm: str | None,
+    generation: int,
+) -> Pass:
+    return Pass(
+        spec, direction, _algorithm(spec, direction, algorithm, generation), first, second, has_bias, activation
+    )
+
+
+class Pass:
+    """One pass of a spec on operands of fixed strides: (x, kernel), (grad_y, kernel) or (x, grad_y).
+
+    Operands arrive validated, in the spec's data format; algorithms see all arrays with channels last.
+    """
+
+    __slots__ = ("_allocate", "_arrange_first", "_arrange_second", "_from_last", "_run", "_to_last")
+
+    def __init__(
+        self,
+        spec: ConvSpec,
+        direction: str,
+        algorithm: ModuleType,
+        first: Strides | None,
+        second: Strides | None,
+        has_bias: bool,
+        activation: Hashable,
+    ) -> None:
+        x, y = spec.result_shape("input_grad"), spec.result_shape("forward")
+        shape = spec.result_shape(direction)
+        self._allocate = memory.allocator(shape, spec.dtype)
+        axes = range(spec.ndim + 2)
+        self._to_last = self._from_last = None
+        to_last = (0, *axes[2:], 1) if spec.data_format == "channels_first" else None
+        if to_last is not None and direction != "kernel_grad":
+            self._to_last, self._from_last = to_last, (0, axes[-1], *axes[1:-1])
+        item = np.dtype(spec.dtype).itemsize
+        self._arrange_first, first = _arrangement(y if direction == "input_grad" else x, first, to_last, item)
+        if direction == "kernel_grad":
+            self._arrange_second, second = _arrangement(y, second, to_last, item, is_dense=True)
+        else:
+            self._arrange_second = None if second is None else np.ascontiguousarray
+            second = contiguous_strides(spec.kernel_shape)
+        self._run = _runner(spec, direction, algorithm, first, second, activation, has_bias)
+
+    def __call__(
+        self, first: NDArray, second: NDArray, bias: NDArray | None = None, out: NDArray | None = None
+    ) -> NDArray:
+        """Return the result, in ``out`` where that is given."""
+        if self._arrange_first is not None:
+            first = self._arrange_first(first)
+        if self._arrange_second is not None:
+            second = self._arrange_second(second)
+        result = self._allocate() if out is None else self._place(out)
+        if bias is None:
+            self._run(first, second, result)
+        else:
+            self._run(first, second, result, np.ascontiguousarray(bias))
+        if out is None:
+            return result if self._from_last is None else result.transpose(self._from_last)
+        return self._finish(result, out)
+
+    def _place(self, out: NDArray) -> NDArray:
+        """Return a contiguous channels-last array to compute in: ``out`` itself where it has that layout."""
+        view = out if self._to_last is None else out.transpose(self._to_last)
+        return view if view.flags.c_contiguous else self._allocate()
+
+    def _finish(self, result: NDArray, out: NDArray) -> NDArray:
+        """Return ``out``, to which a result that was computed elsewhere is copied."""
+        if out.__array_interface__["data"] != result.__array_interface__["data"]:
+            np.copyto(out, result if self._from_last is None else result.transpose(self._from_last))
+        return out
+
+
+def _arrangement(
+    shape: tuple[int, ...],
+    strides: Strides | None,
+    to_last: tuple[int, ...] | None,
+    item: int,
+    is_dense: bool = False,
+) -> tuple[Callable[[NDArray], NDArray] | None, Strides]:
+    """Return what brings an operand to the form that algorithms read, None where it has it, and its element strides.
+
+    ``shape`` has channels last, ``strides`` are those of the operand in bytes. Algorithms read by strides, but not by
+    negative ones, as offsets of positions are counted up from zero, and with ``is_dense`` by contiguous channels.
+    """
+    if strides is None:
+        strides = contiguous_strides(shape if to_last is None else (shape[0], shape[-1], *shape[1:-1]))
+    else:
+        strides = tuple(stride // item for stride in strides)
+    if to_last is not None:
+        strides = tuple(strides[axis] for axis in to_last)
+    if min(strides) < 0 or (is_dense and strides[-1] != 1):
+        return partial(_contiguous, to_last), contiguous_strides(shape)
+    return None if to_last is None else methodcaller("transpose", to_last), strides
+
+
+def _contiguous(order: tuple[int, ...] | None, array: NDArray) -> NDArray:
+    return np.ascontiguousarray(array if order is None else array.transpose(order))
+
+
+def _runner(
+    spec: ConvSpec,
+    direction: str,
+    algorithm: ModuleType,
+    first: Strides,
+    second: Strides,
+    activation: Hashable,
+    has_bias: bool,
+) -> Callable[..., None]:
+    """Return `run(first, second, result[, bias])` on operands of these element strides, all with channels last.
+
+    An algorithm that has things to prepare offers them as `prepare`; of the others the pass of that name is called.
+    """
+    if direction == "input_grad" and any(mode != "zeros" for mode in spec.padding_mode):
+        padded = padding_modes.padded_spec(spec)
+        return partial(_run_folded, spec, _runner(padded, direction, algorithm, first, second, None, False))
+    if hasattr(algorithm, "prepare"):
+        return cast("Callable[..., None]", algorithm.prepare(spec, direction, first, second, activation, has_bias))
+    run = getattr(algorithm, direction)
+    if direction == "kernel_grad":
+        return partial(run, spec)
+
+    def run_product(first: NDArray, second: NDArray, result: NDArray, bias: NDArray | None = None) -> None:
+        run(spec, first, second, bias, activation, result)
+
+    return run_product
+
+
+def _run_folded(spec: ConvSpec, run: Callable[..., None], grad_y: NDArray, kernel: NDArray, grad_x: NDArray) -> None:
+    """Run the input gradient of the padded input, then add up what its positions were copied from."""
+    grad_padded = memory.empty((spec.batch, *spec.padded_spatial, spec.in_channels), spec.dtype)
+    run(grad_y, kernel, grad_padded)
+    padding_modes.fold(spec, grad_padded, grad_x)
 
 
 def forward(
@@ -113,15 +259,12 @@ def forward(
     x: NDArray,
     kernel: NDArray,
     bias: NDArray | None = None,
-    activation: str | None = None,
+    activation: Hashable = None,
     out: NDArray | None = None,
     algorithm: str | None = None,
 ) -> NDArray:
     """Return the convolution of ``x``, with bias and a fused ``"relu"``."""
-    chosen = _algorithm(spec, "forward", algorithm)
-    y = _result(spec, spec.y_shape, out)
-    chosen.forward(spec, _channels_last(x, spec.data_format), np.ascontiguousarray(kernel), bias, activation, y)
-    return _finish(spec, y, out)
+    return prepare(spec, "forward", x, kernel, bias, activation, algorithm)(x, kernel, bias, out)
 
 
 def input_grad(
@@ -130,30 +273,13 @@ def input_grad(
     kernel: NDArray,
     out: NDArray | None = None,
     bias: NDArray | None = None,
-    activation: str | None = None,
+    activation: Hashable = None,
     algorithm: str | None = None,
 ) -> NDArray:
     """Return the gradient with respect to the input; with ``bias`` and ``activation`` a transposed convolution."""
-    chosen = _algorithm(spec, "input_grad", algorithm)
-    grad_y, kernel = _channels_last(grad_y, spec.data_format), np.ascontiguousarray(kernel)
-    grad_x = _result(spec, spec.x_shape, out)
-    if any(mode != "zeros" for mode in spec.padding_mode):
-        padded = padding_modes.padded_spec(spec)
-        shape = (spec.batch, *padded.in_spatial, spec.in_channels)
-        grad_padded = memory.empty(shape, spec.dtype)
-        chosen.input_grad(padded, grad_y, kernel, None, None, grad_padded)
-        padding_modes.fold(spec, grad_padded, grad_x)
-    else:
-        chosen.input_grad(spec, grad_y, kernel, bias, activation, grad_x)
-    return _finish(spec, grad_x, out)
+    return prepare(spec, "input_grad", grad_y, kernel, bias, activation, algorithm)(grad_y, kernel, bias, out)
 
 
 def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, algorithm: str | None = None) -> NDArray:
     """Return the gradient with respect to the kernel, in Keras layout."""
-    chosen = _algorithm(spec, "kernel_grad", algorithm)
-    grad_kernel = memory.empty(spec.kernel_shape, spec.dtype)
-    x, grad_y = _channels_last(x, spec.data_format), _channels_last(grad_y, spec.data_format)
-    if grad_y.strides[-1] != grad_y.itemsize:
-        grad_y = np.ascontiguousarray(grad_y)
-    chosen.kernel_grad(spec, x, grad_y, grad_kernel)
-    return grad_kernel
+    return prepare(spec, "kernel_grad", x, grad_y, algorithm=algorithm)(x, grad_y)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from numbaconv.padding import axes_text, check_data_format, index_or_none, sizes
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Strides: TypeAlias = tuple[int, ...]
 
-def _are_plain(values: Iterable[Any]) -> bool:
+
+_SCALARS = frozenset((int, str, type(None)))
+
+
+def are_plain(values: Iterable[Any]) -> bool:
     """Whether arguments equal to these are the same arguments: 1 == True == 1.0, but only the first is plain."""
     for value in values:
         kind = type(value)
-        if not (kind is int or kind is str or value is None or (kind is tuple and _are_plain(value))):
+        if kind not in _SCALARS and not (kind is tuple and are_plain(value)):
             return False
     return True
 
@@ -28,7 +33,7 @@ def remembered(resolve: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(resolve)
     def resolver(*args: P.args, **options: P.kwargs) -> R:
-        if _are_plain(args) and _are_plain(options.values()):
+        if are_plain(args) and are_plain(options.values()):
             return cached(*args, **options)  # type: ignore[arg-type]
         return resolve(*args, **options)
 
@@ -40,6 +45,11 @@ def shape_of(batch: int, spatial: tuple[int, ...], channels: int, data_format: s
     if data_format == "channels_first":
         return (batch, channels, *spatial)
     return (batch, *spatial, channels)
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> Strides:
+    """Return the strides, in elements, of a contiguous array."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def checked_shape(shape: Any, name: str, ndim: int | None = None) -> tuple[int, ...]:

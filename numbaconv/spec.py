@@ -164,6 +164,14 @@ class ConvSpec:
         """Multiply-accumulates of one pass, counting the padding as data."""
         return self.batch * math.prod(self.out_spatial) * self.out_channels * self.in_channels_per_group * self.taps
 
+    def result_shape(self, direction: str) -> tuple[int, ...]:
+        """Return the shape that a pass computes, with channels last."""
+        if direction == "kernel_grad":
+            return self.kernel_shape
+        if direction == "input_grad":
+            return (self.batch, *self.in_spatial, self.in_channels)
+        return (self.batch, *self.out_spatial, self.out_channels)
+
     def __str__(self) -> str:
         def join(values: tuple[Any, ...]) -> str:
             return "x".join(str(value) for value in values)

@@ -201,7 +201,7 @@ def test_a_convolution_keeps_no_result_and_only_the_arrays_it_needs(rng):
     assert kept["x"] is x.data
     assert "y" not in kept and "kernel" not in kept
     fused = nc.conv(x, kernel, activation="relu")
-    assert fused.node.name == "relu"
+    assert fused.node.name == "bias_relu"
     assert fused.node.saved["y"] is fused.data
 
 

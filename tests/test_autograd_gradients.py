@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from numbaconv.autograd import Tensor, grad_check, ops
+from numbaconv.autograd.dense import dense
 from numbaconv.autograd.gradients import GRADIENTS
 
 BY_THE_ENGINE = {
@@ -14,6 +15,8 @@ BY_THE_ENGINE = {
     "depthwise_conv",
     "conv_input_grad",
     "conv_kernel_grad",
+    "bias_relu",
+    "bias_relu_max_pool",
     "max_pool",
     "average_pool",
     "global_max_pool",
@@ -54,6 +57,12 @@ CHECKS = {
         (lambda a: a**0, (normal(4),)),
         (lambda a: 2**a, (normal(4),)),
         (lambda a: a ** np.array([0.0, 1.0, 2.0, 3.0]), (normal(4),)),
+    ],
+    "dense": [
+        (lambda x, k, b: dense(x, k, b, False), (normal(4, 3), normal(3, 5), normal(5))),
+        (lambda x, k, b: dense(x, k, b, True), (normal(4, 3), normal(3, 5), normal(5))),
+        (lambda x, k: dense(x, k, None, True), (normal(1, 3), normal(3, 5))),
+        (lambda x, k, b: dense(x, k, b, False), (normal(2, 4, 3), normal(3, 5), normal(5))),
     ],
     "matmul": [
         (lambda a, b: a @ b, (normal(2, 3), normal(3, 4))),

@@ -14,7 +14,16 @@ from numbaconv.algorithms import depthwise, direct
 from numbaconv.spec import resolve_conv
 
 MOST_VARIANTS = 9
-PLANS = (direct.product_plan, direct.gradient_plan, depthwise.product_plan, depthwise.gradient_plan)
+PLANS = (
+    *(direct.product_plan, direct.gradient_plan, direct._product_launch),
+    *(depthwise.product_plan, depthwise.gradient_plan),
+)
+
+
+def clear():
+    planner.clear_plans()
+    for plan in PLANS:
+        plan.cache_clear()
 
 
 @pytest.fixture
@@ -30,15 +39,13 @@ def force(monkeypatch):
 
     def set_number(value):
         number[0] = value
-        for plan in PLANS:
-            plan.cache_clear()
+        clear()
         return seen
 
     monkeypatch.setattr(direct, "lattice_variants", one_variant)
     monkeypatch.setattr(depthwise, "lattice_variants", one_variant)
     yield set_number
-    for plan in PLANS:
-        plan.cache_clear()
+    clear()
 
 
 def test_every_variant_is_exact(force):

@@ -142,18 +142,18 @@ def widened(phases: list[AxisPhase], size: int, mode: str) -> list[AxisPhase]:
         return phases
     first = min(phase.origin for phase in with_taps)
     reach = max(phase.origin + len(phase.taps) for phase in with_taps) - first
-    taps = tuple(tuple(_tap_at(phase, first + j) for phase in phases) for j in range(reach))
+    taps = tuple(sum((_tap_at(phase, first + j) for phase in phases), ()) for j in range(reach))
     stride = with_taps[0].stride
     table = source_positions(np.arange(first, first + (count - 1) * stride + reach), size, mode)
     start, step = phases[0].start, phases[0].step
-    joint = AxisPhase(count, start, step, stride, 1, taps, table, taps, first, len(phases))
+    joint = AxisPhase(count, start, step, stride, 1, taps, table, taps, first, sum(phase.width for phase in phases))
     return [joint] + [_section(phase, count, phase.count) for phase in phases if phase.count > count]
 
 
-def _tap_at(phase: AxisPhase, position: int) -> int:
+def _tap_at(phase: AxisPhase, position: int) -> Tap:
     """Return the tap by which the phase's first output reads an input position, -1 for none."""
     j = position - phase.origin
-    return phase.taps[j][0] if 0 <= j < len(phase.taps) else -1
+    return phase.taps[j] if 0 <= j < len(phase.taps) else (-1,) * phase.width
 
 
 def without_dilation(phase: AxisPhase) -> list[AxisPhase]:
@@ -184,7 +184,7 @@ def without_padding(phase: AxisPhase, singly: bool) -> list[AxisPhase]:
     if not phase.taps or not inside.size:
         return [phase]
     first = int(inside[0])
-    steps = np.diff(table[first:])
+    steps = table[first + 1 :] - table[first:-1]
     # The stretch ends where a position is padding or lies elsewhere than its neighbours' step says.
     breaks = np.flatnonzero((table[first + 1 :] < 0) | (steps != steps[:1]))
     last = first + int(breaks[0]) if breaks.size else len(table) - 1

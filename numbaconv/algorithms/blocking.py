@@ -16,10 +16,12 @@ from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, WIDE_SIZES, split_row
 from numbaconv.target import TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
+READ_BYTES_PER_CYCLE = 16  # of input read in place, whose misses products hide in part
 L2_BYTES_PER_CYCLE = 24
 MEMORY_BYTES_PER_CYCLE = 6
 TILE_CYCLES = 25  # entering and leaving one register tile
 TASK_CYCLES = 600
+STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
 FMA_PER_CYCLE = 2
 _ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
 
@@ -129,7 +131,7 @@ def choose_block(extent: Extent) -> Block:
         blocks = batches * extent.planes * math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
         for chunks in {1, min(2, panels), min(4, panels), panels}:
             compute = images * rows * row_cycles * panels / chunks
-            copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
+            copied = numbers * itemsize / (READ_BYTES_PER_CYCLE if extent.in_place else GATHER_BYTES_PER_CYCLE)
             weights = weight_bytes / chunks / weight_rate
             spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
             cycles = (compute + copied + weights + spilled + TASK_CYCLES) * blocks * chunks
@@ -142,12 +144,16 @@ def choose_block(extent: Extent) -> Block:
 
 @dataclass(frozen=True, slots=True)
 class GradientBlock:
-    """Pixels of one visit, input channels and parts of the output channels of a task, cycles of all."""
+    """Pixels of one visit, input channels and parts of the output channels of a task, cycles of all.
+
+    ``panels`` of grad_y are packed in one sweep.
+    """
 
     images: int
     rows: int
     columns: int
     channels: int
+    panels: int
     cycles: float
 
 
@@ -160,6 +166,29 @@ MIN_CHANNEL_CHUNK = 32
 GRADIENT_TASKS = 16
 """Tasks that a kernel gradient is dealt to at least, whatever the number of threads."""
 
+CACHE_LINE = 64
+L1_WAYS = 8
+CONFLICT_CYCLES = 2.5
+"""What a pixel's numbers take that come from L2 because the pixels of a block share few sets of L1."""
+
+
+def pixel_pitch(channels: int, dtype: str) -> int:
+    """Return how far apart gathered pixels of a kernel gradient lie, in numbers.
+
+    A tile reads a few numbers of each pixel of a block. Pixels a multiple of 512 bytes apart share eight sets of L1 or
+    fewer, so one cache line is left between them.
+    """
+    itemsize = 4 if dtype == "float32" else 8
+    return channels + CACHE_LINE // itemsize if channels * itemsize % (8 * CACHE_LINE) == 0 else channels
+
+
+def _conflict_cycles(pixels: int, pitch_bytes: int) -> float:
+    """Return the cycles that each pixel of a tile's visit takes more where the pixels crowd in few sets of L1."""
+    lines = TARGET.l1_bytes // CACHE_LINE
+    if pitch_bytes % CACHE_LINE == 0:
+        lines //= min(math.gcd(pitch_bytes // CACHE_LINE, lines // L1_WAYS), lines // L1_WAYS)
+    return CONFLICT_CYCLES if pixels > lines else 0.0
+
 
 def channel_chunks(channels: int) -> list[int]:
     """Return the widths that input channels may be dealt into: all, or an even part of at least `MIN_CHANNEL_CHUNK`."""
@@ -168,38 +197,44 @@ def channel_chunks(channels: int) -> list[int]:
 
 
 @lru_cache(maxsize=1024)
-def choose_gradient_block(extent: Extent, merged_taps: int) -> GradientBlock:
+def choose_gradient_block(extent: Extent, merged_taps: int, pitch: int) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
-    ``merged_taps`` is the number of taps in a run where all input channels are taken together.
+    ``merged_taps`` is the number of taps in a run where all input channels are taken together, ``pitch`` the distance
+    of the pixels then.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
     panels = panel_count(extent.out_channels, extent.dtype)
     vectors = 1 if extent.out_channels <= lanes else 2
     all_taps = extent.depth // max(extent.channels, 1)
-    best = GradientBlock(1, 1, 1, extent.channels, math.inf)
+    best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
     for channels in channel_chunks(extent.channels):
         run = channels * merged_taps if channels == extent.channels else channels
         taps = all_taps * channels // max(run, 1)
         run_cycles, visits = tile_cycles(run, vectors), len(split_rows(run, vectors))
+        apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in _blocks(extent, 1):
-            numbers = gathered(extent, rows, columns) * channels // max(extent.channels, 1) * images
+            numbers = gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
             pixels = images * rows * columns
             small = rows == 1 and columns <= 32
             if (numbers * itemsize > TARGET.l2_bytes // 2 or pixels > 2048) and not small:
                 continue
+            room = TARGET.l2_bytes * 0.7 - numbers * itemsize
+            together = max(1, min(panels, int(room / ((pixels + run) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
+            conflicts = _conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
             tiles = (run * vectors * 4 + visits * TILE_CYCLES + visits * images * rows * 4) * taps * panels
             copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
-            packed = pixels * panels * 2 * lanes * itemsize / GATHER_BYTES_PER_CYCLE
+            # Each pixel's channels of one sweep are a stretch of memory of its own.
+            packed = pixels * panels * (2 * lanes * itemsize / GATHER_BYTES_PER_CYCLE + STRETCH_CYCLES / together)
             beyond_l1 = pixels * 2 * lanes * itemsize - TARGET.l1_bytes / 2
             spilled = max(0.0, beyond_l1) / L2_BYTES_PER_CYCLE * visits * taps * panels / 2
             blocks = math.ceil(extent.batch / images) * extent.planes
             blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
-            cycles = (compute + tiles + copied + packed + spilled) * blocks * extent.channels / channels
+            cycles = (compute + conflicts + tiles + copied + packed + spilled) * blocks * extent.channels / channels
             if cycles < best.cycles:
-                best = GradientBlock(images, rows, columns, channels, cycles)
+                best = GradientBlock(images, rows, columns, channels, together, cycles)
     return best
 
 
@@ -221,7 +256,6 @@ class DepthwiseBlock:
 
 
 DEPTHWISE_TASK_CYCLES = 300
-STRETCH_CYCLES = 12
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv import memory, parallel
+from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase
 from numbaconv.algorithms.blocking import DepthwiseBlock, choose_depthwise_block
 from numbaconv.algorithms.geometry import (
@@ -29,17 +29,17 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.lattice import Axis, Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
-    SERIAL_MACS,
     BiasPart,
-    Strides,
-    element_strides,
+    bias_copies,
+    bias_template,
+    is_small,
     lattice_extent,
     lattice_variants,
-    padded_bias,
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
@@ -162,37 +162,40 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     bounce = first + round_up(packed, 16)
     workspace = bounce + bounce_size(spec.dtype)
     header = {at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce}
-    serial = spec.macs < SERIAL_MACS
+    serial = is_small(spec)
     return Plan(assemble(header, records), tasks, workspace, width, 0, 0, serial)
 
 
-def _run(
+def prepare(
     spec: ConvSpec,
     direction: str,
-    x: NDArray,
-    kernel: NDArray,
-    bias: NDArray | None,
-    activation: str | None,
-    y: NDArray,
-) -> None:
-    plan = product_plan(spec, direction, element_strides(x), element_strides(y))
-    bound = padded_bias(spec.dtype, bias, activation, 1, (BiasPart(0, 1, plan.bias_width),))
-    arrays = (x, kernel, kernel, bound, y)
-    parallel.launch(depthwise_forward, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
+    first_strides: Strides,
+    second_strides: Strides,
+    activation: str | None = None,
+    has_bias: bool = False,
+) -> parallel.Launch:
+    """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
 
-
-def forward(
-    spec: ConvSpec, x: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, y: NDArray
-) -> None:
-    """Fill ``y`` (contiguous, channels last) with the convolution of ``x``."""
-    _run(spec, "forward", x, kernel, bias, activation, y)
-
-
-def input_grad(
-    spec: ConvSpec, grad_y: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, grad_x: NDArray
-) -> None:
-    """Fill ``grad_x`` (contiguous, channels last) with the gradient of zero-padded input."""
-    _run(spec, "input_grad", grad_y, kernel, bias, activation, grad_x)
+    For kernel gradients `run(x, grad_y, grad_kernel)`. Strides are in elements, with channels last; the kernel and the
+    result are contiguous.
+    """
+    if direction == "kernel_grad":
+        return _gradient_launch(spec, first_strides, second_strides)
+    shape = spec.result_shape(direction)
+    plan = product_plan(spec, direction, first_strides, contiguous_strides(shape))
+    parts = (BiasPart(0, 1, plan.bias_width),)
+    bound = bias_template(spec.dtype, activation, 1, parts)
+    return parallel.Launch(
+        depthwise_forward,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 1, 1, bound, 2),
+        4 if has_bias else 3,
+        plan.workspace,
+        bias_copies(spec.dtype, shape[-1], 1, parts, 3, at.BIAS - 1) if has_bias else (),
+        plan.serial,
+    )
 
 
 @lru_cache(maxsize=512)
@@ -227,16 +230,21 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
     }  # fmt: skip
     counters = fields[at.PANEL_CHUNKS]
     geometry = assemble(header, records)
-    serial = spec.macs < SERIAL_MACS
+    serial = is_small(spec)
     return Plan(geometry, counters * chunks, workspace, 0, size * chunks if chunks > 1 else 0, counters, serial)
 
 
-def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
-    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
-    plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
-    partial = memory.empty((plan.partial_size,), spec.dtype)
-    counters = np.zeros(plan.counters, np.int64)
-    arrays = (x, grad_kernel, partial, partial, grad_y, counters)
-    parallel.launch(
-        depthwise_kernel_gradient, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial
+def _gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
+    plan = gradient_plan(spec, x_strides, y_strides)
+    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
+    return parallel.Launch(
+        depthwise_kernel_gradient,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64)),
+        3,
+        plan.workspace,
+        small=plan.serial,
     )

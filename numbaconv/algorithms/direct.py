@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv import memory, parallel
+from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
     Block,
     GradientBlock,
@@ -17,10 +18,12 @@ from numbaconv.algorithms.blocking import (
     choose_gradient_block,
     gradient_chunks,
     panel_count,
+    pixel_pitch,
     taps_per_pass,
 )
 from numbaconv.algorithms.geometry import (
     Record,
+    ahead_step,
     assemble,
     block_count,
     bounce_size,
@@ -31,26 +34,27 @@ from numbaconv.algorithms.geometry import (
     kernel_offsets,
     packed_offsets,
     round_up,
+    segments,
     task_counts,
     tile_list,
     with_taps,
 )
 from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
-    SERIAL_MACS,
     BiasPart,
-    Strides,
-    contiguous_strides,
-    element_strides,
+    array_strides,
+    bias_copies,
+    bias_template,
+    is_small,
     kernel_strides,
     lattice_extent,
     lattice_variants,
-    padded_bias,
     product_channels,
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
@@ -87,7 +91,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
-    x, y = contiguous_strides(spec)
+    x, y = array_strides(spec)
     if direction == "kernel_grad":
         return sum(phase.block.cycles for phase in _gradient_phases(spec, x, y))
     strides = (x, y) if direction == "forward" else (y, x)
@@ -160,13 +164,14 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
             at.Y_GROUP: outs, at.OUT_CHANNELS: outs, at.PACKED: kernels[key][0],
             at.PACKED_GROUP: width * depth, at.STATES: kernels[key][1], at.KERNEL_TAP_COUNT: len(taps) // beside,
-            at.BESIDE: beside,
+            at.BESIDE: beside, at.SEGMENTS: len(segments(lattice, out_channels)),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
             at.BIAS_START: parts[beside].start, at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,
+            at.SEGMENT_TABLE: segments(lattice, out_channels),
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(block.columns, 2),
             at.WIDE_LAST: tile_list(last, 2),
@@ -181,64 +186,84 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     bounce = second + round_up(sums, 16)
     workspace = bounce + bounce_size(spec.dtype)
     geometry = assemble({at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce}, records)
-    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, spec.macs < SERIAL_MACS)
+    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_small(spec))
 
 
-def run_product(
+def prepare(
     spec: ConvSpec,
     direction: str,
-    x: NDArray,
-    kernel: NDArray,
-    bias: NDArray | None,
-    activation: str | None,
-    y: NDArray,
-) -> None:
-    """Run a forward pass, or an input gradient with grad_y as ``x`` and grad_x as ``y``; channels last.
+    first_strides: Strides,
+    second_strides: Strides,
+    activation: str | None = None,
+    has_bias: bool = False,
+) -> Callable[..., None]:
+    """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
 
-    Where outputs side by side share their products, an absent tap is a zero, and zero times infinity or NaN is NaN: a
-    result that is not all finite is computed again without.
+    For kernel gradients `run(x, grad_y, grad_kernel)`. Strides are in elements, with channels last; the kernel and the
+    result are contiguous.
     """
-    x_strides, y_strides = element_strides(x), element_strides(y)
-    plan = product_plan(spec, direction, x_strides, y_strides)
-    _launch(plan, spec, x, kernel, bias, activation, y)
-    if plan.is_widened and not _is_finite(y):
-        _launch(product_plan(spec, direction, x_strides, y_strides, False), spec, x, kernel, bias, activation, y)
+    if direction == "kernel_grad":
+        return _gradient_launch(spec, first_strides, second_strides)
+    key = spec, direction, first_strides, activation, has_bias
+    launch, is_widened = _product_launch(*key, True)
+    return _Widened(launch, key) if is_widened else launch
+
+
+@lru_cache(maxsize=512)
+def _product_launch(
+    spec: ConvSpec, direction: str, x_strides: Strides, activation: str | None, has_bias: bool, widen: bool
+) -> tuple[parallel.Launch, bool]:
+    """Return a launch on (x, kernel, y) or (x, kernel, y, bias), and whether absent taps are among its products."""
+    shape = spec.result_shape(direction)
+    plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen)
+    packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
+    bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
+    copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, at.BIAS - 1) if has_bias else ()
+    launch = parallel.Launch(
+        direct_forward,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 1, packed, bound, 2, np.zeros(plan.states, np.int64)),
+        4 if has_bias else 3,
+        plan.workspace,
+        copies,
+        plan.serial,
+    )
+    return launch, plan.is_widened
+
+
+class _Widened:
+    """A pass of which outputs side by side share their products.
+
+    An absent tap is a zero there, and zero times infinity or NaN is NaN: a result that is not all finite is computed
+    again without.
+    """
+
+    __slots__ = ("_key", "_launch")
+
+    def __init__(self, launch: parallel.Launch, key: tuple[ConvSpec, str, Strides, str | None, bool]) -> None:
+        self._launch = launch
+        self._key = key
+
+    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
+        self._launch(x, kernel, y, *bias)
+        if not _is_finite(y):
+            launch, _ = _product_launch(*self._key, False)
+            launch(x, kernel, y, *bias)
+
+
+MAX_DOT_SIZE = 8192
+"""BLAS libraries start threads for the product of vectors longer than this."""
 
 
 def _is_finite(y: NDArray) -> bool:
     """Whether all numbers are finite; a sum that overflows counts as not."""
+    if y.size <= MAX_DOT_SIZE:
+        flat = y.reshape(-1)
+        return math.isfinite(flat.dot(flat))
     with np.errstate(all="ignore"):
         return bool(np.isfinite(y.sum()))
-
-
-def _launch(
-    plan: Plan,
-    spec: ConvSpec,
-    x: NDArray,
-    kernel: NDArray,
-    bias: NDArray | None,
-    activation: str | None,
-    y: NDArray,
-) -> None:
-    packed = memory.empty((plan.packed_size,), spec.dtype)
-    states = np.zeros(max(plan.states, 1), np.int64)
-    bound = padded_bias(spec.dtype, bias, activation, spec.groups, plan.bias_parts)
-    arrays = (x, kernel, packed, bound, y, states)
-    parallel.launch(direct_forward, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
-
-
-def forward(
-    spec: ConvSpec, x: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, y: NDArray
-) -> None:
-    """Fill ``y`` (contiguous, channels last) with the convolution of ``x``."""
-    run_product(spec, "forward", x, kernel, bias, activation, y)
-
-
-def input_grad(
-    spec: ConvSpec, grad_y: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, grad_x: NDArray
-) -> None:
-    """Fill ``grad_x`` (contiguous, channels last) with the gradient of zero-padded input."""
-    run_product(spec, "input_grad", grad_y, kernel, bias, activation, grad_x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +307,12 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
     forms = []
     for form in orientations(lattice):
-        in_place = is_in_place(form, x_strides[-1], spec.groups)
-        taps = len(form.columns.phase.taps) if has_merged_run(form, of_input, in_place) else 1
-        extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-        forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps)))
+        for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
+            pitch = form.columns.position_step if in_place else pixel_pitch(of_input, spec.dtype)
+            merged = has_merged_run(form, of_input, in_place, pitch)
+            taps = len(form.columns.phase.taps) if merged else 1
+            extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
+            forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch)))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -301,13 +328,17 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     for phase in phases:
         lattice, block = phase.lattice, phase.block
         record = Record(task_counts(lattice, block.rows, block.columns))
-        merged = parts == 1 and has_merged_run(lattice, of_input, phase.in_place)
-        describe_reads(record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images)
+        pitch = pixel_pitch(channels, spec.dtype)
+        merged = parts == 1 and has_merged_run(lattice, of_input, phase.in_place, pitch)
+        describe_reads(
+            record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images, pitch
+        )
         run = record.fields[at.RUN]
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
+            at.PANELS_TOGETHER: block.panels,
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
@@ -317,14 +348,17 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         records.append(record)
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
-        pixels = max(pixels, block.images * block.rows * block.columns)
+        pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
     size = math.prod(spec.kernel_shape)
     gradient_bytes = size * np.dtype(spec.dtype).itemsize
     all_pixels = spec.batch * math.prod(spec.out_spatial)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
     chunk = -(-panels // panel_chunks)
     for record in records:
-        record.fields |= {at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk}
+        record.fields |= {
+            at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
+            at.AHEAD_STEP: ahead_step(record, chunk, groups),
+        }  # fmt: skip
     packed = round_up(gathered, 16)
     bounce = packed + round_up(pixels * 2 * lanes, 16)
     workspace = bounce + bounce_size(spec.dtype)
@@ -335,13 +369,20 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
     partial = size * chunks if chunks > 1 else 0
     geometry = assemble(header, records)
-    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, spec.macs < SERIAL_MACS)
+    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, is_small(spec))
 
 
-def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
-    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
-    plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
-    partial = memory.empty((plan.partial_size,), spec.dtype)
-    counters = np.zeros(plan.counters, np.int64)
-    arrays = (x, grad_kernel, partial, partial, grad_y, counters)
-    parallel.launch(direct_kernel_gradient, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
+def _gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
+    plan = gradient_plan(spec, x_strides, y_strides)
+    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
+    return parallel.Launch(
+        direct_kernel_gradient,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64)),
+        3,
+        plan.workspace,
+        small=plan.serial,
+    )

@@ -73,8 +73,9 @@ def plane_offsets(planes: tuple[Axis, ...]) -> tuple[NDArray[np.int64], NDArray[
 
 def unit_columns(table: NDArray[np.int64], step: int) -> tuple[int, int]:
     """Return the longest stretch [first, last) of positions that lie ``step`` apart in the input."""
-    joined = (table[1:] >= 0) & (table[:-1] >= 0) & (np.diff(table) == step)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], joined, [False]]).astype(np.int8)))
+    joined = (table[1:] >= 0) & (table[:-1] >= 0) & (table[1:] - table[:-1] == step)
+    bounded = np.concatenate([[False], joined, [False]])
+    edges = np.flatnonzero(bounded[1:] != bounded[:-1])
     if not edges.size:
         inside = np.flatnonzero(table >= 0)
         return (int(inside[0]), int(inside[0]) + 1) if inside.size else (0, 0)
@@ -86,7 +87,7 @@ def unit_columns(table: NDArray[np.int64], step: int) -> tuple[int, int]:
 def column_step(axis: Axis) -> int:
     """Return the distance in the input of most neighbouring positions."""
     offsets = axis.offsets
-    differences = np.diff(offsets)[(offsets[1:] >= 0) & (offsets[:-1] >= 0)]
+    differences = (offsets[1:] - offsets[:-1])[(offsets[1:] >= 0) & (offsets[:-1] >= 0)]
     if not differences.size:
         return 1
     values, counts = np.unique(differences, return_counts=True)
@@ -111,14 +112,14 @@ def with_taps(phases: list[Lattice]) -> list[Lattice]:
     return [phase for phase in phases if all(axis.phase.taps for axis in phase.axes)] or phases[:1]
 
 
-def has_merged_run(lattice: Lattice, channels: int, in_place: bool) -> bool:
-    """Whether the taps of one kernel row are one contiguous run."""
+def has_merged_run(lattice: Lattice, channels: int, in_place: bool, pitch: int = 0) -> bool:
+    """Whether the taps of one kernel row are one contiguous run; gathered pixels lie ``pitch`` numbers apart."""
     columns = lattice.columns
     if len(columns.phase.taps) <= 1:
         return True
     if columns.phase.dilation != 1 or columns.packed_stride != 1:
         return False
-    return not in_place or columns.position_step == channels
+    return (columns.position_step if in_place else pitch or channels) == channels
 
 
 def describe_reads(
@@ -130,8 +131,13 @@ def describe_reads(
     in_place: bool,
     merged: bool,
     images: int = 1,
+    pitch: int = 0,
 ) -> None:
-    """Fill in how a block's input is found and how its taps are laid out; `merged`: a kernel row's taps are one run."""
+    """Fill in how a block's input is found and how its taps are laid out; `merged`: a kernel row's taps are one run.
+
+    Gathered pixels lie ``pitch`` numbers apart, ``channels`` unless that is given.
+    """
+    pitch = pitch or channels
     rows, columns = lattice.rows, lattice.columns
     plane_taps = 1
     for axis in lattice.planes:
@@ -146,7 +152,7 @@ def describe_reads(
         row_size, pixel = rows.position_step, columns.position_step
         plane_steps = [axis.position_step for axis in lattice.planes]
     else:
-        row_size, pixel = tap_columns * channels, channels
+        row_size, pixel = tap_columns * pitch, pitch
         plane_steps = []
         size = tap_rows * row_size
         for axis in reversed(lattice.planes):
@@ -161,7 +167,7 @@ def describe_reads(
         at.TAP_COLUMNS: tap_columns, at.TAPS: len(taps), at.RUN: run_taps * channels,
         at.PIXEL_STRIDE: columns.phase.stride * pixel, at.ROW_STRIDE: rows.phase.stride * row_size,
         at.IMAGES: images, at.IMAGE_STRIDE: lattice.x_batch if in_place else plane_taps * tap_rows * row_size,
-        at.BATCH_BLOCKS: math.ceil(lattice.batch / images),
+        at.BATCH_BLOCKS: math.ceil(lattice.batch / images), at.PIXEL_PITCH: pitch,
     }  # fmt: skip
     record.tables |= {
         at.PLANE_TABLE: reads, at.ROW_TABLE: rows.offsets, at.COLUMN_TABLE: offsets, at.TAP_OFFSETS: taps,
@@ -188,12 +194,39 @@ def _tap_offsets(
     ]
 
 
+def ahead_step(record: Record, panels: int, groups: int) -> int:
+    """Return how many numbers a kernel gradient fetches ahead with each pixel of a tile's visit.
+
+    All visits of a block together fetch the next one's input and grad_y. A group's numbers are too far apart for that.
+    """
+    if groups > 1:
+        return 0
+    fields = record.fields
+    of_pixel = fields[at.Y_PIXEL] + fields[at.COLUMN_BASE] * fields[at.COLUMN_STEP] * fields[at.ROW_STEP]
+    visits = panels * fields[at.TAPS] * len(split_rows(fields[at.RUN], 2))
+    return -(-of_pixel // max(visits, 1))
+
+
 def gathered_size(record: Record) -> int:
     """Return the elements of a gathered block, 0 when the taps are read in place."""
     if record.fields[at.IN_PLACE]:
         return 0
-    extents = (at.IMAGES, at.PLANE_TAPS, at.TAP_ROWS, at.TAP_COLUMNS, at.CHANNELS)
+    extents = (at.IMAGES, at.PLANE_TAPS, at.TAP_ROWS, at.TAP_COLUMNS, at.PIXEL_PITCH)
     return math.prod(record.fields[extent] for extent in extents)
+
+
+def packed_order(lattice: Lattice) -> tuple[Axis, ...]:
+    """Return the axes in the order of the packed kernel's taps."""
+    return tuple(sorted(lattice.axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))
+
+
+def segments(lattice: Lattice, channels: int) -> list[int]:
+    """Return where the stretches of the output begin that the outputs side by side, ``channels`` each, fill."""
+    offsets = [0]
+    for axis in packed_order(lattice):
+        step = axis.y_stride // axis.phase.step
+        offsets = [offset + i * step for offset in offsets for i in range(axis.phase.width)]
+    return [offset for n, offset in enumerate(offsets) if n == 0 or offset != offsets[n - 1] + channels]
 
 
 def kernel_offsets(lattice: Lattice, all_taps: bool) -> list[int]:
@@ -201,9 +234,7 @@ def kernel_offsets(lattice: Lattice, all_taps: bool) -> list[int]:
 
     Outputs side by side have an offset each, one after the other, and -1 where the output has no such tap.
     """
-    axes = lattice.axes
-    if all_taps:
-        axes = tuple(sorted(axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))
+    axes = packed_order(lattice) if all_taps else lattice.axes
     offsets = np.zeros((1, 1), np.int64)
     for axis in axes:
         taps = axis.phase.kernel_taps if all_taps else axis.phase.taps

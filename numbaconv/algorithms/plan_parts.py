@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -12,32 +13,35 @@ from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.kernels import layout as at
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
-Strides = tuple[int, ...]
+SMALL_WORK = 1_000_000
+"""Work, as `is_small` counts it, that one core does in about the 20 microseconds from which two threads are faster.
 
-SERIAL_MACS = 400_000
-"""Multiply-adds of about 20 microseconds: a parallel launch costs some of that, and more when the cores are busy."""
+Measured on layers of 1 to 64 channels with two cores of 100 GFLOP/s each: they broke even at 0.8 to 0.9 million.
+A launch costs 4 microseconds while the cores are idle, and milliseconds when they are not.
+"""
+
+ELEMENT_WORK = 12
+"""Multiply-adds in the time of reading or writing one element: layers with few channels are bound by these."""
+
+
+def is_small(spec: ConvSpec) -> bool:
+    """Whether a pass takes less time than a launch of threads would save."""
+    elements = math.prod(spec.x_shape) + math.prod(spec.y_shape)
+    return spec.macs + ELEMENT_WORK * elements < SMALL_WORK
 
 
 def kernel_strides(spec: ConvSpec) -> Strides:
     """Return the strides, in elements, of a contiguous kernel."""
-    shape = spec.kernel_shape
-    return tuple(math.prod(shape[a + 1 :]) for a in range(len(shape)))
+    return contiguous_strides(spec.kernel_shape)
 
 
-def element_strides(array: NDArray) -> Strides:
-    """Return strides in elements."""
-    itemsize = array.itemsize
-    return tuple(stride // itemsize for stride in array.strides)
-
-
-def contiguous_strides(spec: ConvSpec) -> tuple[Strides, Strides]:
+def array_strides(spec: ConvSpec) -> tuple[Strides, Strides]:
     """Return the strides, in elements, of contiguous input and output with channels last."""
-    shapes = (spec.batch, *spec.in_spatial, spec.in_channels), (spec.batch, *spec.out_spatial, spec.out_channels)
-    x, y = (tuple(math.prod(shape[a + 1 :]) for a in range(len(shape))) for shape in shapes)
-    return x, y
+    return contiguous_strides(spec.result_shape("input_grad")), contiguous_strides(spec.result_shape("forward"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +53,26 @@ class BiasPart:
     width: int
 
 
-def padded_bias(
-    dtype: str, bias: NDArray | None, activation: str | None, groups: int, parts: tuple[BiasPart, ...]
-) -> NDArray:
-    """Return the lower bound of the activation, then each part's bias, padded to whole registers with zeros."""
+def bias_template(dtype: str, activation: str | None, groups: int, parts: tuple[BiasPart, ...]) -> NDArray:
+    """Return the lower bound of the activation, then zeros for each part's bias, padded to whole registers."""
     size = max(part.start + groups * part.width for part in parts)
     values = np.zeros(at.BIAS_HEADER + size, dtype)
     values[0] = 0 if activation == "relu" else -np.inf
-    if bias is not None:
-        for part in parts:
-            channels = bias.size // groups * part.repeats
-            region = values[at.BIAS_HEADER + part.start :][: groups * part.width].reshape(groups, part.width)
-            region[:, :channels] = np.tile(bias.reshape(groups, -1), (1, part.repeats))
     return values
+
+
+def bias_copies(
+    dtype: str, channels: int, groups: int, parts: tuple[BiasPart, ...], argument: int, buffer: int
+) -> list[tuple[int, int, int, int, int]]:
+    """Return where a launch copies the bias of `channels` numbers to in its copy of `bias_template`."""
+    of_group, item = channels // groups, np.dtype(dtype).itemsize
+    copies = []
+    for part in parts:
+        for group in range(groups):
+            for repeat in range(part.repeats):
+                target = at.BIAS_HEADER + part.start + group * part.width + repeat * of_group
+                copies.append((argument, group * of_group * item, buffer, target * item, of_group * item))
+    return copies
 
 
 def lattice_extent(
@@ -113,16 +124,40 @@ def lattice_variants(
     return [lattices(spec.batch, each, x_strides[:-1], y_strides[:-1], kernel) for each in variants]
 
 
-def _widened_axes(spec: ConvSpec, direction: str, axes: list[list[AxisPhase]]) -> list[list[list[AxisPhase]]]:
-    """Return the axes of a pass with few output channels with outputs along the last axis joined in several ways."""
+_Phases = list[AxisPhase]
+
+
+def _widened_axes(spec: ConvSpec, direction: str, axes: list[_Phases]) -> list[list[_Phases]]:
+    """Return the axes of a pass with few output channels with neighbouring outputs joined in several ways."""
     _, channels = product_channels(spec, direction)
-    columns, most = axes[-1], 2 * TARGET.lanes(spec.dtype)
-    size = spec.in_spatial[-1] if direction == "forward" else spec.out_spatial[-1]
-    mode = spec.padding_mode[-1] if direction == "forward" else "zeros"
-    is_dense = all(phase.dilation == 1 for phase in columns) and math.gcd(spec.strides[-1], spec.dilation[-1]) == 1
-    if spec.groups > 1 or 2 * channels > most or not is_dense or spec.kernel_size[-1] == 1:
+    most = 2 * TARGET.lanes(spec.dtype) // channels
+    if spec.groups > 1 or most < 2:
         return []
-    if len(columns) > 1:
-        return [[*axes[:-1], widened(columns, size, mode)]]
-    parts = [part for part in (2, 3, 4, 5, 8) if part * channels <= most and part <= columns[0].count]
-    return [[*axes[:-1], widened(interleaved(columns[0], part), size, mode)] for part in parts]
+    choices = []
+    for a, phases in enumerate(axes):
+        size = spec.in_spatial[a] if direction == "forward" else spec.out_spatial[a]
+        mode = spec.padding_mode[a] if direction == "forward" else "zeros"
+        is_dense = all(phase.dilation == 1 for phase in phases) and math.gcd(spec.strides[a], spec.dilation[a]) == 1
+        ways = [phases]
+        if is_dense and spec.kernel_size[a] > 1:
+            if a == len(axes) - 1:
+                ways += _joined_columns(phases, size, mode, most)
+            elif len(phases) > 1 and spec.dilation[a] == 1:
+                ways.append(widened(phases, size, mode))
+        choices.append(ways)
+    widths = [(way, math.prod(phases[0].width for phases in way)) for way in itertools.product(*choices)]
+    return [list(way) for way, width in widths if 1 < width <= most]
+
+
+def _joined_columns(phases: _Phases, size: int, mode: str, most: int) -> list[_Phases]:
+    """Return the last axis's phases with outputs joined: all of a stride, and neighbours of these."""
+    ways: list[_Phases] = []
+    rest: _Phases = []
+    if len(phases) > 1:
+        ways.append(widened(phases, size, mode))
+        phases, rest = ways[0][:1], ways[0][1:]
+    joined = phases[0]
+    for part in (2, 3, 4, 5, 8):
+        if part * joined.width <= most and part <= joined.count:
+            ways.append([*widened(interleaved(joined, part), size, mode), *rest])
+    return ways

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -13,11 +13,12 @@ from numbaconv import memory, parallel
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import pooling as kernels
 from numbaconv.spec import PoolSpec
+from numbaconv.target import TARGET
 
 Array = NDArray[np.floating]
 
 # Windows that read fewer numbers than this together take about as long as waking the threads does.
-_SERIAL_NUMBERS = 1 << 16
+SERIAL_NUMBERS = 1 << 16
 # Channels of a chunk: one cache line of float32, so that tasks do not share lines of aligned arrays.
 _CHUNK_UNIT = 16
 
@@ -34,38 +35,47 @@ def average_pool(spec: PoolSpec, x: Array) -> Array:
 
 def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
     """Return the gradient of `max_pool`: each window's goes to the first of its maxima in row-major order."""
-    x, y, grad_y = (_channels_last(spec, array) for array in (x, y, grad_y))
+    x, y, grad_y = (channels_last(spec, array) for array in (x, y, grad_y))
     grad_x = memory.empty(x.shape, spec.dtype)
     chunks, chunk = _chunks(spec, spec.batch)
     geometry = _geometry(spec, chunks, chunk, False)
     _launch(kernels.max_pool_grad, spec, spec.batch * chunks, geometry, (x, y, grad_y, grad_x))
-    return _in_format(spec, grad_x)
+    return in_format(spec, grad_x)
 
 
 def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
     """Return the gradient of `average_pool`: each window's in equal parts to its positions inside x."""
-    grad_y = _channels_last(spec, grad_y)
+    grad_y = channels_last(spec, grad_y)
     grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
     outer = prod(spec.in_spatial[:-1])
     chunks, chunk = _chunks(spec, spec.batch * outer)
     geometry = _geometry(spec, chunks, chunk, True)
     _launch(kernels.average_pool_grad, spec, spec.batch * outer * chunks, geometry, (grad_y, grad_x))
-    return _in_format(spec, grad_x)
+    return in_format(spec, grad_x)
 
 
 def _reduce(kernel: TaskKernel, spec: PoolSpec, x: Array) -> Array:
-    x = _channels_last(spec, x)
-    y = memory.empty((spec.batch, *spec.out_spatial, spec.channels), spec.dtype)
-    outer = prod(spec.out_spatial[:-1])
-    chunks, chunk = _chunks(spec, spec.batch * outer)
-    _launch(kernel, spec, spec.batch * outer * chunks, _geometry(spec, chunks, chunk, False), (x, y))
-    return _in_format(spec, y)
+    allocate, launch = _reduction(kernel, spec)
+    y = allocate()
+    launch(channels_last(spec, x), y)
+    return in_format(spec, y)
+
+
+@lru_cache(maxsize=512)
+def _reduction(kernel: TaskKernel, spec: PoolSpec) -> tuple[Callable[[], Array], parallel.Launch]:
+    """Return what makes the result, with channels last, and the launch on (x, y) that fills it."""
+    shape = spec.batch, *spec.out_spatial, spec.channels
+    pieces = spec.batch * prod(spec.out_spatial[:-1])
+    chunks, chunk = _chunks(spec, pieces)
+    geometry, small = _geometry(spec, chunks, chunk, False), _work(spec) < SERIAL_NUMBERS
+    launch = parallel.Launch(kernel, spec.dtype, pieces * chunks, geometry, (0, 1), 2, small=small)
+    return memory.allocator(shape, spec.dtype), launch
 
 
 def _launch(
     kernel: TaskKernel, spec: PoolSpec, tasks: int, geometry: NDArray[np.int64], arrays: Sequence[Array]
 ) -> None:
-    parallel.launch(kernel, spec.dtype, tasks, geometry, arrays, serial=_work(spec) < _SERIAL_NUMBERS)
+    parallel.launch(kernel, spec.dtype, tasks, geometry, arrays, serial=_work(spec) < SERIAL_NUMBERS)
 
 
 def _work(spec: PoolSpec) -> int:
@@ -73,26 +83,28 @@ def _work(spec: PoolSpec) -> int:
     return spec.batch * spec.channels * prod(spec.out_spatial) * prod(spec.pool_size)
 
 
-def _channels_last(spec: PoolSpec, array: Array) -> Array:
+def channels_last(spec: PoolSpec, array: Array) -> Array:
+    """Return an array with channels last in C order."""
     if spec.data_format == "channels_first":
         array = np.moveaxis(array, 1, -1)
     return np.ascontiguousarray(array)
 
 
-def _in_format(spec: PoolSpec, array: Array) -> Array:
+def in_format(spec: PoolSpec, array: Array) -> Array:
+    """Return a view in the data format of the problem."""
     return np.moveaxis(array, -1, 1) if spec.data_format == "channels_first" else array
 
 
 def _chunks(spec: PoolSpec, pieces: int) -> tuple[int, int]:
     """Return (chunks of channels, channels per chunk) so that `pieces` images or rows keep all threads busy."""
-    threads = parallel.thread_count() if _work(spec) >= _SERIAL_NUMBERS else 1
+    threads = TARGET.threads if _work(spec) >= SERIAL_NUMBERS else 1
     wanted = -(-2 * threads // max(pieces, 1)) if threads > 1 else 1
     chunk = -(-spec.channels // wanted)
     chunk = min(spec.channels, -(-chunk // _CHUNK_UNIT) * _CHUNK_UNIT)
     return -(-spec.channels // chunk), chunk
 
 
-def _window_rows(spec: PoolSpec) -> list[NDArray[np.int64]]:
+def window_rows(spec: PoolSpec) -> list[NDArray[np.int64]]:
     """Return for each outer output the input rows under its window: indices over all spatial axes but the last."""
     rows = [np.zeros(1, np.int64)]
     for a in range(spec.ndim - 1):
@@ -106,7 +118,7 @@ def _window_rows(spec: PoolSpec) -> list[NDArray[np.int64]]:
 @lru_cache(maxsize=128)
 def _geometry(spec: PoolSpec, chunks: int, chunk: int, by_input: bool) -> NDArray[np.int64]:
     """Return the geometry of a launch; `by_input` lists the output rows over each input row instead."""
-    rows = _window_rows(spec)
+    rows = window_rows(spec)
     covered = [len(window) for window in rows]
     x_row = spec.in_spatial[-1] * spec.channels
     if by_input:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,16 +28,15 @@ from numbaconv.algorithms.geometry import (
     tile_list,
 )
 from numbaconv.algorithms.plan_parts import (
-    SERIAL_MACS,
     BiasPart,
-    Strides,
-    contiguous_strides,
-    element_strides,
+    array_strides,
+    bias_copies,
+    bias_template,
+    is_small,
     kernel_strides,
-    padded_bias,
     product_channels,
 )
-from numbaconv.algorithms.winograd_gradient import gradient_cycles, kernel_grad
+from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
     INPUT_CYCLES,
@@ -51,14 +51,13 @@ from numbaconv.algorithms.winograd_tiles import (
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.kernels.winograd import winograd_kernel, winograd_product
+from numbaconv.kernels.winograd import BIAS, winograd_kernel, winograd_product
 from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
 NAME = "winograd"
-
-__all__ = ["NAME", "declines", "estimate", "forward", "input_grad", "kernel_grad", "refuses"]
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
@@ -83,7 +82,7 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
 
 def _phases(spec: ConvSpec, direction: str) -> list[TilePhase]:
     """Return the phases of a pass on contiguous arrays."""
-    x, y = contiguous_strides(spec)
+    x, y = array_strides(spec)
     return tile_phases(spec, direction, *((y, x) if direction == "input_grad" else (x, y)))
 
 
@@ -105,7 +104,7 @@ def declines(spec: ConvSpec, direction: str) -> str | None:
 
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
-    x, y = contiguous_strides(spec)
+    x, y = array_strides(spec)
     if direction == "kernel_grad":
         return gradient_cycles(spec)
     return product_plan(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles
@@ -223,7 +222,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         kernel_workspace,
         packed,
         (BiasPart(0, 1, width),),
-        spec.macs < SERIAL_MACS,
+        is_small(spec),
         cycles,
     )
 
@@ -244,36 +243,47 @@ def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple
     return record
 
 
-def run_product(
+def prepare(
     spec: ConvSpec,
     direction: str,
-    x: NDArray,
-    kernel: NDArray,
-    bias: NDArray | None,
-    activation: str | None,
-    y: NDArray,
-) -> None:
-    """Run a forward pass, or an input gradient with grad_y as ``x`` and grad_x as ``y``; channels last."""
-    plan = product_plan(spec, direction, element_strides(x), element_strides(y))
-    packed = memory.empty((plan.packed_size,), spec.dtype)
-    bound = padded_bias(spec.dtype, bias, activation, spec.groups, plan.bias_parts)
-    parallel.launch(
-        winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (kernel, packed), plan.kernel_workspace,
-        plan.serial,
-    )  # fmt: skip
-    arrays = (x, packed, bound, y)
-    parallel.launch(winograd_product, spec.dtype, plan.tasks, plan.geometry, arrays, plan.workspace, plan.serial)
+    first_strides: Strides,
+    second_strides: Strides,
+    activation: str | None = None,
+    has_bias: bool = False,
+) -> Callable[..., None]:
+    """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
+
+    For kernel gradients `run(x, grad_y, grad_kernel)`. Strides are in elements, with channels last; the kernel and the
+    result are contiguous.
+    """
+    if direction == "kernel_grad":
+        return Gradient(spec, first_strides, second_strides)
+    return _Product(spec, direction, first_strides, activation, has_bias)
 
 
-def forward(
-    spec: ConvSpec, x: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, y: NDArray
-) -> None:
-    """Fill ``y`` (contiguous, channels last) with the convolution of ``x``."""
-    run_product(spec, "forward", x, kernel, bias, activation, y)
+class _Product:
+    """A forward pass or an input gradient: the kernel is transformed by one launch, the tiles by the next."""
 
+    __slots__ = ("_product", "_transform", "_transformed")
 
-def input_grad(
-    spec: ConvSpec, grad_y: NDArray, kernel: NDArray, bias: NDArray | None, activation: str | None, grad_x: NDArray
-) -> None:
-    """Fill ``grad_x`` (contiguous, channels last) with the gradient of zero-padded input."""
-    run_product(spec, "input_grad", grad_y, kernel, bias, activation, grad_x)
+    def __init__(
+        self, spec: ConvSpec, direction: str, x_strides: Strides, activation: str | None, has_bias: bool
+    ) -> None:
+        shape = spec.result_shape(direction)
+        plan = product_plan(spec, direction, x_strides, contiguous_strides(shape))
+        bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
+        copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, BIAS - 1) if has_bias else ()
+        self._transformed = memory.allocator((plan.packed_size,), spec.dtype)
+        self._transform = parallel.Launch(
+            winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (0, 1), 2, plan.kernel_workspace,
+            (), plan.serial,
+        )  # fmt: skip
+        self._product = parallel.Launch(
+            winograd_product, spec.dtype, plan.tasks, plan.geometry, (0, 1, bound, 2), 4 if has_bias else 3,
+            plan.workspace, copies, plan.serial,
+        )  # fmt: skip
+
+    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
+        transformed = self._transformed()
+        self._transform(kernel, transformed)
+        self._product(x, transformed, y, *bias)

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from numbaconv import memory, parallel
 from numbaconv.algorithms.blocking import GRADIENT_TASKS, MAX_PARTIAL_BYTES, panel_count, tile_cycles
 from numbaconv.algorithms.geometry import Record, assemble, kernel_offsets, round_up, tile_list
-from numbaconv.algorithms.plan_parts import (
-    SERIAL_MACS,
-    Strides,
-    contiguous_strides,
-    element_strides,
-    kernel_strides,
-)
+from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
     INPUT_CYCLES,
@@ -32,6 +26,7 @@ from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.winograd_gradient import RESULT_ROWS, winograd_gradient_result, winograd_gradient_sums
 from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
@@ -96,7 +91,7 @@ def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int) ->
 @lru_cache(maxsize=512)
 def gradient_cycles(spec: ConvSpec) -> float:
     """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
-    return split_gradient(spec, tile_phases(spec, "kernel_grad", *contiguous_strides(spec))).cycles
+    return split_gradient(spec, tile_phases(spec, "kernel_grad", *array_strides(spec))).cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +150,24 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         groups * panels * records[0].fields[at.CHANNEL_CHUNKS],
         workspace,
         size * split.chunks,
-        spec.macs < SERIAL_MACS,
+        is_small(spec),
     )
 
 
-def kernel_grad(spec: ConvSpec, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
-    """Fill ``grad_kernel`` (contiguous) with the gradient; ``x`` and ``grad_y`` have channels last."""
-    plan = gradient_plan(spec, element_strides(x), element_strides(grad_y))
-    arrays = (x, memory.empty((plan.sums,), spec.dtype), grad_kernel, grad_y)
-    for kernel, tasks in ((winograd_gradient_sums, plan.tasks), (winograd_gradient_result, plan.result_tasks)):
-        parallel.launch(kernel, spec.dtype, tasks, plan.geometry, arrays, plan.workspace, plan.serial)
+class Gradient:
+    """A kernel gradient: `run(x, grad_y, grad_kernel)`; one launch sums tiles, the next transforms the sums back."""
+
+    __slots__ = ("_result", "_sum", "_sums")
+
+    def __init__(self, spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> None:
+        plan = gradient_plan(spec, x_strides, y_strides)
+        self._sums = memory.allocator((plan.sums,), spec.dtype)
+        self._sum, self._result = (
+            parallel.Launch(kernel, spec.dtype, tasks, plan.geometry, (0, 3, 2, 1), 4, plan.workspace, (), plan.serial)
+            for kernel, tasks in ((winograd_gradient_sums, plan.tasks), (winograd_gradient_result, plan.result_tasks))
+        )
+
+    def __call__(self, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
+        sums = self._sums()
+        self._sum(x, grad_y, grad_kernel, sums)
+        self._result(x, grad_y, grad_kernel, sums)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
 from numbaconv.algorithms.geometry import Record, column_step, plane_offsets, round_up
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
-from numbaconv.algorithms.plan_parts import Strides, kernel_strides
+from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 

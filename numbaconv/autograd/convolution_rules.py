@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv import functional
-from numbaconv.autograd.tape import sum_to_shape
+from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
 from numbaconv.spec import ConvSpec, resolve_conv_transpose
 
 Options = dict[str, Any]
@@ -37,11 +37,20 @@ def conv_kernel_grad(g: np.ndarray, x: np.ndarray, kernel_shape: Shape, options:
     return functional.conv_kernel_grad.array_function(x, g, kernel_shape, **options)
 
 
+def channels_last(array: np.ndarray, data_format: str) -> np.ndarray:
+    """Return an array with channels last in C order, a view where it lies so."""
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1) if data_format == "channels_first" else array)
+
+
 def bias_grad(g: np.ndarray, options: Options) -> np.ndarray:
     """Sum over everything but the channels."""
-    if options["data_format"] == "channels_first":
-        g = np.moveaxis(g, 1, -1)
-    return sum_to_shape(g, g.shape[-1:])
+    return channel_sums(channels_last(g, options["data_format"]))
+
+
+def bias_relu_grad(g: np.ndarray, y: np.ndarray, data_format: str) -> tuple[np.ndarray, np.ndarray]:
+    """With y = relu(x + bias): dx = g where y > 0, else 0, and its sum over everything but the channels."""
+    kept, sums = relu_gradient_sums(channels_last(g, data_format), channels_last(y, data_format))
+    return np.moveaxis(kept, -1, 1) if data_format == "channels_first" else kept, sums
 
 
 # ---- depthwise: kernel (*k, channels, multiplier) is the grouped kernel (*k, 1, channels * multiplier) --------------

@@ -87,7 +87,7 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     "repeat": {"x": rules.repeat_gradient},
     "astype": {"x": lambda g: g},
     # y = max(x, 0): y > 0 exactly where x > 0; 0 at x = 0
-    "relu": {"x": lambda g, y: rules.keep_where(y > 0, g)},
+    "relu": {"x": rules.relu_gradient},
     # the slope at x = 0 is the negative side's
     "leaky_relu": {"x": lambda g, x, negative_slope: rules.multiply_by_choice(g, x > 0, negative_slope)},
     # y = alpha (exp(x) - 1) for x <= 0: dy/dx = alpha exp(x); exp(min(x, 0)) is 1 on the other side
@@ -147,6 +147,12 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
         "x": lambda g, grad_y, x_shape, options: convolution.conv_input_grad(grad_y, g, x_shape, options),
         "grad_y": lambda g, x, options: convolution.conv(x, g, options),
     },
+    # y = relu(x + bias), bias one number per channel: dx = g where y > 0, dbias = sum dx
+    "bias_relu": {("x", "bias"): convolution.bias_relu_grad},
+    # y = max_pool(x), x = relu(u + bias): the two steps back to u and bias at once
+    "bias_relu_max_pool": {("x", "bias"): pooling.bias_relu_max_pool_grad},
+    # y = x kernel + bias, or relu of that
+    "dense": {("x", "kernel", "bias"): rules.dense_gradient},
     # to the first maximum of each window; shared equally by each window; windows that overlap add up
     "max_pool": {"x": pooling.max_pool_grad},
     "average_pool": {"x": pooling.average_pool_grad},

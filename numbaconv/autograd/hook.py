@@ -7,13 +7,15 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from numbaconv import activations as array_activations
 from numbaconv import functional
 from numbaconv.activations import find_activation
 from numbaconv.arrays import as_array
 from numbaconv.autograd.activations import RECORDED_ACTIVATIONS
-from numbaconv.autograd.tape import is_recording
-from numbaconv.autograd.tensor import PRIMITIVES, Tensor, record, values
+from numbaconv.autograd.tape import Node, is_recording
+from numbaconv.autograd.tensor import PRIMITIVES, Tensor, record, values, wrap
 
 # The options that a convolution shares with its gradients; the rules know them as `options`.
 SHARED = ("strides", "padding", "dilation_rate", "groups", "data_format", "padding_mode")
@@ -43,6 +45,12 @@ def bind(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str
 
 def call_with_tensors(function: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """Run ``function`` of `numbaconv.functional` on the tensors' arrays; record it as the primitive of its name."""
+    if not is_recording():
+        arrays = [argument.data if isinstance(argument, Tensor) else argument for argument in args]
+        options = {key: a.data if isinstance(a, Tensor) else a for key, a in keywords.items()}
+        if options.get("activation") is not None:
+            options["activation"] = array_activation(options["activation"])
+        return wrap(function.array_function(*arrays, **options))
     arguments = bind(function.array_function, args, keywords)
     name = function.__name__
     if name == "separable_conv":
@@ -63,13 +71,37 @@ def call_with_tensors(function: Any, args: tuple[Any, ...], keywords: dict[str, 
     activation = recorded_activation(arguments.pop("activation", None))
     options = {key: arguments[key] for key in SHARED if key in arguments}
     if activation is RECORDED_ACTIVATIONS["relu"]:
-        # The engine applies relu in the same pass.  The tape has both steps, so that only the final result is kept.
+        # The engine adds the bias and applies relu in the same pass.  The tape has two steps, so that only the final
+        # result is kept, and the gradients of relu and of the bias are one pass too.
         y = function.array_function(*arrays, activation="relu", **arguments)
-        linear = record(name, y, operands, arrays, options=options, **arguments)
-        return record("relu", y, (linear,), (y,))
+        linear = record(name, y, (*operands[:2], None), (*arrays[:2], None), options=options, **arguments)
+        data_format = arguments["data_format"]
+        linear = linear if isinstance(linear, Tensor) else wrap(linear)
+        return record("bias_relu", y, (linear, operands[2]), (y, arrays[2]), data_format=data_format)
+    if name == "max_pool" and isinstance(operands[0], Tensor) and operands[0].node is not None:
+        before = operands[0].node
+        if before.name == "bias_relu" and before.saved and before.saved["data_format"] == arguments["data_format"]:
+            return max_pool_of_relu(before, arrays[0], function.array_function(*arrays, **arguments), arguments)
     y = function.array_function(*arrays, **arguments)
     result = record(name, y, operands, arrays, options=options, **arguments)
     return result if activation is None else activation(result)
+
+
+def max_pool_of_relu(before: Node, x: np.ndarray, y: np.ndarray, arguments: dict[str, Any]) -> Tensor:
+    """Record the maxima of x = relu(u + bias), which node ``before`` made, as one step from u and bias."""
+    result = wrap(y)
+    result.requires_grad = True
+    result.node = Node(PRIMITIVES["bias_relu_max_pool"], y, (x, x), before.targets, arguments)
+    result.node.layouts = before.layouts  # the bias is not at hand, nor needed
+    return result
+
+
+def array_activation(activation: Any) -> Any:
+    """Return the name of an activation that is recorded, so that arrays get their own form; others as they are."""
+    for name, function in RECORDED_ACTIVATIONS.items():
+        if activation is function:
+            return name
+    return activation
 
 
 def recorded_activation(activation: Any) -> Callable[[Any], Any] | None:

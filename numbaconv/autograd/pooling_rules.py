@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from numbaconv.algorithms import pooling
+from numbaconv.algorithms.max_pool_gradient import max_pool_grad as run_max_pool_grad
+from numbaconv.autograd.convolution_rules import bias_relu_grad
 from numbaconv.padding import sizes
 from numbaconv.spec import resolve_pool
 
@@ -23,7 +25,19 @@ def max_pool_grad(
     spec = resolve_pool(
         x.shape, pool_size, strides=strides, padding=padding, data_format=data_format, dtype=str(x.dtype)
     )
-    return pooling.max_pool_grad(spec, x, y, g) if spec.batch else np.zeros_like(x)
+    return run_max_pool_grad(spec, x, y, g) if spec.batch else np.zeros_like(x)
+
+
+def bias_relu_max_pool_grad(
+    g: np.ndarray, x: np.ndarray, y: np.ndarray, pool_size: Any, strides: Any, padding: Any, data_format: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """With x = relu(u + bias), y = max_pool(x): du and the bias's gradient.
+
+    Only places that hold y get a gradient, so that relu can be dealt with in y's size: du goes where y > 0. Each
+    gradient goes to one place, so that its sums over all places are those of the windows.
+    """
+    kept, sums = bias_relu_grad(g, y, data_format)
+    return max_pool_grad(kept, x, y, pool_size, strides, padding, data_format), sums
 
 
 def average_pool_grad(

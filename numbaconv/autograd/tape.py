@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import inspect
 import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.algorithms.channel_sums import MOST_CHANNELS, channel_sums
 from numbaconv.autograd.recycling import compute
 
 __all__ = ["Node", "Primitive", "is_recording", "no_grad", "sum_to_shape", "walk_backward"]
@@ -156,10 +158,9 @@ def sum_to_shape(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return gradient
     leading = gradient.ndim - len(shape)
     if leading and gradient.shape[leading:] == shape and gradient.flags.c_contiguous:
-        # (rows, *shape) is summed as a vector of ones times a matrix: BLAS, several times as fast as np.sum here.
-        rows = int(np.prod(gradient.shape[:leading]))
-        ones = np.ones(rows, gradient.dtype)
-        return (ones @ gradient.reshape(rows, int(np.prod(shape)))).reshape(shape)
+        channels = math.prod(shape)
+        if 0 < channels <= MOST_CHANNELS:
+            return channel_sums(gradient.reshape(math.prod(gradient.shape[:leading]), channels)).reshape(shape)
     stretched = tuple(i + leading for i, n in enumerate(shape) if n == 1 and gradient.shape[i + leading] != 1)
     return gradient.sum(axis=(*range(leading), *stretched), keepdims=True).reshape(shape)
 

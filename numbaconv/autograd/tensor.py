@@ -319,6 +319,15 @@ class Tensor:
 TensorLike: TypeAlias = Tensor | np.ndarray | float | Sequence[Any]
 
 
+def wrap(y: Any) -> Tensor:
+    """Return a tensor of a float array, without checks and without a node."""
+    result = Tensor.__new__(Tensor)
+    result.data = y
+    result.grad = result.node = None
+    result.requires_grad = False
+    return result
+
+
 def values(operand: Any) -> Any:
     """Return the array of a tensor, anything else as it is."""
     return operand.data if isinstance(operand, Tensor) else operand
@@ -366,14 +375,13 @@ def record(name: str, y: Any, operands: Sequence[Any], arrays: Sequence[Any], **
 
     ``context`` holds the options of the call and further values that the rules name.
     """
-    if not any(isinstance(operand, Tensor) for operand in operands):
+    tensors = [operand if isinstance(operand, Tensor) else None for operand in operands]
+    if not any(tensor is not None for tensor in tensors):
         return y
-    result = Tensor.__new__(Tensor)
-    result.data = np.asarray(y)
-    result.grad = None
-    result.node = None
-    result.requires_grad = is_recording() and any(isinstance(o, Tensor) and o.requires_grad for o in operands)
-    if result.requires_grad:
-        targets = [(o.node or o) if isinstance(o, Tensor) and o.requires_grad else None for o in operands]
-        result.node = Node(PRIMITIVES[name], result.data, arrays, targets, context)
+    result = wrap(y if type(y) is np.ndarray else np.asarray(y))
+    if is_recording():
+        targets = [None if t is None or not t.requires_grad else t if t.node is None else t.node for t in tensors]
+        if any(target is not None for target in targets):
+            result.requires_grad = True
+            result.node = Node(PRIMITIVES[name], result.data, arrays, targets, context)
     return result

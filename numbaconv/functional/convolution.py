@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numbaconv import planner
 from numbaconv.activations import Activation, find_activation, relu
 from numbaconv.arrays import as_array, check_bias, check_out, check_same_dtype, dtype_name
 from numbaconv.dispatch import tensor_function
+from numbaconv.functional.calls import Run, find, keep
 from numbaconv.padding import Ints, Modes, Padding
 from numbaconv.spec import ConvSpec, resolve_conv, resolve_depthwise
 
@@ -97,6 +99,10 @@ def conv(
     >>> nc.conv(np.ones((2, 8, 8, 3)), np.ones((3, 3, 3, 4)), padding=("same", (0, 2))).shape
     (2, 8, 8, 4)
     """
+    options = (strides, padding, dilation_rate, groups, data_format, padding_mode)
+    key, call = find("conv", x, kernel, bias, options, activation)
+    if call is not None and out is None:
+        return call(x, kernel, bias)
     x, kernel = read_arrays(x, kernel)
     spec = resolve_conv(
         x.shape,
@@ -109,7 +115,7 @@ def conv(
         padding_mode=padding_mode,
         dtype=dtype_name(x),
     )
-    return _forward(spec, x, kernel, bias, activation, out)
+    return run_engine("forward", spec, x, kernel, bias, activation, out, key)
 
 
 @tensor_function
@@ -161,6 +167,10 @@ def depthwise_conv(
     >>> nc.depthwise_conv(x, kernel).tolist()
     [[[3.0, 20.0], [5.0, 30.0]]]
     """
+    options = (strides, padding, dilation_rate, data_format, padding_mode)
+    key, call = find("depthwise_conv", x, kernel, bias, options, activation)
+    if call is not None and out is None:
+        return call(x, kernel, bias)
     x, kernel = read_arrays(x, kernel)
     spec = resolve_depthwise(
         x.shape,
@@ -172,7 +182,7 @@ def depthwise_conv(
         padding_mode=padding_mode,
         dtype=dtype_name(x),
     )
-    return _forward(spec, x, kernel.reshape(spec.kernel_shape), bias, activation, out)
+    return run_engine("forward", spec, x, kernel, bias, activation, out, key)
 
 
 @tensor_function
@@ -257,8 +267,8 @@ def separable_conv(
     check_bias(bias, mixing.out_channels, x)
     check_out(out, mixing.y_shape, x.dtype, x=x)
     find_activation(activation)
-    between = _forward(spec, x, depthwise_kernel.reshape(spec.kernel_shape), None, None, None)
-    return _forward(mixing, between, pointwise_kernel, bias, activation, out)
+    between = run_engine("forward", spec, x, depthwise_kernel, None, None, None)
+    return run_engine("forward", mixing, between, pointwise_kernel, bias, activation, out)
 
 
 def read_arrays(x: Any, kernel: Any, kernel_name: str = "kernel") -> tuple[np.ndarray, np.ndarray]:
@@ -268,35 +278,53 @@ def read_arrays(x: Any, kernel: Any, kernel_name: str = "kernel") -> tuple[np.nd
     return x, kernel
 
 
-def _forward(
-    spec: ConvSpec, x: np.ndarray, kernel: np.ndarray, bias: Any, activation: Activation, out: np.ndarray | None
-) -> np.ndarray:
-    return run_engine(planner.forward, spec, spec.y_shape, spec.out_channels, x, kernel, bias, activation, out)
-
-
 def run_engine(
-    engine: Callable[..., np.ndarray],
+    direction: str,
     spec: ConvSpec,
-    shape: tuple[int, ...],
-    filters: int,
     x: np.ndarray,
     kernel: np.ndarray,
     bias: Any,
     activation: Activation,
     out: np.ndarray | None,
+    key: Hashable = None,
 ) -> np.ndarray:
-    """Check what the spec does not know, run the engine, and apply the activation that it does not fuse."""
+    """Check what the spec does not know, run the engine, and apply the activation that it does not fuse.
+
+    What ran is kept for calls of the same ``key``.
+    """
+    shape, filters = (spec.y_shape, spec.out_channels) if direction == "forward" else (spec.x_shape, spec.in_channels)
     bias = check_bias(bias, filters, x)
     check_out(out, shape, x.dtype, x=x, kernel=kernel, bias=bias)
     function = find_activation(activation)
     if spec.batch == 0:
         return np.empty(shape, x.dtype) if out is None else out
     fused = "relu" if function is relu else None
-    y = engine(spec, x, kernel, bias=bias, activation=fused, out=out)
-    if function is None or fused:
-        return y
-    result = function(y)
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    shaped = kernel.reshape(spec.kernel_shape)
+    run: Run = planner.prepare(spec, direction, x, shaped, bias, fused)
+    result = run(x, shaped, bias, out)
+    if shaped.shape != kernel.shape:
+        run = partial(_run_reshaped, run, spec.kernel_shape)
+    if function is not None and not fused:
+        run = partial(_run_then, run, function)
+        result = function(result)
+        if out is not None:
+            out[...] = result
+            result = out
+    keep(key, run)
+    return result
+
+
+def _run_reshaped(
+    run: Run, shape: tuple[int, ...], x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None
+) -> np.ndarray:
+    return run(x, kernel.reshape(shape), bias)
+
+
+def _run_then(
+    run: Run,
+    function: Callable[[Any], Any],
+    x: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+) -> np.ndarray:
+    return function(run(x, kernel, bias))

@@ -10,6 +10,7 @@ import numpy as np
 from numbaconv import planner
 from numbaconv.arrays import as_array, check_out, check_same_dtype, dtype_name
 from numbaconv.dispatch import tensor_function
+from numbaconv.functional.calls import find, keep
 from numbaconv.padding import Ints, Modes, Padding
 from numbaconv.shapes import axis_arithmetic, checked_shape
 from numbaconv.spec import ConvSpec, resolve_conv
@@ -66,6 +67,10 @@ def conv_input_grad(
     >>> nc.conv_input_grad(grad_y, kernel, (1, 4, 1)).ravel().tolist()
     [1.0, 12.0, 23.0, 30.0]
     """
+    options = (input_shape, strides, padding, dilation_rate, groups, data_format, padding_mode)
+    key, call = find("conv_input_grad", grad_y, kernel, None, options)
+    if call is not None and out is None:
+        return call(grad_y, kernel)
     grad_y, kernel = as_array(grad_y, "grad_y"), as_array(kernel, "kernel")
     check_same_dtype(grad_y, "grad_y", kernel, "kernel")
     spec = resolve_conv(
@@ -83,7 +88,10 @@ def conv_input_grad(
     check_out(out, spec.x_shape, grad_y.dtype, grad_y=grad_y, kernel=kernel)
     if spec.batch == 0:
         return np.empty(spec.x_shape, grad_y.dtype) if out is None else out
-    return planner.input_grad(spec, grad_y, kernel, out=out)
+    run = planner.prepare(spec, "input_grad", grad_y, kernel)
+    result = run(grad_y, kernel, out=out)
+    keep(key, run)
+    return result
 
 
 @tensor_function
@@ -134,6 +142,10 @@ def conv_kernel_grad(
     >>> nc.conv_kernel_grad(x, grad_y, (3, 1, 1)).ravel().tolist()
     [21.0, 32.0, 43.0]
     """
+    options = (kernel_shape, strides, padding, dilation_rate, groups, data_format, padding_mode)
+    key, call = find("conv_kernel_grad", x, grad_y, None, options)
+    if call is not None:
+        return call(x, grad_y)
     x, grad_y = as_array(x, "x"), as_array(grad_y, "grad_y")
     check_same_dtype(x, "x", grad_y, "grad_y")
     spec = resolve_conv(
@@ -150,7 +162,10 @@ def conv_kernel_grad(
     _check_grad_y(grad_y, spec)
     if spec.batch == 0:
         return np.zeros(spec.kernel_shape, x.dtype)
-    return planner.kernel_grad(spec, x, grad_y)
+    run = planner.prepare(spec, "kernel_grad", x, grad_y)
+    result = run(x, grad_y)
+    keep(key, run)
+    return result
 
 
 def _check_grad_y(grad_y: np.ndarray, spec: ConvSpec) -> None:

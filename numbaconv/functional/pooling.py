@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from numbaconv.algorithms import pooling as engine
 from numbaconv.arrays import as_array, check_out, dtype_name
 from numbaconv.dispatch import tensor_function
+from numbaconv.functional.calls import Run, find, keep
 from numbaconv.padding import Ints, Padding, sizes
 from numbaconv.pool_spec import pooled_axes
 from numbaconv.spec import PoolSpec, resolve_pool
@@ -66,8 +69,11 @@ def max_pool(
     >>> nc.max_pool(x, 2, padding="same").ravel().tolist()
     [5.0, 4.0, 3.0]
     """
+    key, call = find("max_pool", x, x, None, (pool_size, strides, padding, data_format))
+    if call is not None and out is None:
+        return call(x)
     array, spec = _problem(x, pool_size, strides, padding, data_format)
-    return _run(engine.max_pool, spec, array, out)
+    return _run(engine.max_pool, spec, array, out, key)
 
 
 @tensor_function
@@ -121,8 +127,11 @@ def average_pool(
     >>> nc.average_pool(x, 2, padding="same").ravel().tolist()
     [3.0, 3.0, 3.0]
     """
+    key, call = find("average_pool", x, x, None, (pool_size, strides, padding, data_format))
+    if call is not None and out is None:
+        return call(x)
     array, spec = _problem(x, pool_size, strides, padding, data_format)
-    return _run(engine.average_pool, spec, array, out)
+    return _run(engine.average_pool, spec, array, out, key)
 
 
 @tensor_function
@@ -279,9 +288,14 @@ def _problem(x: Any, pool_size: Any, strides: Any, padding: Any, data_format: st
     return array, spec
 
 
-def _run(pool: Any, spec: PoolSpec, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+def _run(pool: Any, spec: PoolSpec, x: np.ndarray, out: np.ndarray | None, key: Hashable) -> np.ndarray:
     check_out(out, spec.y_shape, x.dtype, x=x)
-    result = pool(spec, x) if spec.batch else np.empty(spec.y_shape, x.dtype)
+    if spec.batch:
+        run: Run = partial(pool, spec)
+        result = run(x)
+        keep(key, run)
+    else:
+        result = np.empty(spec.y_shape, x.dtype)
     if out is None:
         return result
     out[...] = result

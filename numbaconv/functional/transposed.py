@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import planner
 from numbaconv.activations import Activation
 from numbaconv.arrays import dtype_name
 from numbaconv.dispatch import tensor_function
+from numbaconv.functional.calls import find
 from numbaconv.functional.convolution import read_arrays, run_engine
 from numbaconv.padding import Ints, Padding
 from numbaconv.spec import resolve_conv_transpose
@@ -96,6 +96,10 @@ def conv_transpose(
     >>> nc.conv_transpose(x, kernel, strides=2, padding=1, output_padding=1).ravel().tolist()
     [2.0, 13.0, 20.0, 30.0]
     """
+    options = (strides, padding, output_padding, dilation_rate, groups, data_format)
+    key, call = find("conv_transpose", x, kernel, bias, options, activation)
+    if call is not None and out is None:
+        return call(x, kernel, bias)
     x, kernel = read_arrays(x, kernel)
     spec = resolve_conv_transpose(
         x.shape,
@@ -108,4 +112,4 @@ def conv_transpose(
         data_format=data_format,
         dtype=dtype_name(x),
     )
-    return run_engine(planner.input_grad, spec, spec.x_shape, spec.in_channels, x, kernel, bias, activation, out)
+    return run_engine("input_grad", spec, x, kernel, bias, activation, out, key)

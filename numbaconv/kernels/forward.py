@@ -50,11 +50,11 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
     """
     source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP] + channel * record[at.X_CHANNEL])
     if record[at.IN_PLACE] == 0:
-        channels = record[at.CHANNELS]
+        channels, pitch = record[at.CHANNELS], record[at.PIXEL_PITCH]
         for image in range(images):
             gather_block(
                 advance(source, image * record[at.X_BATCH]), record, plane, row, rows, column, columns, channels,
-                advance(block, image * record[at.IMAGE_STRIDE]), channels,
+                advance(block, image * record[at.IMAGE_STRIDE]), pitch,
             )  # fmt: skip
         return block
     offset = record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]]
@@ -76,7 +76,7 @@ def product_panel(record, source, valid, packed, bias, bound, y, images, rows, l
         tiles = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
     else:
         tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
-    row_size = record[at.BLOCK_COLUMNS] * width
+    row_size, segment_table = record[at.BLOCK_COLUMNS] * width, advance(record, record[at.SEGMENT_TABLE])
     tap = 0
     while True:
         count = min(step, taps - tap)
@@ -90,13 +90,13 @@ def product_panel(record, source, valid, packed, bias, bound, y, images, rows, l
             start, start_stride = partial, width
             if tap == 0:
                 start, start_stride = bias, 0
-            target, stride, lower, channels = partial, width, bound - 1, width
+            target, stride, lower, channels, segments = partial, width, bound - 1, width, 1
             if is_last:
                 target = advance(y, image * record[at.Y_BATCH] + row * record[at.Y_ROW])
-                stride, lower, channels = record[at.Y_PIXEL], bound, valid
+                stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
             product_columns(
                 tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed, kernel_rows, start,
-                start_stride, lower, target, stride, bounce,
+                start_stride, lower, target, stride, segments, segment_table, bounce,
             )  # fmt: skip
         tap += count
         if is_last:

@@ -17,12 +17,13 @@ from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import add_columns, add_run
 from numbaconv.simd.calls import atomic_fetch_add
-from numbaconv.simd.pointers import advance, as_counters, clear, copy
+from numbaconv.simd.pointers import advance, as_counters, clear, copy, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
 PARAMETERS = (
-    "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, total, total_stride, valid, bounce"
+    "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, total, total_stride, valid, bounce, "
+    "ahead, ahead_step"
 )
 
 
@@ -31,7 +32,20 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
 
     @inline
     def gradient_tile(
-        x, image_stride, row_stride, pixel_stride, images, height, columns, grad, total, total_stride, valid, bounce
+        x,
+        image_stride,
+        row_stride,
+        pixel_stride,
+        images,
+        height,
+        columns,
+        grad,
+        total,
+        total_stride,
+        valid,
+        bounce,
+        ahead,
+        ahead_step,
     ):
         """total[i, k] += sum over one block's pixels of x[pixel, i] * grad[pixel, k].
 
@@ -45,6 +59,8 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
                 pixels = advance(x, image * image_stride + row * row_stride)
                 for column in range(columns):
                     acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))
+                    prefetch(advance(ahead, column * ahead_step))
+                ahead = advance(ahead, columns * ahead_step)
                 grad = advance(grad, columns * width)
         if valid == width:
             tile_add(acc, total, total_stride)
@@ -60,13 +76,32 @@ narrow_rows = by_rows(lambda count: make_gradient_tile(count, 1), NARROW_SIZES, 
 
 
 @inline
-def pack_pixels(grad, row_stride, pixel_stride, rows, columns, valid, width, target):
-    """Copy one image's grad_y of one panel to (rows, columns, width), absent channels zero."""
+def pack_full(grad, row_stride, pixel_stride, rows, columns, panels, target, panel_size):
+    """Copy one image's grad_y of whole panels to (panels, rows, columns, width): one sweep over its pixels."""
+    lanes = lanes_of(grad)
+    width = 2 * lanes
+    for row in range(rows):
+        for column in range(columns):
+            pixel = advance(grad, row * row_stride + column * pixel_stride)
+            packed = advance(target, (row * columns + column) * width)
+            for panel in range(panels):
+                first = advance(packed, panel * panel_size)
+                store(load(advance(pixel, panel * width)), first)
+                store(load(advance(pixel, panel * width + lanes)), advance(first, lanes))
+
+
+@inline
+def pack_rest(grad, row_stride, pixel_stride, rows, columns, valid, width, target):
+    """Copy one image's grad_y of a panel that is not full to (rows, columns, width).
+
+    Absent channels are zero in a row's last pixels. In others they are the pixels that follow, whose products are
+    dropped with their columns: whole registers are copied.
+    """
     lanes = lanes_of(grad)
     for row in range(rows):
         for column in range(columns):
             pixel = advance(grad, row * row_stride + column * pixel_stride)
-            if valid == width:
+            if (columns - 1 - column) * pixel_stride >= width - valid:
                 for v in range(width // lanes):
                     store(load(advance(pixel, v * lanes)), advance(target, v * lanes))
             else:
@@ -78,8 +113,28 @@ def pack_pixels(grad, row_stride, pixel_stride, rows, columns, valid, width, tar
 
 
 @inline
-def block_gradient(record, source, grad, images, rows, columns, total, stride, valid, bounce):
-    """Add one block's products to the sums of one panel: every tap, every number of its run."""
+def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
+    """Pack `panels` neighbouring panels of a block's grad_y, of which the last has `valid` channels."""
+    lanes, row_stride, pixel_stride = lanes_of(grad), record[at.Y_ROW], record[at.Y_PIXEL]
+    width, last_width = 2 * lanes, panel_width(valid, lanes)
+    size = images * rows * columns * width
+    full = panels if valid == width else panels - 1
+    for image in range(images):
+        pixels, pixel = advance(grad, image * record[at.Y_BATCH]), image * rows * columns
+        if full > 0:
+            pack_full(pixels, row_stride, pixel_stride, rows, columns, full, advance(packed, pixel * width), size)
+        if full < panels:
+            target = advance(packed, full * size + pixel * last_width)
+            rest = advance(pixels, full * width)
+            pack_rest(rest, row_stride, pixel_stride, rows, columns, valid, last_width, target)
+
+
+@inline
+def block_gradient(record, source, grad, images, rows, columns, total, stride, valid, bounce, ahead, fetched, step):
+    """Add one block's products to the sums of one panel: every tap, every number of its run.
+
+    Meanwhile the next block is fetched, `step` numbers with each pixel; return how many were, `fetched` included.
+    """
     lanes = lanes_of(source)
     image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
     tiles = advance(record, record[at.WIDE_FULL if valid > lanes else at.NARROW_FULL])
@@ -89,38 +144,84 @@ def block_gradient(record, source, grad, images, rows, columns, total, stride, v
         for tile in range(tiles[0]):
             count, first = tiles[1 + tile], advance(x, i)
             target = advance(total, (record[record[at.PACKED_TAPS] + tap] + i) * stride)
+            start, ahead_step = next_numbers(ahead, fetched, step)
+            fetched += images * rows * columns * ahead_step
             if valid > lanes:
                 wide_rows(
                     count, first, image_stride, row_stride, pixel, images, rows, columns, grad, target, stride, valid,
-                    bounce,
+                    bounce, start, ahead_step,
                 )  # fmt: skip
             else:
                 narrow_rows(
                     count, first, image_stride, row_stride, pixel, images, rows, columns, grad, target, stride, valid,
-                    bounce,
+                    bounce, start, ahead_step,
                 )  # fmt: skip
             i += count
+    return fetched
 
 
 @inline
-def add_block(geometry, buffers, work, block, group, channel, first_panel, panels, total, stride):
+def next_numbers(ahead, fetched, step):
+    """Return where to fetch ahead after `fetched` numbers, and `step`; zero when all are."""
+    x, grad, x_size, grad_size = ahead
+    if fetched < grad_size:
+        return advance(grad, fetched), step
+    if fetched < grad_size + x_size:
+        return advance(x, fetched - grad_size), step
+    return grad, 0
+
+
+@inline
+def first_numbers(record, buffers, batch, plane, row, column, group, channel):
+    """Return pointers to the first numbers of a block in the input, as far as it is not padding, and in grad_y."""
+    x = batch * record[at.X_BATCH] + group * record[at.X_GROUP] + channel * record[at.X_CHANNEL]
+    x += max(0, record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]])
+    x += max(0, record[record[at.ROW_TABLE] + row * record[at.ROW_STEP]])
+    x += max(0, record[record[at.COLUMN_TABLE] + column * record[at.COLUMN_BASE]])
+    grad = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
+    grad += row * record[at.Y_ROW] + column * record[at.Y_PIXEL]
+    return advance(buffers[at.X], x), advance(buffers[at.Y], grad)
+
+
+@inline
+def next_block(geometry, buffers, block, group, channel):
+    """Return the memory to fetch ahead for a block: first numbers and sizes in the input and in grad_y.
+
+    The memory is fetched as one stretch: that of a block of whole rows; of others as much as one row.
+    """
+    record = phase_record(geometry, block)
+    batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
+    x, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
+    row_size, x_size = columns * record[at.Y_PIXEL], columns * record[at.COLUMN_BASE] * record[at.COLUMN_STEP]
+    count = images * rows if record[at.COLUMN_BLOCKS] == 1 else 1
+    return x, grad, x_size * count * record[at.ROW_STEP], row_size * count
+
+
+@inline
+def add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total, stride):
     """Add the products of one block of pixels to the sums of some panels and input channels of a group."""
     record, lanes = phase_record(geometry, block), lanes_of(work)
     batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, channel)
     packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
-    offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
-    grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-    for panel in range(panels):
-        first = panel * 2 * lanes
-        out = first_panel * 2 * lanes + first
-        valid = min(2 * lanes, record[at.OUT_CHANNELS] - out)
-        width = panel_width(valid, lanes)
-        for image in range(images):
-            pixels = advance(grad, image * record[at.Y_BATCH] + out)
-            target = advance(packed, image * rows * columns * width)
-            pack_pixels(pixels, record[at.Y_ROW], record[at.Y_PIXEL], rows, columns, valid, width, target)
-        block_gradient(record, source, packed, images, rows, columns, advance(total, first), stride, valid, bounce)
+    _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
+    ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
+    step, fetched = record[at.AHEAD_STEP], 0
+    width, together = 2 * lanes, record[at.PANELS_TOGETHER]
+    first = 0
+    while first < panels:
+        count = min(together, panels - first)
+        out = (first_panel + first) * width
+        final = min(width, record[at.OUT_CHANNELS] - out - (count - 1) * width)
+        pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
+        for panel in range(count):
+            valid = final if panel == count - 1 else width
+            target = advance(total, (first + panel) * width)
+            pixels = advance(packed, panel * images * rows * columns * width)
+            fetched = block_gradient(
+                record, source, pixels, images, rows, columns, target, stride, valid, bounce, ahead, fetched, step
+            )
+        first += count
 
 
 @inline
@@ -163,8 +264,9 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
     clear_rows(total, record, stride, outs)
 
     blocks = geometry[at.BLOCKS]
-    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-        add_block(geometry, buffers, work, block, group, channel, first_panel, panels, total, stride)
+    last = (chunk + 1) * blocks // chunks - 1
+    for block in range(chunk * blocks // chunks, last + 1):
+        add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total, stride)
 
     if chunks > 1:
         parts = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS]

@@ -96,7 +96,12 @@ TILE_TAPS = 64  # depthwise kernel gradient: taps along the columns
 GRADIENT_CHANNELS = 65  # kernel gradient: rows of a tap
 BIAS_START = 66  # of the phase's padded bias
 BESIDE = 67  # outputs side by side that a pixel stands for, as further channels
-RECORD_SIZE = 68
+PIXEL_PITCH = 68  # from a gathered pixel to the next, at least CHANNELS
+PANELS_TOGETHER = 69  # kernel gradient: panels of grad_y packed in one sweep
+AHEAD_STEP = 70  # kernel gradient: numbers of the next block fetched with each pixel of a tile's visit
+SEGMENTS = 71  # stretches of the output that a pixel's channels are written to
+SEGMENT_TABLE = 72  # position of their offsets from the pixel's first number
+RECORD_SIZE = 73
 
 # Buffers.
 WORK_BUFFER = 0

@@ -57,23 +57,27 @@ def product_columns(
     lower,
     y,
     y_stride,
+    segments,
+    segment_table,
     bounce,
 ):
     """Cover a row of output pixels by the tile sizes listed at `tiles`, for the `valid` channels of one panel.
 
     Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last
-    vector is not full goes through `bounce`, so that nothing behind the output's channels is written.
+    vector is not full goes through `bounce`, so that nothing behind the output's channels is written, and so does one
+    whose channels are outputs side by side that lie in several `segments` of the output.
     """
     lanes = lanes_of(x)
     wide = valid > lanes
     width = 2 * lanes if wide else lanes
+    is_direct = valid == width and segments == 1
     pixel = 0
     for tile in range(tiles[0]):
         rows = tiles[1 + tile]
         source, target = advance(x, pixel * pixel_stride), advance(y, pixel * y_stride)
         first = advance(start, pixel * start_stride)
         destination, stride = target, y_stride
-        if valid != width:
+        if not is_direct:
             destination, stride = bounce, width
         if wide:
             wide_tile(
@@ -85,6 +89,8 @@ def product_columns(
                 rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, lower,
                 destination, stride,
             )  # fmt: skip
-        if valid != width:
-            copy_columns(bounce, width, rows, valid, target, y_stride)
+        if not is_direct:
+            part = valid // segments
+            for i in range(segments):
+                copy_columns(advance(bounce, i * part), width, rows, part, advance(target, segment_table[i]), y_stride)
         pixel += rows

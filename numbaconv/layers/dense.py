@@ -7,6 +7,7 @@ from typing import Any
 
 from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor, ops
+from numbaconv.autograd.dense import dense
 from numbaconv.layers import activations
 from numbaconv.layers.base import Layer, Shape
 from numbaconv.padding import index_or_none
@@ -112,14 +113,9 @@ class Dense(Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Return `activation(inputs @ kernel + bias)`."""
-        # One product of two matrices: NumPy would loop over the leading axes.
-        rows = inputs if inputs.ndim == 2 else ops.reshape(inputs, (-1, inputs.shape[-1]))
-        outputs = ops.matmul(rows, self.kernel)
-        if self.bias is not None:
-            outputs = outputs + self.bias
-        if inputs.ndim != 2:
-            outputs = ops.reshape(outputs, (*inputs.shape[:-1], self.units))
-        return self.activation(outputs)
+        is_relu = self.activation is ops.relu
+        outputs = dense(inputs, self.kernel, self.bias, is_relu)
+        return outputs if is_relu else self.activation(outputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return `input_shape` with `units` as its last size."""

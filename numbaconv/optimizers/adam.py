@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
+from numbaconv.jit import TaskKernel
+from numbaconv.kernels import updates
+from numbaconv.optimizers.base import KernelOptimizer, check_beta
 
-from numbaconv.optimizers.base import Optimizer, check_beta
 
-
-class Adam(Optimizer):
+class Adam(KernelOptimizer):
     """Adaptive moments.
 
     `m += (1 - beta_1) * (g - m)`, `v += (1 - beta_2) * (g ** 2 - v)`,
@@ -55,25 +56,11 @@ class Adam(Optimizer):
         self.amsgrad = amsgrad
         self.slots = ("momentum", "velocity", "velocity_hat") if amsgrad else ("momentum", "velocity")
 
-    def update(self, weight: np.ndarray, gradient: np.ndarray, rate: float, **slots: np.ndarray) -> None:
-        """Update one weight and its moments in place."""
-        first, second = slots["momentum"], slots["velocity"]
-        step = self.scratch(weight)
-        np.subtract(gradient, first, out=step)
-        step *= 1.0 - self.beta_1
-        first += step
-        np.multiply(gradient, gradient, out=step)
-        step -= second
-        step *= 1.0 - self.beta_2
-        second += step
-        if self.amsgrad:
-            greatest = slots["velocity_hat"]
-            second = np.maximum(greatest, second, out=greatest)
-        np.sqrt(second, out=step)
-        step += self.epsilon
-        np.divide(first, step, out=step)
-        step *= rate * math.sqrt(1.0 - self.beta_2**self.iterations) / (1.0 - self.beta_1**self.iterations)
-        weight -= step
+    def rule(self, rate: float) -> tuple[TaskKernel, Sequence[float]]:
+        """Return the kernel and its constants."""
+        correction = math.sqrt(1.0 - self.beta_2**self.iterations) / (1.0 - self.beta_1**self.iterations)
+        constants = (1.0 - self.beta_1, 1.0 - self.beta_2, self.epsilon, rate * correction)
+        return updates.amsgrad if self.amsgrad else updates.adam, constants
 
 
 class AdamW(Adam):

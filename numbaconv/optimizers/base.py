@@ -1,8 +1,4 @@
-"""`Optimizer`: weights and moments updated in place.
-
-What a step needs beyond them lives in at most two scratch arrays per dtype, as large as the largest weight and kept
-between steps.
-"""
+"""`Optimizer`: weights and moments updated in place; `KernelOptimizer`: all of them in one launch of a kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.algorithms.updates import UpdateTable
 from numbaconv.autograd import Tensor
+from numbaconv.jit import TaskKernel
 
 
 class Optimizer(ABC):
@@ -40,7 +38,6 @@ class Optimizer(ABC):
         self.weight_decay = None if weight_decay is None else check_fraction("weight_decay", weight_decay)
         self.iterations = 0
         self._state: dict[Tensor, dict[str, np.ndarray]] = {}
-        self._scratch: dict[tuple[str, int], np.ndarray] = {}
 
     @property
     def learning_rate(self) -> float:
@@ -81,13 +78,77 @@ class Optimizer(ABC):
             slots = self._state[parameter] = {name: np.zeros_like(parameter.data) for name in self.slots}
         return slots
 
-    def scratch(self, like: np.ndarray, number: int = 0) -> np.ndarray:
-        """Return an uninitialised array of the shape and dtype of `like`, valid until the next request of `number`."""
-        key = (like.dtype.name, number)
-        block = self._scratch.get(key)
-        if block is None or block.size < like.size:
-            block = self._scratch[key] = np.empty(like.size, like.dtype)
-        return block[: like.size].reshape(like.shape)
+
+class KernelOptimizer(Optimizer):
+    """An optimizer whose rule is a compiled kernel."""
+
+    def __init__(self, learning_rate: float, weight_decay: float | None = None) -> None:
+        super().__init__(learning_rate, weight_decay)
+        self._tables: dict[tuple[int, ...], UpdateTable] = {}
+
+    @abstractmethod
+    def rule(self, rate: float) -> tuple[TaskKernel, Sequence[float]]:
+        """Return the kernel and its constants behind the factor of weight decay."""
+
+    def apply(self, parameters: Sequence[Tensor]) -> None:
+        """Update every parameter that has a gradient, in place.
+
+        Parameters
+        ----------
+        parameters : sequence of Tensor
+            Weights after `backward`; those whose `grad` is None are left alone.
+        """
+        if type(self).update is not KernelOptimizer.update:
+            super().apply(parameters)
+            return
+        self.iterations += 1
+        rate = self._learning_rate
+        kernel, constants = self.rule(rate)
+        decay = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
+        for dtype in dict.fromkeys(parameter.data.dtype for parameter in parameters):
+            group = [p for p in parameters if p.grad is not None and p.data.dtype == dtype]
+            if group:
+                self._launch(kernel, (decay, *constants), group)
+
+    def _launch(self, kernel: TaskKernel, constants: Sequence[float], group: Sequence[Tensor]) -> None:
+        """Update parameters of one dtype."""
+        key = tuple(map(id, group))
+        table = self._tables.get(key)
+        if table is None or any(p.data is not weight for p, weight in zip(group, table.weights, strict=True)):
+            for parameter in group:
+                # Kernels write where the weight lies: it must be an array, in C order, and writeable.
+                if not isinstance(parameter.data, np.ndarray) or not parameter.data.flags.c_contiguous:
+                    parameter.data = np.array(parameter.data, order="C")
+                if not parameter.data.flags.writeable:
+                    raise ValueError(
+                        f"A weight of shape {parameter.shape} is read-only, and optimizers change weights in place. "
+                        "Make it of a copy: Tensor(array.copy(), requires_grad=True)."
+                    )
+            slots = [list(self._slots_of(parameter).values()) for parameter in group]
+            table = UpdateTable([parameter.data for parameter in group], slots)
+            # Training goes on with the same weights, or with others for good.
+            self._tables = {key: table}
+        gradients = [_gradient_of(parameter) for parameter in group]
+        table.apply(kernel, gradients, constants)
+
+    def update(self, weight: np.ndarray, gradient: np.ndarray, rate: float, **slots: np.ndarray) -> None:
+        """Update one weight and its arrays in place."""
+        kernel, constants = self.rule(rate)
+        UpdateTable([weight], [list(slots.values())]).apply(kernel, [gradient], (1.0, *constants))
+
+
+def _gradient_of(parameter: Tensor) -> np.ndarray:
+    """Return a gradient in C order, of the shape and dtype of its parameter."""
+    gradient, weight = parameter.grad, parameter.data
+    assert gradient is not None
+    if (
+        type(gradient) is np.ndarray
+        and gradient.shape == weight.shape
+        and gradient.dtype == weight.dtype
+        and gradient.flags.c_contiguous
+    ):
+        return gradient
+    return np.ascontiguousarray(np.broadcast_to(gradient, weight.shape), weight.dtype)
 
 
 def check_learning_rate(value: Any) -> float:

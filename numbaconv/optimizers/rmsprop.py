@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from numbaconv.optimizers.base import Optimizer, check_beta, check_fraction
+from numbaconv.jit import TaskKernel
+from numbaconv.kernels import updates
+from numbaconv.optimizers.base import KernelOptimizer, check_beta, check_fraction
 
 
-class RMSprop(Optimizer):
+class RMSprop(KernelOptimizer):
     """Divide the gradient by a running average of its magnitude.
 
     `v = rho * v + (1 - rho) * g ** 2`, `step = rate * g / sqrt(v + epsilon)`; with `centered`, v is reduced by the
@@ -52,36 +54,11 @@ class RMSprop(Optimizer):
         self.momentum = check_fraction("momentum", momentum)
         self.epsilon = epsilon
         self.centered = centered
-        self.slots = (
-            "mean_square",
-            *(("velocity",) if momentum else ()),
-            *(("mean",) if centered else ()),
-        )
+        self.slots = ("mean_square", "velocity", "mean") if momentum or centered else ("mean_square",)
 
-    def update(self, weight: np.ndarray, gradient: np.ndarray, rate: float, **slots: np.ndarray) -> None:
-        """Update one weight and its averages in place."""
-        mean_square, step = slots["mean_square"], self.scratch(weight)
-        np.multiply(gradient, gradient, out=step)
-        step *= 1.0 - self.rho
-        mean_square *= self.rho
-        mean_square += step
-        if self.centered:
-            mean, square = slots["mean"], self.scratch(weight, 1)
-            np.multiply(gradient, 1.0 - self.rho, out=step)
-            mean *= self.rho
-            mean += step
-            np.multiply(mean, mean, out=square)
-            np.subtract(mean_square, square, out=step)
-            step += self.epsilon
-        else:
-            np.add(mean_square, self.epsilon, out=step)
-        np.sqrt(step, out=step)
-        np.divide(gradient, step, out=step)
-        step *= rate
-        if self.momentum:
-            velocity = slots["velocity"]
-            velocity *= self.momentum
-            velocity += step
-            weight -= velocity
-        else:
-            weight -= step
+    def rule(self, rate: float) -> tuple[TaskKernel, Sequence[float]]:
+        """Return the kernel and its constants."""
+        constants = (self.rho, 1.0 - self.rho, self.epsilon, rate)
+        if len(self.slots) == 1:
+            return updates.rmsprop, constants
+        return updates.rmsprop_momentum, (*constants, self.momentum, 1.0 - self.rho if self.centered else 0.0)

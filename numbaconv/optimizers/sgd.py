@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from numbaconv.optimizers.base import Optimizer
+from numbaconv.jit import TaskKernel
+from numbaconv.kernels import updates
+from numbaconv.optimizers.base import KernelOptimizer
 
 
-class SGD(Optimizer):
+class SGD(KernelOptimizer):
     """Stochastic gradient descent with momentum.
 
     Without momentum `w -= rate * g`; with it `velocity = momentum * velocity - rate * g`, and `w += velocity` or, with
@@ -35,6 +37,7 @@ class SGD(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from numbaconv.autograd import Tensor
     >>> w = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     >>> (w * w).sum().backward()
@@ -61,19 +64,8 @@ class SGD(Optimizer):
         if momentum:
             self.slots = ("velocity",)
 
-    def update(self, weight: np.ndarray, gradient: np.ndarray, rate: float, **slots: np.ndarray) -> None:
-        """Update one weight and its velocity in place."""
-        step = self.scratch(weight)
-        np.multiply(gradient, rate, out=step)
+    def rule(self, rate: float) -> tuple[TaskKernel, Sequence[float]]:
+        """Return the kernel and its constants."""
         if not self.momentum:
-            weight -= step
-            return
-        velocity = slots["velocity"]
-        velocity *= self.momentum
-        velocity -= step
-        if self.nesterov:
-            weight -= step
-            np.multiply(velocity, self.momentum, out=step)
-            weight += step
-        else:
-            weight += velocity
+            return updates.sgd, (rate,)
+        return updates.nesterov if self.nesterov else updates.momentum, (rate, self.momentum)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 _I64 = ir.IntType(64)
@@ -82,6 +83,21 @@ def address_of(typingctx, pointer):
         return b.ptrtoint(args[0], _I64)
 
     return types.int64(pointer), codegen
+
+
+@intrinsic
+def copy_bytes(typingctx, destination, source, count):
+    """Copy ``count`` bytes between integer addresses of memory that does not overlap."""
+
+    def codegen(context, b, sig, args):
+        function_type = ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, _I64, ir.IntType(1)])
+        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.memcpy.p0.p0.i64")
+        pointers = [b.inttoptr(address, _BYTES) for address in args[:2]]
+        b.call(function, [*pointers, args[2], ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(i64, i64, i64), codegen
 
 
 @intrinsic

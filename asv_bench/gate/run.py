@@ -1,0 +1,149 @@
+"""The gate's course: noise-free tracks first, then every case once, then only suspects, at last in fresh processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asv_bench.gate import rules
+from asv_bench.gate.commits import GateError
+from asv_bench.gate.pair import SIDES, Pair, Tree, WorkerError, command, environment
+from asv_bench.gate.state import State
+from asv_bench.gate.statistics import LIMIT, Estimate, Verdict, estimate, is_suspect, judge
+
+SCREEN_ROUNDS, SUSPECT_ROUNDS, FRESH_ROUNDS = 12, 24, 16
+FRESH_PAIRS, MOST_FRESH_PAIRS = 5, 9
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What a run found: `verdicts` of cases that reached fresh processes, `estimates` of the screening of all."""
+
+    findings: list[rules.Finding] = field(default_factory=list)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    accepted: list[str] = field(default_factory=list)
+
+    @property
+    def slower(self) -> list[str]:
+        return [name for name, verdict in self.verdicts.items() if verdict.slower and name not in self.accepted]
+
+    @property
+    def fails(self) -> bool:
+        return bool(self.slower or self.broken or any(finding.fails for finding in self.findings))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        return asdict(self) | {"slower": self.slower, "fails": self.fails}
+
+
+def measure_tracks(trees: Sequence[Tree], state: State, say: Say) -> None:
+    """Collect the noise-free figures of both commits, each in a process of its own with an empty cache."""
+    for side, tree in zip(SIDES, trees):
+        if side in state.data["tracks"]:
+            continue
+        say(f"noise-free tracks of {side} {tree.commit[:12]}: compiling all kernels")
+        with tempfile.TemporaryDirectory() as folder:
+            state.data["tracks"][side] = _tracks_of(tree, Path(folder))
+        state.save()
+
+
+def _tracks_of(tree: Tree, folder: Path) -> Any:
+    path = folder / "tracks.json"
+    cold = Tree(tree.commit, tree.folder, folder / "cache")
+    run = subprocess.run(
+        command(cold, "asv_bench.gate.tracks", str(path)), env=environment(cold), stdin=subprocess.DEVNULL, cwd=folder
+    )
+    if run.returncode:
+        raise GateError(f"the tracks of {tree.commit[:12]} could not be collected; its messages are above")
+    return json.loads(path.read_text())
+
+
+def measure_stage(
+    trees: Sequence[Tree], stage: str, cases: Sequence[str], rounds: int, swapped: bool, state: State
+) -> None:
+    """Measure cases in one new pair of processes, in turn within each round; what the state holds is not repeated."""
+    due = [case for case in cases if len(state.rounds(stage, case)) < rounds and case not in state.data["failed"]]
+    if not due:
+        return
+    with Pair(trees, swapped=swapped) as pair:
+        for case in list(due):
+            failures = pair.prepare(case)
+            if failures:
+                state.data["failed"][case] = dict(failures)
+                due.remove(case)
+        for turn in range(rounds):
+            for case in due:
+                done = state.rounds(stage, case)
+                if len(done) <= turn:
+                    done.append(pair.round(case, turn))
+            state.save()
+
+
+def _estimates(state: State, stages: Sequence[str], case: str) -> list[Estimate]:
+    return [estimate(rounds) for stage in stages if (rounds := state.rounds(stage, case))]
+
+
+def measure_times(trees: Sequence[Tree], cases: Sequence[str], limit: float, state: State, say: Say) -> Outcome:
+    """Screen all cases, measure the suspects again, and judge what is left by fresh pairs of processes."""
+    outcome = Outcome()
+    say(f"{len(cases)} cases, {SCREEN_ROUNDS} rounds each")
+    measure_stage(trees, "screen", cases, SCREEN_ROUNDS, False, state)
+    for case, failures in state.data["failed"].items():
+        if "base" not in failures:
+            outcome.broken[case] = failures["head"]
+        else:
+            outcome.skipped[case] = failures["base"]
+    alive = [case for case in cases if case not in state.data["failed"]]
+    outcome.estimates = {case: estimate(state.rounds("screen", case)) for case in alive}
+    suspects = [case for case in alive if is_suspect(_estimates(state, ["screen"], case))]
+    if suspects:
+        say(f"{len(suspects)} suspected, measured again: {', '.join(suspects)}")
+        measure_stage(trees, "again", suspects, SUSPECT_ROUNDS, True, state)
+        suspects = [case for case in suspects if is_suspect(_estimates(state, ["screen", "again"], case))]
+    fresh: list[str] = []
+    while suspects and len(fresh) < MOST_FRESH_PAIRS:
+        if not fresh:
+            say(f"{len(suspects)} still suspected, measured in fresh processes: {', '.join(suspects)}")
+        fresh.append(f"fresh-{len(fresh)}")
+        measure_stage(trees, fresh[-1], suspects, FRESH_ROUNDS, len(fresh) % 2 == 0, state)
+        if len(fresh) < FRESH_PAIRS:
+            continue
+        for case in suspects:
+            outcome.verdicts[case] = judge(_estimates(state, fresh, case), limit)
+        suspects = [case for case in suspects if outcome.verdicts[case].undecided]
+    return outcome
+
+
+def run(
+    trees: Sequence[Tree],
+    cases: Sequence[str],
+    state: State,
+    say: Say,
+    *,
+    tracks: bool = True,
+    times: bool = True,
+    limit: float = LIMIT,
+    accepted: Sequence[str] = (),
+) -> Outcome:
+    """Run the gate; a worker that dies ends it as a `GateError`."""
+    findings: list[rules.Finding] = []
+    try:
+        if tracks:
+            measure_tracks(trees, state, say)
+            findings = rules.compare(state.data["tracks"]["base"], state.data["tracks"]["head"], accepted)
+        outcome = measure_times(trees, cases, limit, state, say) if times else Outcome()
+    except WorkerError as error:
+        raise GateError(str(error)) from error
+    outcome.findings = findings
+    outcome.accepted = [case for case in outcome.verdicts if rules.is_accepted(case, accepted)]
+    state.finish()
+    return outcome

@@ -1,0 +1,120 @@
+"""What the machine can do right now: fused multiply-adds per second, bytes per second, NumPy's matrix product.
+
+None of it runs code of the package, so that a ratio to it changes with the package alone, not with the machine's speed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+# As many independent sums as two units with a latency of four to five cycles keep busy, within sixteen registers.
+SUMS = 12
+LOOPS = 100_000
+COPY_BYTES = 64 << 20
+MATRIX = 512
+
+
+def _lanes(bits: int) -> int:
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    width = 512 if features.get("avx512f") else 256 if features.get("avx") else 128
+    return width // bits
+
+
+def _program(element: str, lanes: int) -> str:
+    """Write a function in LLVM's language: LOOPS times SUMS fused multiply-adds, each on its own sum."""
+    vector = f"<{lanes} x {element}>"
+    name = f"@llvm.fma.v{lanes}f{32 if element == 'float' else 64}"
+    phis = "\n".join(f"  %a{i} = phi {vector} [zeroinitializer, %entry], [%b{i}, %loop]" for i in range(SUMS))
+    fmas = "\n".join(f"  %b{i} = call {vector} {name}({vector} %x, {vector} %y, {vector} %a{i})" for i in range(SUMS))
+    stores = "\n".join(
+        f"  %p{i} = getelementptr {vector}, ptr %out, i64 {i}\n  store {vector} %b{i}, ptr %p{i}, align 4"
+        for i in range(SUMS)
+    )
+    return f"""
+declare {vector} {name}({vector}, {vector}, {vector})
+define void @peak(ptr %out, i64 %count) {{
+entry:
+  %x = load {vector}, ptr %out, align 4
+  %q = getelementptr {vector}, ptr %out, i64 1
+  %y = load {vector}, ptr %q, align 4
+  br label %loop
+loop:
+  %n = phi i64 [0, %entry], [%m, %loop]
+{phis}
+{fmas}
+  %m = add i64 %n, 1
+  %more = icmp slt i64 %m, %count
+  br i1 %more, label %loop, label %end
+end:
+{stores}
+  ret void
+}}
+"""
+
+
+@cache
+def _peak_function(dtype: str) -> tuple[Any, Callable[[int, int], None], int]:
+    """Compile the loop; return its owner, the function, and floating-point operations per loop."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    element, bits = ("float", 32) if dtype == "float32" else ("double", 64)
+    lanes = _lanes(bits)
+    features = llvm.get_host_cpu_features().flatten()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(_program(element, lanes)), machine)
+    engine.finalize_object()
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(engine.get_function_address("peak"))
+    return engine, function, 2 * SUMS * lanes
+
+
+def _best_seconds(call: Callable[[], Any], repeats: int) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _on_threads(call: Callable[[int], Any], threads: int) -> Callable[[], Any]:
+    if threads == 1:
+        return lambda: call(0)
+    pool = ThreadPoolExecutor(threads)
+    return lambda: list(pool.map(call, range(threads)))
+
+
+def fma_gflops(dtype: str = "float32", threads: int = 1, repeats: int = 5) -> float:
+    """Return the fused multiply-add peak of so many threads, in GFLOP/s: the best of a few milliseconds each."""
+    _, function, flops = _peak_function(dtype)
+    buffers = [np.zeros(SUMS * 16 + 16, dtype) for _ in range(threads)]
+    call = _on_threads(lambda i: function(buffers[i].ctypes.data, LOOPS), threads)
+    call()
+    return threads * flops * LOOPS / _best_seconds(call, repeats) * 1e-9
+
+
+def copy_gbytes(threads: int = 1, repeats: int = 3) -> float:
+    """Return the bandwidth of copying arrays larger than the caches, in GB/s: bytes read and bytes written."""
+    share = COPY_BYTES // threads
+    pairs = [(np.zeros(share, np.uint8), np.ones(share, np.uint8)) for _ in range(threads)]
+    call = _on_threads(lambda i: np.copyto(*pairs[i]), threads)
+    call()
+    return 2 * share * threads / _best_seconds(call, repeats) * 1e-9
+
+
+def matmul_seconds(repeats: int = 5) -> float:
+    """Return the best time of NumPy's product of two square matrices of float32, MATRIX rows each."""
+    a = np.ones((MATRIX, MATRIX), np.float32)
+    np.matmul(a, a)
+    return _best_seconds(lambda: np.matmul(a, a), repeats)

@@ -1,0 +1,63 @@
+"""Sums over all positions of (positions, channels), with what is done to the numbers on the way.
+
+Several positions are read as one long row, so that loops over few channels are long too; a task takes some of these
+rows and leaves one sum per channel. Whoever launched the kernel adds up the tasks' sums, in order.
+"""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.simd.choice import where_positive
+from numbaconv.simd.pointers import advance, clear
+
+# Geometry: channels, numbers of a row (a multiple of the channels), numbers of a task (a multiple of that), and all
+# numbers, the last of which may fill a row in part.
+WORKSPACE, CHANNELS, ROW, CHUNK, SIZE = range(5)
+
+
+@inline
+def fold(sums, channels, row, target):
+    """Add up the places of a row that belong to the same channel."""
+    for c in range(channels):
+        target[c] = sums[c]
+    for start in range(channels, row, channels):
+        for c in range(channels):
+            target[c] += sums[start + c]
+
+
+@inline
+def _masked_row(g, y, kept, sums, count):
+    for i in range(count):
+        value = where_positive(y[i], g[i])
+        kept[i] = value
+        sums[i] += value
+
+
+@task_kernel
+def relu_gradient_sums(worker, task, geometry, buffers):
+    """Set buffer 3 to g (1) where y (2) is positive and to 0 elsewhere, and sum that to row `task` of buffer 4."""
+    start, row, channels = task * geometry[CHUNK], geometry[ROW], geometry[CHANNELS]
+    g, y, kept = advance(buffers[1], start), advance(buffers[2], start), advance(buffers[3], start)
+    sums, count = advance(buffers[0], worker * geometry[WORKSPACE]), min(geometry[CHUNK], geometry[SIZE] - start)
+    clear(sums, row)
+    for r in range(0, count, row):
+        _masked_row(advance(g, r), advance(y, r), advance(kept, r), sums, min(row, count - r))
+    fold(sums, channels, row, advance(buffers[4], task * channels))
+
+
+@inline
+def _row(g, sums, count):
+    for i in range(count):
+        sums[i] += g[i]
+
+
+@task_kernel
+def channel_sums(worker, task, geometry, buffers):
+    """Sum g (buffer 1) to row `task` of buffer 2."""
+    start, row, channels = task * geometry[CHUNK], geometry[ROW], geometry[CHANNELS]
+    g, sums = advance(buffers[1], start), advance(buffers[0], worker * geometry[WORKSPACE])
+    count = min(geometry[CHUNK], geometry[SIZE] - start)
+    clear(sums, row)
+    for r in range(0, count, row):
+        _row(advance(g, r), sums, min(row, count - r))
+    fold(sums, channels, row, advance(buffers[2], task * channels))
