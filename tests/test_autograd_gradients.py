@@ -59,7 +59,6 @@ CHECKS = {
         (lambda a: a ** np.array([0.0, 1.0, 2.0, 3.0]), (normal(4),)),
     ],
     "dense": [
-        (lambda x, k, b: dense(x, k, b, False), (normal(4, 3), normal(3, 5), normal(5))),
         (lambda x, k, b: dense(x, k, b, True), (normal(4, 3), normal(3, 5), normal(5))),
         (lambda x, k: dense(x, k, None, True), (normal(1, 3), normal(3, 5))),
         (lambda x, k, b: dense(x, k, b, False), (normal(2, 4, 3), normal(3, 5), normal(5))),
