@@ -1,5 +1,6 @@
 """Every Python example of the README runs as pasted, and its files exist."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from asv_bench import readme_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,3 +40,9 @@ def test_files_that_are_named_exist():
 def test_the_two_commands():
     assert "\npip install -e '.[demo]' && numbaconv demo\n" in README
     assert "\npip install -e '.[test]' && pytest\n" in README
+
+
+def test_the_table_beside_pytorch_is_that_of_the_stored_results():
+    """`python -m asv_bench.readme_table docs/peers.json` makes it."""
+    document = json.loads((ROOT / "docs" / "peers.json").read_text())
+    assert readme_table.fill(README, readme_table.markdown(document)) == README

@@ -1,6 +1,8 @@
 """Kernels of a step of training: gradients of relu, biases and maxima, and updates of weights, against NumPy."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -274,6 +276,20 @@ def test_an_optimizer_with_a_rule_of_its_own_runs_it():
     weight.grad = np.array([3.0, -2.0, 0.0])
     Signs(0.5).apply([weight])
     assert weight.data.tolist() == [-0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_of_an_optimizer_updates_its_own_weights(copied, rng):
+    optimizer, weight = nc.optimizers.Adam(0.1), Tensor(np.ones(5), requires_grad=True)
+    weight.grad = rng.standard_normal(5)
+    optimizer.apply([weight])
+    optimizer_copy, weight_copy = copied((optimizer, weight))
+    weight_copy.grad = weight.grad.copy()
+    before = weight.data.copy()
+    optimizer_copy.apply([weight_copy])
+    np.testing.assert_array_equal(weight.data, before)
+    optimizer.apply([weight])
+    np.testing.assert_array_equal(weight.data, weight_copy.data)
 
 
 def test_an_update_of_one_weight_by_hand(rng):

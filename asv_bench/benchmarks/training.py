@@ -1,46 +1,90 @@
-"""A small network as a whole: one step of training, and one image through it."""
+"""Whole networks and what training adds to their convolutions: optimizers, normalisation, losses."""
 
 from __future__ import annotations
 
 import numpy as np
 
-BATCH = 64
+from asv_bench.networks import NETWORKS, OurWay
 
 
-class SmallNetwork:
-    """Two convolutions and two dense layers on 28x28 images, the size of MNIST's."""
+class Network:
+    """A step of training on 64 images of 28x28 and one image without gradients, of the networks of `networks.py`."""
 
+    params = tuple(NETWORKS)
+    param_names = ("network",)
     timeout = 300
 
-    def setup(self):
+    def setup(self, name):
+        self.way = OurWay(name)
+        self.way.train()
+        self.way.infer()
+
+    def time_training_step(self, name):
+        self.way.train()
+
+    def time_one_image(self, name):
+        self.way.infer()
+
+    def peakmem_training_step(self, name):
+        self.way.train()
+
+    time_training_step.version = time_one_image.version = peakmem_training_step.version = "2"
+
+
+class Optimizer:
+    """An update of 1.2 million weights in eight arrays."""
+
+    params = ("sgd", "momentum", "adam", "rmsprop")
+    param_names = ("optimizer",)
+
+    def setup(self, name):
         import numbaconv as nc
 
-        nc.set_seed(0)
+        optimizers = nc.optimizers
+        self.optimizer = optimizers.SGD(momentum=0.9) if name == "momentum" else optimizers.get(name)
         rng = np.random.default_rng(0)
-        self.x = rng.random((BATCH, 28, 28, 1), dtype=np.float32)
-        self.y = rng.integers(0, 10, BATCH)
-        self.model = nc.Sequential(
-            [
-                nc.layers.Conv2D(32, 3, activation="relu"),
-                nc.layers.MaxPooling2D(2),
-                nc.layers.Conv2D(64, 3, activation="relu"),
-                nc.layers.MaxPooling2D(2),
-                nc.layers.Flatten(),
-                nc.layers.Dense(128, activation="relu"),
-                nc.layers.Dense(10, activation="softmax"),
-            ]
-        )
-        self.model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-        self.time_training_step()
-        self.time_one_image()
+        shapes = [(3, 3, 1, 32), (32,), (3, 3, 32, 64), (64,), (9216, 128), (128,), (128, 10), (10,)]
+        self.weights = [nc.Tensor(rng.random(shape, dtype=np.float32), requires_grad=True) for shape in shapes]
+        for weight in self.weights:
+            weight.grad = rng.random(weight.shape, dtype=np.float32)
+        self.time_update(name)
 
-    def time_training_step(self):
-        self.model.fit(self.x, self.y, batch_size=BATCH, epochs=1, verbose=0)
+    def time_update(self, name):
+        self.optimizer.apply(self.weights)
 
-    def time_one_image(self):
-        self.model.predict(self.x[:1], verbose=0)
+    time_update.version = "1"
 
-    def peakmem_training_step(self):
-        self.model.fit(self.x, self.y, batch_size=BATCH, epochs=1, verbose=0)
 
-    time_training_step.version = time_one_image.version = peakmem_training_step.version = "1"
+class ForwardAndBackward:
+    """One operation of a network on a batch, there and back."""
+
+    params = ("batch_normalization", "layer_normalization", "relu", "max_pool", "dense", "cross_entropy")
+    param_names = ("operation",)
+
+    def setup(self, name):
+        import numbaconv as nc
+        from numbaconv.autograd import ops
+
+        layers = nc.layers
+        rng = np.random.default_rng(0)
+        shape = {"dense": (64, 1024), "cross_entropy": (64, 1000)}.get(name, (64, 28, 28, 32))
+        self.x = nc.Tensor(rng.standard_normal(shape, dtype=np.float32), requires_grad=True)
+        labels = rng.integers(0, shape[-1], shape[0])
+        operations = {
+            "batch_normalization": layers.BatchNormalization(),
+            "layer_normalization": layers.LayerNormalization(),
+            "relu": ops.relu,
+            "max_pool": layers.MaxPooling2D(2),
+            "dense": layers.Dense(256, activation="relu"),
+            "cross_entropy": lambda x: ops.softmax_cross_entropy(x, labels),
+        }
+        self.operation = operations[name]
+        self.keywords = {"training": True} if isinstance(self.operation, layers.Layer) else {}
+        self.gradient = np.ones(self.operation(self.x, **self.keywords).shape, np.float32)
+        self.time_forward_and_backward(name)
+
+    def time_forward_and_backward(self, name):
+        self.operation(self.x, **self.keywords).backward(self.gradient)
+        self.x.zero_grad()
+
+    time_forward_and_backward.version = "1"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
+from numbaconv.jit import TaskKernel
 from numbaconv.kernels import channel_sums as kernels
 
 # Numbers of a row: long enough that its end costs little, short enough for its sums to stay in L1.
@@ -18,36 +19,38 @@ _CHUNK = 1 << 14
 MOST_CHANNELS = 1 << 12
 # Less than this takes about as long as waking the threads does.
 SERIAL_NUMBERS = 1 << 16
+# dtype.name takes longer than a small launch.
+_NAMES = {"f": "float32", "d": "float64"}
 
 
-@lru_cache(maxsize=256)
-def sums_geometry(size: int, channels: int) -> tuple[NDArray[np.int64], int, int]:
-    """Return the geometry for `size` numbers, the tasks and the workspace."""
+@lru_cache(maxsize=512)
+def _prepared(kernel: TaskKernel, arguments: int, size: int, channels: int, dtype: str) -> tuple[int, parallel.Launch]:
+    """Return the tasks for `size` numbers and the launch."""
     row = max(1, _ROW // channels) * channels
     chunk = max(1, _CHUNK // row) * row
     workspace = -(-row // 16) * 16
-    geometry = np.array([workspace, channels, row, chunk, size], np.int64)
-    geometry.setflags(write=False)
-    return geometry, -(-size // chunk), workspace
+    geometry, tasks = np.array([workspace, channels, row, chunk, size], np.int64), -(-size // chunk)
+    small = size < SERIAL_NUMBERS
+    return tasks, parallel.Launch(
+        kernel, dtype, tasks, geometry, tuple(range(arguments)), arguments, workspace, small=small
+    )
 
 
 def relu_gradient_sums(g: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     """Return g where y is positive and 0 elsewhere, and its sums over all axes but the last; C order both."""
-    channels, dtype = g.shape[-1], g.dtype.name
-    geometry, tasks, workspace = sums_geometry(g.size, channels)
-    kept, partial = memory.empty(g.shape, g.dtype), np.empty((tasks, channels), g.dtype)
-    parallel.launch(
-        kernels.relu_gradient_sums, dtype, tasks, geometry, (g, y, kept, partial), workspace, g.size < SERIAL_NUMBERS
-    )
+    channels, dtype = g.shape[-1], g.dtype
+    tasks, launch = _prepared(kernels.relu_gradient_sums, 4, g.size, channels, _NAMES[dtype.char])
+    kept, partial = memory.empty(g.shape, dtype), np.empty((tasks, channels), dtype)
+    if tasks:
+        launch(g, y, kept, partial)
     return kept, partial[0] if tasks == 1 else partial.sum(axis=0)
 
 
 def channel_sums(g: NDArray) -> NDArray:
     """Return the sums over all axes but the last of an array in C order."""
-    channels = g.shape[-1]
-    geometry, tasks, workspace = sums_geometry(g.size, channels)
-    partial = np.empty((tasks, channels), g.dtype)
-    parallel.launch(
-        kernels.channel_sums, g.dtype.name, tasks, geometry, (g, partial), workspace, g.size < SERIAL_NUMBERS
-    )
+    channels, dtype = g.shape[-1], g.dtype
+    tasks, launch = _prepared(kernels.channel_sums, 2, g.size, channels, _NAMES[dtype.char])
+    partial = np.empty((tasks, channels), dtype)
+    if tasks:
+        launch(g, partial)
     return partial[0] if tasks == 1 else partial.sum(axis=0)

@@ -106,9 +106,11 @@ def _phases(
 
 def _chosen_form(lattice: Lattice, dtype: str, x_channel: int, channels: int, repeat: int, balanced: bool) -> _Phase:
     """Return the cheapest form of a phase."""
-    forms = []
+    forms, lanes = [], TARGET.lanes(dtype)
     for form in orientations(lattice):
-        in_place = repeat == 1 and channels % TARGET.lanes(dtype) == 0 and is_in_place(form, x_channel, 1)
+        # Products of the last channels may overlap, sums over pixels may not.
+        fits = channels >= lanes if balanced else channels % lanes == 0
+        in_place = repeat == 1 and fits and is_in_place(form, x_channel, 1)
         extent = lattice_extent(form, 1, channels, 1, in_place, dtype)
         forms.append(_Phase(form, in_place, choose_depthwise_block(extent, balanced)))
     return min(forms, key=lambda phase: phase.block.cycles)
@@ -127,6 +129,7 @@ def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: in
         at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat,
         at.TILE_TAPS: max(len(lattice.columns.phase.taps), 1),
         at.TAP_STRIDE: lattice.columns.phase.dilation * pixel,
+        at.AHEAD_STEP: lattice.rows.position_step * lattice.rows.phase.reach if phase.in_place else 0,
         at.GRADIENT_STRIDE: lattice.columns.packed_stride * width,
     }  # fmt: skip
     record.tables |= {

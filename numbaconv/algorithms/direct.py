@@ -260,8 +260,7 @@ MAX_DOT_SIZE = 8192
 def _is_finite(y: NDArray) -> bool:
     """Whether all numbers are finite; a sum that overflows counts as not."""
     if y.size <= MAX_DOT_SIZE:
-        flat = y.reshape(-1)
-        return math.isfinite(flat.dot(flat))
+        return math.isfinite(np.vdot(y, y))
     with np.errstate(all="ignore"):
         return bool(np.isfinite(y.sum()))
 

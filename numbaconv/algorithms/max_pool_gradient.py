@@ -25,16 +25,13 @@ def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
         return pooling.max_pool_grad(spec, x, y, grad_y)
     x, y, grad_y = (pooling.channels_last(spec, array) for array in (x, y, grad_y))
     grad_x = memory.empty(x.shape, spec.dtype)
-    geometry, parts = _geometry(spec)
-    is_small = x.size < pooling.SERIAL_NUMBERS
-    arrays = (x, y, grad_y, grad_x)
-    parallel.launch(kernels.adjacent_max_pool_grad, spec.dtype, spec.batch * parts, geometry, arrays, serial=is_small)
+    _prepared(spec)(x, y, grad_y, grad_x)
     return pooling.in_format(spec, grad_x)
 
 
-@lru_cache(maxsize=128)
-def _geometry(spec: PoolSpec) -> tuple[NDArray[np.int64], int]:
-    """Return the geometry and the tasks of an image."""
+@lru_cache(maxsize=512)
+def _prepared(spec: PoolSpec) -> parallel.Launch:
+    """Return the launch on x, y, grad_y and grad_x."""
     windows, channels = pooling.window_rows(spec), spec.channels
     size = spec.in_spatial[-1]
     row = size * channels
@@ -52,5 +49,6 @@ def _geometry(spec: PoolSpec) -> tuple[NDArray[np.int64], int]:
         spec.padding[-1][0], image, prod(spec.out_spatial) * channels, bare_at, len(bare), first_at, rows_at,
     ]  # fmt: skip
     geometry = np.concatenate([header, bare * row, first, np.concatenate(windows) * row]).astype(np.int64)
-    geometry.setflags(write=False)
-    return geometry, parts
+    small, tasks = spec.batch * image < pooling.SERIAL_NUMBERS, spec.batch * parts
+    kernel = kernels.adjacent_max_pool_grad
+    return parallel.Launch(kernel, spec.dtype, tasks, geometry, (0, 1, 2, 3), 4, small=small)

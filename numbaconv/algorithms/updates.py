@@ -41,11 +41,15 @@ class UpdateTable:
             self._tasks += -(-weight.size // _CHUNK)
         header = [0, len(records), _CHUNK, 0]
         self._geometry = np.concatenate([header, *records]).astype(np.int64)
+        self._launches: dict[TaskKernel, parallel.Launch] = {}
         self._gradients = self._geometry[kernels.HEADER :].reshape(-1, kernels.RECORD_SIZE)[:, kernels.GRADIENT]
 
     def apply(self, kernel: TaskKernel, gradients: Sequence[NDArray], constants: Sequence[float]) -> None:
         """Run an update with a gradient for each weight, in C order and of its size and dtype."""
         self._gradients[:] = [id(gradient) for gradient in gradients]
-        numbers = np.array(constants, self._dtype)
-        is_small = self._size < _SERIAL_NUMBERS
-        parallel.launch(kernel, self._dtype, self._tasks, self._geometry, (numbers,), serial=is_small)
+        launch = self._launches.get(kernel)
+        if launch is None:
+            small = self._size < _SERIAL_NUMBERS
+            launch = parallel.Launch(kernel, self._dtype, self._tasks, self._geometry, (0,), 1, small=small)
+            self._launches[kernel] = launch
+        launch(np.array(constants, self._dtype))

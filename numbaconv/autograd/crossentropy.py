@@ -54,16 +54,16 @@ def softmax_cross_entropy(logits: TensorLike, target: Any, axis: int = -1) -> An
             f"target must have shape {shape} for {'integer labels' if labels else 'probabilities'} and logits of shape "
             f"{x.shape}. Received: target.shape={target.shape}, target.dtype={target.dtype}"
         )
-    log_probabilities = rules.log_softmax(x, axis)
     if labels:
         if target.size and (target.min() < 0 or target.max() >= x.shape[axis]):
             wrong = target[(target < 0) | (target >= x.shape[axis])].flat[0]
             raise ValueError(f"target labels must be in [0, {x.shape[axis]}), the number of classes. Received: {wrong}")
-        picked = np.take_along_axis(log_probabilities, np.expand_dims(target, axis), axis)
-        loss = -picked.squeeze(axis)
-    else:
-        target = target.astype(x.dtype, copy=False)
-        loss = -(target * log_probabilities).sum(axis=axis)
+        loss, weights, total, place = rules.label_cross_entropy(x, target, axis)
+        kept = {"weights": weights, "total": total, "place": place, "axis": axis}
+        return record("label_cross_entropy", loss, operands, arrays, **kept)
+    log_probabilities = rules.log_softmax(x, axis)
+    target = target.astype(x.dtype, copy=False)
+    loss = -(target * log_probabilities).sum(axis=axis)
     context = {"log_probabilities": log_probabilities, "target": target, "axis": axis}
     return record("softmax_cross_entropy", loss, operands, arrays, **context)
 

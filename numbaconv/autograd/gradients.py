@@ -108,6 +108,8 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     "log_softmax": {"x": lambda g, y, axis: g - np.exp(y) * g.sum(axis=axis, keepdims=True)},
     # y = -sum target log softmax(x): dx = g (softmax(x) - target)
     "softmax_cross_entropy": {"logits": rules.softmax_cross_entropy_gradient},
+    # the same for a target of 1 at a label and 0 elsewhere
+    "label_cross_entropy": {"logits": rules.label_cross_entropy_gradient},
     # y = -target log s - (1 - target) log(1 - s), s = sigmoid(x): dx = g (s - target)
     "sigmoid_cross_entropy": {"logits": lambda g, logits, target: g * (sigmoid(logits) - target)},
     # y = x mask factor

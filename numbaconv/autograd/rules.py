@@ -131,17 +131,39 @@ def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
     return y
 
 
+def label_cross_entropy(
+    x: np.ndarray, labels: np.ndarray, axis: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return log sum exp(x - m) - (x - m)[label], m = max x, with what the gradient needs.
+
+    That is exp(x - m) in C order with the classes last, their sum, and the places of the labels in it.
+    """
+    x = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    shifted = x - x.max(axis=-1, keepdims=True)
+    classes = x.shape[-1]
+    place = np.arange(0, x.size, classes) + labels.reshape(-1)
+    weights = np.exp(shifted)
+    total = weights.sum(axis=-1, keepdims=True)
+    loss = np.log(total).reshape(-1) - shifted.reshape(-1)[place]
+    return loss.reshape(labels.shape), weights, total, place
+
+
+def label_cross_entropy_gradient(
+    g: np.ndarray, weights: np.ndarray, total: np.ndarray, place: np.ndarray, axis: int
+) -> np.ndarray:
+    """d(-log p[label])/dx = p, less 1 at the label, with p = weights / total."""
+    gradient = weights * (g[..., None] / total)
+    gradient.reshape(-1)[place] -= g.reshape(-1)
+    return np.moveaxis(gradient, -1, axis)
+
+
 def softmax_cross_entropy_gradient(
     g: np.ndarray, log_probabilities: np.ndarray, target: np.ndarray, axis: int
 ) -> np.ndarray:
-    """d(-sum t log p)/dx = p sum(t) - t; a label is the distribution that is 1 there."""
+    """d(-sum t log p)/dx = p sum(t) - t."""
     gradient = np.exp(log_probabilities)
-    if np.issubdtype(target.dtype, np.integer):
-        place = np.expand_dims(target, axis)
-        np.put_along_axis(gradient, place, np.take_along_axis(gradient, place, axis) - 1, axis)
-    else:
-        gradient *= target.sum(axis=axis, keepdims=True)
-        gradient -= target
+    gradient *= target.sum(axis=axis, keepdims=True)
+    gradient -= target
     gradient *= np.expand_dims(g, axis)
     return gradient
 

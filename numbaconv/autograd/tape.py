@@ -199,7 +199,8 @@ def walk_backward(root: Node, gradient: np.ndarray, retain_graph: bool) -> list[
         g = pending.pop(node).value
         for i, value in node.gradients(g):
             shape, dtype = node.layouts[i]
-            value = sum_to_shape(np.asarray(value), shape).astype(dtype, copy=False)
+            if type(value) is not np.ndarray or value.shape != shape or value.dtype != dtype:
+                value = sum_to_shape(np.asarray(value), shape).astype(dtype, copy=False)
             target = node.targets[i]
             if isinstance(target, Node):
                 if target in pending:

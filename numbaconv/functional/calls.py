@@ -35,9 +35,8 @@ def find(
     else:
         return None, None
     key: tuple[Hashable, ...] = (
-        *(name, planner.generation, options, activation),
-        *(first.shape, first.dtype, second.shape, second.dtype, bias_layout),
-    )
+        name, planner.generation, options, activation, first.shape, first.dtype, second.shape, second.dtype, bias_layout
+    )  # fmt: skip
     flags, second_flags = first.flags, second.flags
     if not (flags.carray and second_flags.carray):
         if not (flags.aligned and second_flags.aligned):

@@ -15,24 +15,27 @@ from numbaconv.kernels.gather import gather_block, repeat_channels
 from numbaconv.kernels.tile_sizes import WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_columns, copy_pixel
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_rows, tile_store
+from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_prefetch, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats"
+PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats, ahead"
 
 
 def make_depthwise_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels, repeated along the channels.
 
-    Neighbouring channels follow one another, so that memory is read and written in long stretches.
+    Neighbouring channels follow one another, so that memory is read and written in long stretches. What lies `ahead`,
+    the row of the input that the next row of outputs needs, and the next pixels of the output are fetched meanwhile.
     """
 
     @inline
-    def depthwise_tile(x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats):
+    def depthwise_tile(x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats, ahead):
         """y[m, c] = max(lower, bias[c] + sum over taps of x[offsets[tap] + m * pixel_stride + c] * kernel[tap, c])."""
         for i in range(repeats):
             c = i * vectors * lanes_of(x)
             acc = tile_rows(rows, vectors, advance(bias, c))
+            tile_prefetch(acc, advance(x, ahead + c), pixel_stride)
+            tile_prefetch(acc, advance(y, rows * y_stride + c), y_stride)
             for tap in range(taps):
                 weights = advance(kernel, tap * width + c)
                 acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)
@@ -80,24 +83,29 @@ def gather_chunk(record, x, block, batch, plane, row, rows, column, columns, cha
 
 @inline
 def depthwise_pixels(rows, x, record, kernel, bias, lower, y, channels, bounce):
-    """Run one tile of `rows` pixels for all channels of the chunk; a register not filled goes by way of `bounce`."""
+    """Run one tile of `rows` pixels for all channels of the chunk.
+
+    The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
+    or written. Fewer channels than a register go by way of `bounce`.
+    """
     pixel_stride, y_stride, taps = record[at.PIXEL_STRIDE], record[at.Y_PIXEL], record[at.TAPS]
     offsets, width, lanes = advance(record, record[at.TAP_OFFSETS]), record[at.CHANNELS], lanes_of(x)
+    ahead = record[at.AHEAD_STEP]
     pairs = channels // (2 * lanes)
+    wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, pairs, ahead)
     c = pairs * 2 * lanes
-    rest = channels - c
-    wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, pairs)
-    if rest == 0:
-        return
-    x, kernel, bias, y = advance(x, c), advance(kernel, c), advance(bias, c), advance(y, c)
-    if rest == lanes:
-        narrow_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, 1)
-    elif rest > lanes:
-        wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, bounce, 2 * lanes, 1)
-        copy_columns(bounce, 2 * lanes, rows, rest, y, y_stride)
-    else:
-        narrow_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, bounce, lanes, 1)
-        copy_columns(bounce, lanes, rows, rest, y, y_stride)
+    while c < channels:
+        first = max(0, min(c, channels - lanes))
+        target, stride = advance(y, first), y_stride
+        if channels < lanes:
+            target, stride = bounce, lanes
+        narrow_depthwise(
+            rows, advance(x, first), pixel_stride, taps, offsets, advance(kernel, first), width, advance(bias, first),
+            lower, target, stride, 1, ahead,
+        )  # fmt: skip
+        c += lanes
+    if channels < lanes:
+        copy_columns(bounce, lanes, rows, channels, y, y_stride)
 
 
 @task_kernel
@@ -110,7 +118,7 @@ def depthwise_forward(worker, task, geometry, buffers):
     batch, _, plane, row, rows, column, columns = block_extent(record, index)
 
     width = record[at.CHANNELS]
-    channel = chunk * width
+    channel = max(0, min(chunk * width, record[at.OUT_CHANNELS] - lanes_of(work)))
     channels = min(width, record[at.OUT_CHANNELS] - channel)
     source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
     packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])

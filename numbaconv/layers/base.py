@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from functools import wraps
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,9 @@ Shape: TypeAlias = "tuple[int | None, ...]"
 
 
 # Types that most attributes have and that hold neither weights nor layers.
-_PLAIN = frozenset((bool, int, float, str, type(None)))
+_PLAIN = frozenset((bool, int, float, str, type(None), FunctionType, BuiltinFunctionType, np.ndarray, np.ufunc))
+# Comparing a dtype with its name takes longer than most of a layer's call.
+_CHARS = {"float32": "f", "float64": "d"}
 
 
 class Layer:
@@ -187,9 +190,10 @@ class Layer:
         if not self.built:
             self.build_once(shapes)
         self.check_input_shape(shapes)
-        if not isinstance(inputs, list) and inputs.dtype != self.dtype and self._parameters():
+        if not isinstance(inputs, list) and inputs.data.dtype.char != _CHARS[self.dtype] and self._parameters():
             inputs = inputs.astype(self.dtype)
-        token = None if training is None else TRAINING.set(bool(training))
+        changes = training is not None and training is not TRAINING.get()
+        token = TRAINING.set(bool(training)) if changes else None
         try:
             options = {"training": TRAINING.get()} if self._takes_training else {}
             outputs = self.call(inputs, **options)
@@ -283,7 +287,9 @@ class Layer:
         seen.add(id(self))
         inside: list[Layer] = []
         for value in vars(self).values():
-            _collect(value, found, inside)
+            kind = type(value)
+            if kind not in _PLAIN and not (kind is tuple and _PLAIN.issuperset(map(type, value))):
+                _collect(value, found, inside)
         for layer in inside:
             if id(layer) not in seen:
                 layer._gather(found, seen)

@@ -86,6 +86,10 @@ class KernelOptimizer(Optimizer):
         super().__init__(learning_rate, weight_decay)
         self._tables: dict[tuple[int, ...], UpdateTable] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the tables: they hold addresses of the weights of this optimizer and this process."""
+        return {**vars(self), "_tables": {}}
+
     @abstractmethod
     def rule(self, rate: float) -> tuple[TaskKernel, Sequence[float]]:
         """Return the kernel and its constants behind the factor of weight decay."""
