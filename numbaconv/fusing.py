@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
@@ -157,7 +157,11 @@ def of_jitted(function: Any) -> FusedActivation:
     return FusedActivation(function)
 
 
-def ending(kernel: TaskKernel, activation: FusedActivation | str | None) -> TaskKernel:
+Ending: TypeAlias = FusedActivation | str | None
+"""What a kernel may apply to its results: a user's function, "relu" or nothing."""
+
+
+def ending(kernel: TaskKernel, activation: Ending) -> TaskKernel:
     """Return the form of a kernel that applies a user's function, or the kernel itself, which has relu."""
     return activation.kernel(kernel) if isinstance(activation, FusedActivation) else kernel
 

@@ -153,9 +153,7 @@ class CompiledFunction:
         is the package's own; these are what `warmup` compiles.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], signature: Any, name: str, is_cached: bool | None = None
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Any, name: str, is_cached: bool | None = None) -> None:
         self.function = function
         self.signature = signature
         self.name = name

@@ -21,7 +21,7 @@ from numba.core.compiler import DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError, UnsupportedError
-from numba.core.typed_passes import NativeLowering, NoPythonBackend
+from numba.core.typed_passes import NativeLowering, NopythonTypeInference, NoPythonBackend
 from numba.core.untyped_passes import IRProcessing
 
 from numbaconv.fingerprints import fingerprint
@@ -94,8 +94,29 @@ class RefuseExceptions(FunctionPass):
         return False
 
 
+@register_pass(mutates_CFG=False, analysis_only=True)
+class RefuseManagedMemory(FunctionPass):
+    """Raise for a function with arrays, lists or strings: code linked alone cannot reach Numba's memory manager."""
+
+    _name = "numbaconv_refuse_managed_memory"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Look at the types of all variables."""
+        models = state.targetctx.data_model_manager
+        for name, kind in state.typemap.items():
+            if models[kind].contains_nrt_meminfo():
+                raise UnsupportedError(
+                    f"Arrays, lists and strings cannot be used in an activation ({name} is {kind}): use numbers and "
+                    f"tuples."
+                )
+        return False
+
+
 def _narrowed(value: Any, values: dict[str, Any]) -> Any:
-    """Return a constant, a global or an attribute of a module in float32; a jitted function compiled like its caller."""
+    """Return a constant, global or attribute of a module in float32, a jitted function compiled like its caller."""
     found = _known(value, values)
     if isinstance(found, Dispatcher):
         return ir.Global(found.py_func.__name__, scalar(found), value.loc)
@@ -146,6 +167,7 @@ class ScalarCompiler(InlineCompiler):
         manager.add_pass_after(NarrowConstants, IRProcessing)
         manager.add_pass_after(RefuseExceptions, IRProcessing)
         manager.passes.extend(DefaultPassBuilder.define_typed_pipeline(self.state).passes)
+        manager.add_pass_after(RefuseManagedMemory, NopythonTypeInference)
         manager.add_pass(NativeLowering, "native lowering")
         manager.add_pass(NoPythonBackend, "nopython mode backend")
         manager.finalize()
@@ -207,8 +229,10 @@ class ScalarFunction:
         try:
             result = self.compiled.get_call_template((element,), {}) and self.compiled.overloads[element,].signature
         except NumbaError as error:
+            first, _, rest = str(error).partition("\n")
+            reason = rest if first.startswith("Failed in") else f"{first}\n{rest}"
             raise ValueError(
-                f"`{self.argument}` cannot be compiled: {self.name}({dtype}) fails in Numba with\n{error}"
+                f"`{self.argument}` cannot be compiled. Numba says of {self.name}({dtype}): {reason.strip()}"
             ) from None
         returned = result.return_type
         if not isinstance(returned, types.Float | types.Integer | types.Boolean):

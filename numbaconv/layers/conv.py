@@ -68,7 +68,7 @@ class ConvLayer(SpatialLayer):
         }
 
     def fused_activation(self) -> Any:
-        """Return the activation where it is a part of the convolution's own loop: relu or a user's function of numbers."""
+        """Return the activation where it is a part of the convolution's own loop: relu, a user's function."""
         if self.activation is ops.relu:
             return "relu"
         return self.activation if isinstance(self.activation, FusedActivation) else None
