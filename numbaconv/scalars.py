@@ -21,7 +21,7 @@ from numba.core.compiler import DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError, UnsupportedError
-from numba.core.typed_passes import NativeLowering, NopythonTypeInference, NoPythonBackend
+from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference
 from numba.core.untyped_passes import IRProcessing
 
 from numbaconv.fingerprints import fingerprint

@@ -108,10 +108,10 @@ def test_what_is_no_python_function(thing):
 
 
 def test_derivatives_are_checked_alike():
-    with pytest.raises(TypeError, match="^`derivative` must take one number"):
+    with pytest.raises(TypeError, match=r"^`derivative` must take one number"):
         nc.fused_activation(lambda x: x, derivative=two)
     activation = nc.fused_activation(lambda x: x, derivative_from_output=text)
-    with pytest.raises(ValueError, match="^`derivative_from_output` must return a real number"):
+    with pytest.raises(ValueError, match=r"^`derivative_from_output` must return a real number"):
         activation.gradient(np.ones(3), np.ones(3))
 
 
@@ -125,5 +125,5 @@ def test_one_derivative_is_enough():
 
 
 def test_the_layer_says_it_too():
-    with pytest.raises(TypeError, match="^`activation` must take one number"):
+    with pytest.raises(TypeError, match=r"^`activation` must take one number"):
         nc.layers.Conv2D(4, 3, activation=two)
