@@ -77,12 +77,21 @@ def integers(rng, *shape):
 @pytest.mark.parametrize("function", REFERENCES, ids=lambda f: f.py_func.__name__)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values(rng, function, dtype):
-    x, kernel = rng.standard_normal((2, 7, 9, 5)).astype(dtype), rng.standard_normal((3, 3, 5, 19)).astype(dtype) / 4
-    bias = rng.standard_normal(19).astype(dtype)
-    y = nc.conv(x, kernel, bias, padding="same", activation=function)
-    z = nc.conv(x, kernel, bias, padding="same").astype(np.float64)
+    x = rng.standard_normal(1003).astype(dtype) * 4
+    y = nc.fused_activation(function)(x)
     assert y.dtype == dtype
-    np.testing.assert_allclose(y, REFERENCES[function](z), rtol=4e-6 if dtype == "float32" else 1e-12, atol=1e-6)
+    expected = REFERENCES[function](x.astype(np.float64))
+    np.testing.assert_allclose(y, expected, rtol=4e-6 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_after_a_convolution(rng, dtype):
+    x, kernel = rng.standard_normal((2, 7, 9, 5)).astype(dtype), rng.standard_normal((3, 3, 5, 19)).astype(dtype)
+    bias = rng.standard_normal(19).astype(dtype)
+    y = nc.conv(x, kernel, bias, padding="same", activation=silu)
+    z = nc.conv(x, kernel, bias, padding="same")
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, nc.fused_activation(silu)(z))
 
 
 # Each problem takes another way through the kernels; integers make the comparison exact.
