@@ -74,8 +74,6 @@ def test_the_table_counts():
         gate_trials.summarise_trial("planted", plant, outcome(["pool.max"])),
     ]
     lines = gate_trials.table(trials).splitlines()
-    assert lines[0] == (
-        "2 runs of a commit against itself: 1 false alarms. 2 runs with a planted slowdown: 1 found."
-    )
+    assert lines[0] == ("2 runs of a commit against itself: 1 false alarms. 2 runs with a planted slowdown: 1 found.")
     assert lines[4] == "| 1: against itself | none | 61 | 1.0 |"
     assert lines[6] == f"| 3: {plant.name} | {plant.cases[0]} +10.0 % | 61 | 1.0 |"
