@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         max_pool,
         separable_conv,
     )
+    from numbaconv.fusing import fused_activation
     from numbaconv.jit import show_config, warmup
     from numbaconv.model import Model, Sequential
     from numbaconv.seeding import set_seed
@@ -52,6 +53,7 @@ __all__ = [
     "datasets",
     "depthwise_conv",
     "explain",
+    "fused_activation",
     "global_average_pool",
     "global_max_pool",
     "grad_check",
@@ -93,6 +95,7 @@ _HOMES = {
     "conv_transpose": "functional:conv_transpose",
     "depthwise_conv": "functional:depthwise_conv",
     "explain": "functional:explain",
+    "fused_activation": "fusing:fused_activation",
     "global_average_pool": "functional:global_average_pool",
     "global_max_pool": "functional:global_max_pool",
     "max_pool": "functional:max_pool",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from numbaconv.erf import erf
+from numbaconv.fusing import is_jitted, of_jitted
 
 Activation: TypeAlias = "str | Callable[[Any], Any] | None"
 
@@ -97,6 +98,8 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def find_activation(activation: Activation) -> Callable[[Any], Any] | None:
     """Return the function of an activation's name or of a callable; None for None and "linear".
 
+    A `numba.njit` function is one of numbers, which convolutions compile into their kernels; others are of arrays.
+
     Raises ValueError for an unknown name, which says the known ones, and TypeError for anything else.
     """
     if activation is None or activation == "linear":
@@ -114,4 +117,4 @@ def find_activation(activation: Activation) -> Callable[[Any], Any] | None:
             f"`activation` must be None, a name or a callable. Received {activation!r} of type "
             f"{type(activation).__name__}."
         )
-    return activation
+    return of_jitted(activation) if is_jitted(activation) else activation

@@ -3,6 +3,7 @@
 The folder's name hashes the content of every source file of the package, the versions of the package, Numba, llvmlite,
 NumPy and Python, the CPU's name and features as LLVM is told them, and the settings of Numba that change code. Whatever
 changes, another folder is used; there is no index, so two processes can only ever write the same function to one name.
+The name of a kernel with a user's function in it hashes that function too (`numbaconv.fingerprints`).
 Files are written aside and renamed; each carries the SHA-256 of its content, and one that does not match is a miss.
 """
 
@@ -37,6 +38,9 @@ _FOLDER_NAME = re.compile(r"cp\d+-[0-9a-f]{24}")
 # Folders of other versions that stay: enough for a few environments side by side, well under 50 MB in all.
 _KEPT_FOLDERS = 8
 _KEPT_SECONDS = 3600.0
+_OF_A_FUNCTION = re.compile(r".+-[0-9a-f]{24}-float\d\d\.code")
+KEPT_FUNCTIONS = 64
+"""Files with users' functions in them that stay in a folder: a function that is edited leaves one behind each time."""
 
 
 def _source_stamps(folder: str = str(PACKAGE_FOLDER)) -> list[tuple[str, int, int]]:
@@ -209,11 +213,21 @@ def save(name: str, code: bytes) -> bool:
             _prune(folder)
         aside.write_bytes(content)
         os.replace(aside, path)
+        if _OF_A_FUNCTION.fullmatch(path.name):
+            _drop_oldest(folder)
     except OSError:
         with contextlib.suppress(OSError):
             aside.unlink()
         return False
     return True
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Remove the code of users' functions but the newest."""
+    files = [path for path in folder.iterdir() if _OF_A_FUNCTION.fullmatch(path.name)]
+    if len(files) > KEPT_FUNCTIONS:
+        for path in sorted(files, key=lambda path: path.stat().st_mtime)[:-KEPT_FUNCTIONS]:
+            path.unlink()
 
 
 def _prune(current: Path) -> None:

@@ -8,12 +8,14 @@ optimised once, which makes a cold start several times shorter and leaves LLVM f
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CellType, FunctionType
 from typing import Any
 
 import numba
 from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager
+from numba.core.dispatcher import Dispatcher
 from numba.core.typed_passes import (
     AnnotateTypes,
     IRLegalization,
@@ -81,3 +83,34 @@ class InlineCompiler(CompilerBase):
 def inline(function: Callable[..., Any]) -> Any:
     """Make a function callable inside kernels; it is compiled together with, and into, each kernel that calls it."""
     return numba.njit(function, error_model="numpy", nogil=True, pipeline_class=InlineCompiler)
+
+
+def _references(function: FunctionType) -> dict[str, Any]:
+    """Return the globals and closure variables that a function names."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or ())
+    named = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    return named | {name: cell.cell_contents for name, cell in cells}
+
+
+def replaced(function: Any, replacements: dict[Any, Any]) -> Any:
+    """Return a copy of a function that calls ``replacements`` for the keys, at whatever depth of `inline` functions.
+
+    Functions that reach none of the keys are shared with the original. ``replacements`` also takes in what was copied.
+    """
+    if function in replacements:
+        return replacements[function]
+    is_inline = isinstance(function, Dispatcher)
+    plain = function.py_func if is_inline else function
+    references = _references(plain)
+    changed = {}
+    for name, value in references.items():
+        if isinstance(value, Dispatcher) and (copy := replaced(value, replacements)) is not value:
+            changed[name] = copy
+    copy = function
+    if changed:
+        closure = tuple(CellType(changed.get(n, references[n])) for n in plain.__code__.co_freevars)
+        copy = FunctionType(plain.__code__, plain.__globals__ | changed, plain.__name__, None, closure)
+        copy.__module__, copy.__qualname__ = plain.__module__, plain.__qualname__
+        copy = inline(copy) if is_inline else copy
+    replacements[function] = copy
+    return copy

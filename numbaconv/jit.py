@@ -148,9 +148,12 @@ class CompiledFunction:
         C types of arguments and result.
     name : str
         Unique within the package: it names the file in the cache.
+    is_cached : bool, optional
+        Whether the name stands for all that the code depends on besides the package. By default, whether the function
+        is the package's own; these are what `warmup` compiles.
     """
 
-    def __init__(self, function: Callable[..., Any], signature: Any, name: str) -> None:
+    def __init__(self, function: Callable[..., Any], signature: Any, name: str, is_cached: bool | None = None) -> None:
         self.function = function
         self.signature = signature
         self.name = name
@@ -158,8 +161,8 @@ class CompiledFunction:
         self._library: Any = None
         self._address = 0
         # Code from elsewhere (tests, experiments) is not covered by the cache's key.
-        self.is_cached = function.__module__.partition(".")[0] == "numbaconv"
-        if self.is_cached:
+        self.is_cached = function.__module__.partition(".")[0] == "numbaconv" if is_cached is None else is_cached
+        if self.is_cached and is_cached is None:
             _functions.append(self)
 
     @property
@@ -171,6 +174,10 @@ class CompiledFunction:
     def address(self) -> int:
         """Address of the machine code."""
         return self._address or self._load()
+
+    def source(self) -> Callable[..., Any]:
+        """Return the function to compile; called only where the cache has no code."""
+        return self.function
 
     def _load(self) -> int:
         with _lock:
@@ -186,13 +193,19 @@ class CompiledFunction:
             if code is None:
                 _announce(self.name)
                 start = time.perf_counter()
-                code = _compile(self.function, self.signature, symbol)
+                code = _compile(self.source(), self.signature, symbol)
                 self.compile_seconds = time.perf_counter() - start
                 if self.is_cached:
                     code_cache.save(self.name, code)
                 self._library = _link(symbol, code)
             self._address = int(self._library[symbol])
             return self._address
+
+
+def task_signature(dtype: str) -> Any:
+    """Return the C signature of a kernel: worker, task, geometry, buffers."""
+    element = getattr(types, dtype)
+    return types.void(types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.CPointer(element)))
 
 
 class TaskKernel:
@@ -205,11 +218,7 @@ class TaskKernel:
         self._programs = {dtype: self._program(dtype) for dtype in DTYPES}
 
     def _program(self, dtype: str) -> CompiledFunction:
-        element = getattr(types, dtype)
-        signature = types.void(
-            types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.CPointer(element))
-        )
-        return CompiledFunction(self.function, signature, f"{self.name}-{dtype}")
+        return CompiledFunction(self.function, task_signature(dtype), f"{self.name}-{dtype}")
 
     def address(self, dtype: str) -> int:
         """Return the address of the kernel's code for ``"float32"`` or ``"float64"``."""

@@ -21,8 +21,8 @@ MAX_LINES = 400
 ORDER = [
     *("padding", "shapes", "pool_spec", "spec", "settings"),
     *("target", "inlining", "simd", "code_cache", "jit", "memory", "parallel"),
-    *("kernels", "algorithms", "planner"),
-    *("arrays", "dispatch", "erf", "activations", "functional"),
+    *("fingerprints", "scalars", "arrays", "dispatch", "kernels", "fusing", "algorithms", "planner"),
+    *("erf", "activations", "functional"),
     *("lookup", "seeding", "autograd"),
     *("initializers", "regularizers", "constraints", "layers"),
     *("optimizers", "losses", "metrics", "callbacks", "weights", "summary", "training", "model"),
@@ -30,7 +30,7 @@ ORDER = [
 ]
 # Parts that write LLVM IR, and files that hand functions to Numba.
 IR_WRITERS = {"simd"}
-COMPILERS = {"inlining.py", "jit.py"}
+COMPILERS = {"inlining.py", "jit.py", "scalars.py"}
 
 
 def file_id(path: Path) -> str:

@@ -16,8 +16,8 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_there_are_examples_of_a_convolution_a_layer_and_training():
-    assert [title for title, _ in BLOCKS] == ["Convolution", "A layer", "Training"]
+def test_every_use_has_an_example():
+    assert [title for title, _ in BLOCKS] == ["Convolution", "A layer", "Your own activation", "Training"]
     assert README.count("```python") == len(BLOCKS)
 
 

@@ -36,6 +36,7 @@ from numbaconv.algorithms.plan_parts import (
     lattice_extent,
     lattice_variants,
 )
+from numbaconv.fusing import Ending, ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
@@ -174,7 +175,7 @@ def prepare(
     direction: str,
     first_strides: Strides,
     second_strides: Strides,
-    activation: str | None = None,
+    activation: Ending = None,
     has_bias: bool = False,
 ) -> parallel.Launch:
     """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
@@ -189,7 +190,7 @@ def prepare(
     parts = (BiasPart(0, 1, plan.bias_width),)
     bound = bias_template(spec.dtype, activation, 1, parts)
     return parallel.Launch(
-        depthwise_forward,
+        ending(depthwise_forward, activation),
         spec.dtype,
         plan.tasks,
         plan.geometry,

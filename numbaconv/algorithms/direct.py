@@ -51,6 +51,7 @@ from numbaconv.algorithms.plan_parts import (
     lattice_variants,
     product_channels,
 )
+from numbaconv.fusing import Ending, FusedActivation, ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
@@ -194,7 +195,7 @@ def prepare(
     direction: str,
     first_strides: Strides,
     second_strides: Strides,
-    activation: str | None = None,
+    activation: Ending = None,
     has_bias: bool = False,
 ) -> Callable[..., None]:
     """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
@@ -206,12 +207,15 @@ def prepare(
         return _gradient_launch(spec, first_strides, second_strides)
     key = spec, direction, first_strides, activation, has_bias
     launch, is_widened = _product_launch(*key, True)
-    return _Widened(launch, key) if is_widened else launch
+    if not is_widened:
+        return launch
+    form = _WidenedWithFunction if isinstance(activation, FusedActivation) else _Widened
+    return form(launch, key)
 
 
 @lru_cache(maxsize=512)
 def _product_launch(
-    spec: ConvSpec, direction: str, x_strides: Strides, activation: str | None, has_bias: bool, widen: bool
+    spec: ConvSpec, direction: str, x_strides: Strides, activation: Ending, has_bias: bool, widen: bool
 ) -> tuple[parallel.Launch, bool]:
     """Return a launch on (x, kernel, y) or (x, kernel, y, bias), and whether absent taps are among its products."""
     shape = spec.result_shape(direction)
@@ -220,7 +224,7 @@ def _product_launch(
     bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
     copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, at.BIAS - 1) if has_bias else ()
     launch = parallel.Launch(
-        direct_forward,
+        ending(direct_forward, activation),
         spec.dtype,
         plan.tasks,
         plan.geometry,
@@ -242,15 +246,30 @@ class _Widened:
 
     __slots__ = ("_key", "_launch")
 
-    def __init__(self, launch: parallel.Launch, key: tuple[ConvSpec, str, Strides, str | None, bool]) -> None:
+    def __init__(self, launch: parallel.Launch, key: tuple[ConvSpec, str, Strides, Ending, bool]) -> None:
         self._launch = launch
         self._key = key
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
         self._launch(x, kernel, y, *bias)
         if not _is_finite(y):
-            launch, _ = _product_launch(*self._key, False)
-            launch(x, kernel, y, *bias)
+            self._run_without(x, kernel, y, *bias)
+
+    def _run_without(self, *arrays: NDArray) -> None:
+        launch, _ = _product_launch(*self._key, False)
+        launch(*arrays)
+
+
+class _WidenedWithFunction(_Widened):
+    """The same before a user's function, which may hide a NaN from the result: here the inputs must be finite."""
+
+    __slots__ = ()
+
+    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
+        if _is_finite(x) and _is_finite(kernel):
+            self._launch(x, kernel, y, *bias)
+        else:
+            self._run_without(x, kernel, y, *bias)
 
 
 MAX_DOT_SIZE = 8192

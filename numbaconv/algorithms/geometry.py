@@ -22,8 +22,8 @@ def round_up(n: int, unit: int) -> int:
 
 
 def bounce_size(dtype: str) -> int:
-    """Return the elements of a buffer that holds any register tile."""
-    return round_up(2 * max(WIDE_SIZES[0], 14) * TARGET.lanes(dtype), 16)
+    """Return the elements of a buffer that holds any register tile and three more registers."""
+    return round_up((2 * max(WIDE_SIZES[0], 14) + 3) * TARGET.lanes(dtype), 16)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.lattice import Lattice, lattices
+from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -53,11 +54,11 @@ class BiasPart:
     width: int
 
 
-def bias_template(dtype: str, activation: str | None, groups: int, parts: tuple[BiasPart, ...]) -> NDArray:
-    """Return the lower bound of the activation, then zeros for each part's bias, padded to whole registers."""
+def bias_template(dtype: str, activation: Ending, groups: int, parts: tuple[BiasPart, ...]) -> NDArray:
+    """Return 0 where there is an activation, else -inf, then zeros for each part's bias, padded to whole registers."""
     size = max(part.start + groups * part.width for part in parts)
     values = np.zeros(at.BIAS_HEADER + size, dtype)
-    values[0] = 0 if activation == "relu" else -np.inf
+    values[0] = -np.inf if activation is None else 0
     return values
 
 

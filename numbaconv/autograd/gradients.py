@@ -102,6 +102,9 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     "softplus": {"x": lambda g, x: g * sigmoid(x)},
     # y = x Phi(x): dy/dx = Phi(x) + x phi(x)
     "gelu": {"x": rules.gelu_gradient},
+    # y = f(x), a user's function: dy/dx is the user's derivative, of x or of y
+    "activation": {"x": lambda g, x, function: function.gradient(g, x)},
+    "activation_from_output": {"x": lambda g, y, function: function.gradient(g, y)},
     # dx = y (g - sum(g y))
     "softmax": {"x": rules.softmax_gradient},
     # y = x - log sum exp x: dx = g - exp(y) sum(g)

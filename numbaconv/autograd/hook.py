@@ -16,6 +16,7 @@ from numbaconv.arrays import as_array
 from numbaconv.autograd.activations import RECORDED_ACTIVATIONS
 from numbaconv.autograd.tape import Node, is_recording
 from numbaconv.autograd.tensor import PRIMITIVES, Tensor, record, values, wrap
+from numbaconv.fusing import FusedActivation
 
 # The options that a convolution shares with its gradients; the rules know them as `options`.
 SHARED = ("strides", "padding", "dilation_rate", "groups", "data_format", "padding_mode")
@@ -55,6 +56,8 @@ def call_with_tensors(function: Any, args: tuple[Any, ...], keywords: dict[str, 
     name = function.__name__
     if name == "separable_conv":
         return separable_conv(arguments)
+    if name == "apply_activation":
+        return apply_activation(**arguments)
     operands = [arguments.pop(operand) for operand in PRIMITIVES[name].operands]
     arrays = [
         None if operand is None else as_array(values(operand), operand_name)
@@ -82,6 +85,12 @@ def call_with_tensors(function: Any, args: tuple[Any, ...], keywords: dict[str, 
         before = operands[0].node
         if before.name == "bias_relu" and before.saved and before.saved["data_format"] == arguments["data_format"]:
             return max_pool_of_relu(before, arrays[0], function.array_function(*arrays, **arguments), arguments)
+    if isinstance(activation, FusedActivation):
+        is_wanted = any(isinstance(o, Tensor) and o.requires_grad for o in operands)
+        if not (is_wanted and activation.keeps_input):
+            y = function.array_function(*arrays, activation=activation, **arguments)
+            linear = record(name, y, operands, arrays, options=options, **arguments)
+            return record("activation_from_output", y, (linear,), (y,), function=activation)
     y = function.array_function(*arrays, **arguments)
     result = record(name, y, operands, arrays, options=options, **arguments)
     return result if activation is None else activation(result)
@@ -102,6 +111,13 @@ def array_activation(activation: Any) -> Any:
         if activation is function:
             return name
     return activation
+
+
+def apply_activation(x: Tensor, function: FusedActivation) -> Any:
+    """Apply a user's function and record what its gradient needs: its input, or its result alone."""
+    array = as_array(values(x), "x")
+    name = "activation" if function.keeps_input else "activation_from_output"
+    return record(name, function(array), (x,), (array,), function=function)
 
 
 def recorded_activation(activation: Any) -> Callable[[Any], Any] | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.algorithms.channel_sums import MOST_CHANNELS, channel_sums
 from numbaconv.autograd.recycling import like
 
 # NumPy's inner loops are as long as the axis that a vector of channels is broadcast along; rows are joined up to this
@@ -51,12 +52,13 @@ def broadcast(operate: np.ufunc, a: np.ndarray, vector: np.ndarray, out: np.ndar
 
 
 def reduce_sum(a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Sum over ``axes``, which stay with length 1; leading axes of contiguous arrays by a product with ones (BLAS)."""
+    """Sum over ``axes``, which stay with length 1; leading axes of contiguous arrays by a compiled kernel."""
     count = len(axes)
     if axes == tuple(range(count)) and 0 < count < a.ndim and a.flags.c_contiguous:
-        rows = math.prod(a.shape[:count])
-        ones = np.ones(rows, a.dtype)
-        return (ones @ a.reshape(rows, math.prod(a.shape[count:]))).reshape((1,) * count + a.shape[count:])
+        channels = math.prod(a.shape[count:])
+        if 0 < channels <= MOST_CHANNELS:
+            rows = a.reshape(math.prod(a.shape[:count]), channels)
+            return channel_sums(rows).reshape((1,) * count + a.shape[count:])
     return a.sum(axis=axes, keepdims=True)
 
 

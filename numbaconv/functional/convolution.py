@@ -13,6 +13,7 @@ from numbaconv.activations import Activation, find_activation, relu
 from numbaconv.arrays import as_array, check_bias, check_out, check_same_dtype, dtype_name
 from numbaconv.dispatch import tensor_function
 from numbaconv.functional.calls import Run, find, keep
+from numbaconv.fusing import FusedActivation
 from numbaconv.padding import Ints, Modes, Padding
 from numbaconv.spec import ConvSpec, resolve_conv, resolve_depthwise
 
@@ -64,7 +65,8 @@ def conv(
         What the padding holds, one or one per spatial axis: "zeros"; "reflect", x mirrored about its first and last
         values; "replicate", these values repeated; "circular", x from its other end.
     activation : str or callable, optional
-        A name, such as "relu", or a function applied to the result.
+        A name, such as "relu"; a `numba.njit` function of one number or a `fused_activation`, compiled into the
+        convolution; or any other function, applied to the whole result.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, apart from the inputs' memory.
 
@@ -298,7 +300,7 @@ def run_engine(
     function = find_activation(activation)
     if spec.batch == 0:
         return np.empty(shape, x.dtype) if out is None else out
-    fused = "relu" if function is relu else None
+    fused = "relu" if function is relu else function if isinstance(function, FusedActivation) else None
     shaped = kernel.reshape(spec.kernel_shape)
     run: Run = planner.prepare(spec, direction, x, shaped, bias, fused)
     result = run(x, shaped, bias, out)

@@ -10,12 +10,13 @@ from typing import Any
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.gather import gather_block, repeat_channels
 from numbaconv.kernels.tile_sizes import WIDE_SIZES, by_rows
-from numbaconv.kernels.vector_copy import copy_columns, copy_pixel
+from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_at_least, tile_fma_lanes, tile_prefetch, tile_rows, tile_store
+from numbaconv.simd.tiles import tile_fma_lanes, tile_prefetch, tile_rows, tile_store
 from numbaconv.simd.vectors import lanes_of
 
 PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats, ahead"
@@ -39,9 +40,7 @@ def make_depthwise_tile(rows: int, vectors: int) -> Any:
             for tap in range(taps):
                 weights = advance(kernel, tap * width + c)
                 acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)
-            if lower == 0:
-                acc = tile_at_least(acc, lower)
-            tile_store(acc, advance(y, c), y_stride)
+            tile_store(activate_tile(acc, lower), advance(y, c), y_stride)
 
     return depthwise_tile
 
@@ -86,26 +85,35 @@ def depthwise_pixels(rows, x, record, kernel, bias, lower, y, channels, bounce):
     """Run one tile of `rows` pixels for all channels of the chunk.
 
     The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
-    or written. Fewer channels than a register go by way of `bounce`.
+    or written. Fewer channels than a register, and tiles whose activation needs it, go by way of `bounce`.
     """
     pixel_stride, y_stride, taps = record[at.PIXEL_STRIDE], record[at.Y_PIXEL], record[at.TAPS]
     offsets, width, lanes = advance(record, record[at.TAP_OFFSETS]), record[at.CHANNELS], lanes_of(x)
     ahead = record[at.AHEAD_STEP]
     pairs = channels // (2 * lanes)
-    wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, pairs, ahead)
     c = pairs * 2 * lanes
+    if waits(lower):
+        for p in range(0, c, 2 * lanes):
+            wide_depthwise(
+                rows, advance(x, p), pixel_stride, taps, offsets, advance(kernel, p), width, advance(bias, p), lower,
+                bounce, 2 * lanes, 1, ahead,
+            )  # fmt: skip
+            leave_bounce(bounce, 2 * lanes, rows, 2 * lanes, lower, advance(y, p), y_stride)
+    else:
+        wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, pairs, ahead)
+    is_apart = channels < lanes or waits(lower)
     while c < channels:
         first = max(0, min(c, channels - lanes))
         target, stride = advance(y, first), y_stride
-        if channels < lanes:
+        if is_apart:
             target, stride = bounce, lanes
         narrow_depthwise(
             rows, advance(x, first), pixel_stride, taps, offsets, advance(kernel, first), width, advance(bias, first),
             lower, target, stride, 1, ahead,
         )  # fmt: skip
+        if is_apart:
+            leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, first), y_stride)
         c += lanes
-    if channels < lanes:
-        copy_columns(bounce, lanes, rows, channels, y, y_stride)
 
 
 @task_kernel

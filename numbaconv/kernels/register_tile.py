@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from numbaconv.jit import inline
+from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
-from numbaconv.kernels.vector_copy import copy_columns
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_at_least, tile_fma, tile_read, tile_store
+from numbaconv.simd.tiles import tile_fma, tile_read, tile_store
 from numbaconv.simd.vectors import lanes_of
 
 PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, lower, y, y_stride"
@@ -30,9 +30,7 @@ def make_product_tile(rows: int, vectors: int) -> Any:
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_rows[tap] * width)
             for i in range(run):
                 acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
-        if lower == 0:
-            acc = tile_at_least(acc, lower)
-        tile_store(acc, y, y_stride)
+        tile_store(activate_tile(acc, lower), y, y_stride)
 
     return product_tile
 
@@ -65,12 +63,12 @@ def product_columns(
 
     Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last
     vector is not full goes through `bounce`, so that nothing behind the output's channels is written, and so does one
-    whose channels are outputs side by side that lie in several `segments` of the output.
+    whose channels are outputs side by side that lie in several `segments` of the output, or whose activation needs it.
     """
     lanes = lanes_of(x)
     wide = valid > lanes
     width = 2 * lanes if wide else lanes
-    is_direct = valid == width and segments == 1
+    is_direct = valid == width and segments == 1 and not waits(lower)
     pixel = 0
     for tile in range(tiles[0]):
         rows = tiles[1 + tile]
@@ -92,5 +90,6 @@ def product_columns(
         if not is_direct:
             part = valid // segments
             for i in range(segments):
-                copy_columns(advance(bounce, i * part), width, rows, part, advance(target, segment_table[i]), y_stride)
+                segment = advance(target, segment_table[i])
+                leave_bounce(advance(bounce, i * part), width, rows, part, lower, segment, y_stride)
         pixel += rows

@@ -7,6 +7,7 @@ from typing import Any
 
 from numbaconv import initializers, regularizers
 from numbaconv.autograd import Tensor, ops
+from numbaconv.fusing import is_jitted, of_jitted
 from numbaconv.layers.base import Layer, Shape
 from numbaconv.padding import index_or_none
 
@@ -52,7 +53,8 @@ def get(identifier: Any) -> ActivationFunction:
     Parameters
     ----------
     identifier : str, callable or None
-        A name such as `"relu"`, or a function from Tensor to Tensor.
+        A name such as `"relu"`, a function from Tensor to Tensor, or a `numba.njit` function of one number, which
+        stands for `numbaconv.fused_activation` of it.
 
     Raises
     ------
@@ -63,6 +65,8 @@ def get(identifier: Any) -> ActivationFunction:
         return linear
     if isinstance(identifier, str) and identifier.lower() in ACTIVATIONS:
         return ACTIVATIONS[identifier.lower()]
+    if is_jitted(identifier):
+        return of_jitted(identifier)
     if callable(identifier) and not isinstance(identifier, type):
         return identifier
     names = ", ".join(repr(name) for name in sorted(ACTIVATIONS))

@@ -7,6 +7,7 @@ from typing import Any
 
 from numbaconv import functional, initializers, regularizers
 from numbaconv.autograd import Tensor, ops
+from numbaconv.fusing import FusedActivation
 from numbaconv.layers import activations
 from numbaconv.layers.base import Shape
 from numbaconv.layers.spatial import SpatialLayer
@@ -63,13 +64,18 @@ class ConvLayer(SpatialLayer):
             "padding": self.padding,
             "dilation_rate": self.dilation_rate,
             "data_format": self.data_format,
-            # relu is part of the convolution's own loop; other activations follow it.
-            "activation": "relu" if self.activation is ops.relu else None,
+            "activation": self.fused_activation(),
         }
+
+    def fused_activation(self) -> Any:
+        """Return the activation where it is a part of the convolution's own loop: relu, a user's function."""
+        if self.activation is ops.relu:
+            return "relu"
+        return self.activation if isinstance(self.activation, FusedActivation) else None
 
     def activate(self, outputs: Tensor) -> Tensor:
         """Apply the activation unless the convolution has."""
-        return outputs if self.activation is ops.relu else self.activation(outputs)
+        return outputs if self.fused_activation() is not None else self.activation(outputs)
 
     def add_bias(self, filters: int) -> None:
         """Make the bias, if the layer has one."""
@@ -123,7 +129,8 @@ class Conv(ConvLayer):
     groups : int
         Number of groups; divides the input channels and `filters`.
     activation : str or callable, optional
-        Applied to the outputs. `"relu"` costs nothing.
+        Applied to the outputs. `"relu"` costs nothing; a `numba.njit` function of one number next to nothing
+        (`numbaconv.fused_activation`).
     use_bias : bool
         Whether a bias is added.
     kernel_initializer, bias_initializer : str or callable

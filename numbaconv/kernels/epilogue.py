@@ -1,0 +1,67 @@
+"""The end of every product: the activation on a finished tile, and the way of the tile to the output.
+
+Every kernel calls these three functions and so has relu, which costs nothing in registers. A kernel for a user's
+function is the same kernel with its own three in their place (`epilogue_of`): there a finished tile goes through a
+buffer in L1, from which a loop that LLVM vectorises takes it to the output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.jit import inline
+from numbaconv.kernels.vector_copy import copy_columns
+from numbaconv.simd.mapping import map_lanes
+from numbaconv.simd.pointers import advance
+from numbaconv.simd.tiles import tile_at_least
+from numbaconv.simd.vectors import lanes_of
+
+
+@inline
+def activate_tile(acc, lower):
+    """Return the tile's numbers, at least 0 where `lower` is 0: relu. Any other `lower` means none, or not yet."""
+    if lower == 0:
+        acc = tile_at_least(acc, lower)
+    return acc
+
+
+@inline
+def waits(lower):
+    """Whether a full tile has to wait in the bounce buffer for `leave_bounce`."""
+    return False
+
+
+@inline
+def leave_bounce(bounce, width, rows, valid, lower, y, y_stride):
+    """Move the first `valid` of `width` columns of a tile from `bounce` to the output."""
+    copy_columns(bounce, width, rows, valid, y, y_stride)
+
+
+def epilogue_of(function: Any) -> dict[Any, Any]:
+    """Return what stands in for this module's functions in a kernel that ends with a scalar ``function``."""
+
+    @inline
+    def keep_tile(acc, lower):
+        return acc
+
+    @inline
+    def waits_if_last(lower):
+        return lower == 0
+
+    @inline
+    def map_bounce(bounce, width, rows, valid, lower, y, y_stride):
+        if lower != 0:
+            copy_columns(bounce, width, rows, valid, y, y_stride)
+            return
+        lanes = lanes_of(bounce)
+        whole = valid - valid % lanes
+        for row in range(rows):
+            for column in range(0, whole, lanes):
+                map_lanes(function, advance(bounce, row * width + column), advance(y, row * y_stride + column))
+        if whole < valid:
+            rest = advance(bounce, rows * width)
+            for row in range(rows):
+                map_lanes(function, advance(bounce, row * width + whole), rest)
+                copy_columns(rest, lanes, 1, valid - whole, advance(y, row * y_stride + whole), lanes)
+
+    return {activate_tile: keep_tile, waits: waits_if_last, leave_bounce: map_bounce}
