@@ -6,6 +6,8 @@ import pytest
 import numbaconv as nc
 from numbaconv.autograd import Tensor, grad_check, no_grad, ops
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 
 @pytest.fixture
 def rng():

@@ -13,9 +13,12 @@ from numbaconv import planner
 from numbaconv.algorithms import depthwise, direct
 from numbaconv.spec import resolve_conv
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 MOST_VARIANTS = 9
 PLANS = (
     *(direct.product_plan, direct.gradient_plan, direct._product_launch),
+    *(direct._product_phases, direct._gradient_phases),
     *(depthwise.product_plan, depthwise.gradient_plan),
 )
 

@@ -9,6 +9,8 @@ import pytest
 import numbaconv as nc
 from numbaconv import layers
 
+pytestmark = pytest.mark.usefixtures("direct_only")
+
 CHANNELS = 4
 SPATIAL = {1: (9,), 2: (8, 7), 3: (6, 5, 7), 4: (4, 5, 4, 5)}
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import oracle
 import pytest
@@ -115,6 +116,25 @@ def test_bias_and_activation(case, rng):
     reference = np.maximum(expected(spec, "forward", arrays, options) + bias, 0)
     assert (result >= 0).all()
     assert (result == 0).any()
+    assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
+
+
+@numba.njit
+def hard_swish(x):
+    """Return x * relu6(x + 3) / 6."""
+    return x * min(max(x + 3, 0), 6) / 6
+
+
+@pytest.mark.parametrize("case", ["3x3", "tails", "1x3", "one channel"])
+def test_a_function_of_the_user_ends_it(case, rng):
+    x_shape, kernel_shape, options = CASES[case]
+    spec = resolve_conv(x_shape, kernel_shape, **options)
+    arrays = operands(spec, rng)
+    bias = normal(rng, (spec.out_channels,), "float32")
+    ended = nc.fused_activation(hard_swish)
+    result = engine(spec, "forward", arrays, "winograd", bias=bias, activation=ended)
+    sums = expected(spec, "forward", arrays, options) + bias
+    reference = sums * np.clip(sums + 3, 0, 6) / 6
     assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
 
 

@@ -45,6 +45,7 @@ from numbaconv.algorithms.plan_parts import (
     array_strides,
     bias_copies,
     bias_template,
+    is_finite,
     is_small,
     kernel_strides,
     lattice_extent,
@@ -252,7 +253,7 @@ class _Widened:
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
         self._launch(x, kernel, y, *bias)
-        if not _is_finite(y):
+        if not is_finite(y):
             self._run_without(x, kernel, y, *bias)
 
     def _run_without(self, *arrays: NDArray) -> None:
@@ -266,22 +267,10 @@ class _WidenedWithFunction(_Widened):
     __slots__ = ()
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
-        if _is_finite(x) and _is_finite(kernel):
+        if is_finite(x) and is_finite(kernel):
             self._launch(x, kernel, y, *bias)
         else:
             self._run_without(x, kernel, y, *bias)
-
-
-MAX_DOT_SIZE = 8192
-"""BLAS libraries start threads for the product of vectors longer than this."""
-
-
-def _is_finite(y: NDArray) -> bool:
-    """Whether all numbers are finite; a sum that overflows counts as not."""
-    if y.size <= MAX_DOT_SIZE:
-        return math.isfinite(np.vdot(y, y))
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(y.sum()))
 
 
 @dataclass(frozen=True, slots=True)

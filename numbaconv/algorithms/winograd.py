@@ -48,6 +48,7 @@ from numbaconv.algorithms.winograd_tiles import (
     tile_phases,
     tile_record,
 )
+from numbaconv.fusing import Ending, ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
@@ -248,7 +249,7 @@ def prepare(
     direction: str,
     first_strides: Strides,
     second_strides: Strides,
-    activation: str | None = None,
+    activation: Ending = None,
     has_bias: bool = False,
 ) -> Callable[..., None]:
     """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
@@ -266,9 +267,7 @@ class _Product:
 
     __slots__ = ("_product", "_transform", "_transformed")
 
-    def __init__(
-        self, spec: ConvSpec, direction: str, x_strides: Strides, activation: str | None, has_bias: bool
-    ) -> None:
+    def __init__(self, spec: ConvSpec, direction: str, x_strides: Strides, activation: Ending, has_bias: bool) -> None:
         shape = spec.result_shape(direction)
         plan = product_plan(spec, direction, x_strides, contiguous_strides(shape))
         bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
@@ -279,8 +278,8 @@ class _Product:
             (), plan.serial,
         )  # fmt: skip
         self._product = parallel.Launch(
-            winograd_product, spec.dtype, plan.tasks, plan.geometry, (0, 1, bound, 2), 4 if has_bias else 3,
-            plan.workspace, copies, plan.serial,
+            ending(winograd_product, activation), spec.dtype, plan.tasks, plan.geometry, (0, 1, bound, 2),
+            4 if has_bias else 3, plan.workspace, copies, plan.serial,
         )  # fmt: skip
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:

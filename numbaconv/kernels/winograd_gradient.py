@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
@@ -18,7 +16,7 @@ from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.winograd import tile_position, transform_block
 from numbaconv.kernels.winograd_points import POINTS
-from numbaconv.kernels.winograd_transforms import kernel_tile, output_tile
+from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, clear
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
@@ -29,7 +27,6 @@ SUMS = 2  # (chunks, groups, panels, points, depth, panel width)
 GRADIENT = 3
 Y = 4
 
-NO_BOUND = -np.inf
 SUMMED_TILES = 32
 """Tiles that are summed before the sum joins the others: long sums of float32 lose accuracy."""
 

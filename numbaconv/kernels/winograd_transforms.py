@@ -6,7 +6,10 @@ as it is, so the same functions serve kernels with taps along one axis.
 
 from __future__ import annotations
 
+import numpy as np
+
 from numbaconv.jit import inline
+from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.kernels.winograd_points import (
     POINTS,
@@ -17,6 +20,8 @@ from numbaconv.kernels.winograd_points import (
 )
 from numbaconv.simd.pointers import advance, clear
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first
+
+NO_BOUND = -np.inf
 
 
 @inline
@@ -82,7 +87,7 @@ def output_tile(
     y[row, column] = max(lower, output + bias).
     """
     lanes = lanes_of(m)
-    bound, added = splat(m, lower), load(bias)
+    bound, added = splat(m, NO_BOUND if waits(lower) else lower), load(bias)
     source, step = m, plane
     if row_points > 1:
         for j in range(POINTS):
@@ -91,7 +96,7 @@ def output_tile(
             )
         source, step = buffer, lanes
     bounce = advance(buffer, POINTS * POINTS * lanes)
-    is_full = columns == column_outputs and valid >= lanes
+    is_full = columns == column_outputs and valid >= lanes and not waits(lower)
     for i in range(rows):
         row, out = advance(source, i * POINTS * lanes), advance(y, i * y_row)
         target, out_step = out, y_pixel
@@ -101,6 +106,8 @@ def output_tile(
             store(at_least(load(row) + added, bound), target)
         else:
             transform_output(row, step, column_outputs, added, bound, target, out_step)
-        if not is_full:
+        if waits(lower):
+            leave_bounce(bounce, lanes, columns, min(valid, lanes), lower, out, y_pixel)
+        elif not is_full:
             for j in range(columns):
                 store_first(load(advance(bounce, j * lanes)), advance(out, j * y_pixel), valid)
