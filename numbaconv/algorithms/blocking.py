@@ -72,11 +72,10 @@ def taps_per_pass(run: int, dtype: str) -> int:
     return max(1, TARGET.l2_bytes // 4 // max(run * 2 * TARGET.lanes(dtype) * itemsize, 1))
 
 
-def tile_cycles(count: int, vectors: int) -> float:
+def tile_cycles(count: int, vectors: int, of_gradient: bool = False) -> float:
     """Return the cycles of one depth step of the tiles that cover ``count`` pixels."""
-    return sum(
-        max(size * vectors, CHAINS_IN_FLIGHT, size + vectors) / FMA_PER_CYCLE for size in split_rows(count, vectors)
-    )
+    tiles = split_rows(count, vectors, of_gradient)
+    return sum(max(size * vectors, CHAINS_IN_FLIGHT, size + vectors) / FMA_PER_CYCLE for size in tiles)
 
 
 def _parts(length: int, unit: int) -> list[int]:
@@ -131,7 +130,12 @@ def choose_block(extent: Extent) -> Block:
         blocks = batches * extent.planes * math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
         for chunks in {1, min(2, panels), min(4, panels), panels}:
             compute = images * rows * row_cycles * panels / chunks
-            copied = numbers * itemsize / (READ_BYTES_PER_CYCLE if extent.in_place else GATHER_BYTES_PER_CYCLE)
+            if extent.in_place:
+                # What neighbouring blocks read too is in a cache by then.
+                own = images * rows * columns * extent.row_stride * extent.column_stride
+                copied = own * extent.plane_taps * extent.channels * itemsize / READ_BYTES_PER_CYCLE
+            else:
+                copied = numbers * itemsize / GATHER_BYTES_PER_CYCLE
             weights = weight_bytes / chunks / weight_rate
             spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
             cycles = (compute + copied + weights + spilled + TASK_CYCLES) * blocks * chunks
@@ -212,7 +216,7 @@ def choose_gradient_block(extent: Extent, merged_taps: int, pitch: int) -> Gradi
     for channels in channel_chunks(extent.channels):
         run = channels * merged_taps if channels == extent.channels else channels
         taps = all_taps * channels // max(run, 1)
-        run_cycles, visits = tile_cycles(run, vectors), len(split_rows(run, vectors))
+        run_cycles, visits = tile_cycles(run, vectors, True), len(split_rows(run, vectors, True))
         apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in _blocks(extent, 1):
             numbers = gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images

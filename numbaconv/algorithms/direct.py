@@ -350,7 +350,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
             at.WIDE_FULL: tile_list(run, 2),
-            at.NARROW_FULL: tile_list(run, 1),
+            at.NARROW_FULL: tile_list(run, 1, of_gradient=True),
         }
         records.append(record)
         blocks += block_count(record)

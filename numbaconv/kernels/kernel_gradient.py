@@ -14,7 +14,7 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
 from numbaconv.kernels.packing import panel_width
-from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.tile_sizes import SHORT_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import add_columns, add_run
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear, copy, prefetch
@@ -72,7 +72,7 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
 
 
 wide_rows = by_rows(lambda count: make_gradient_tile(count, 2), WIDE_SIZES, PARAMETERS)
-narrow_rows = by_rows(lambda count: make_gradient_tile(count, 1), NARROW_SIZES, PARAMETERS)
+narrow_rows = by_rows(lambda count: make_gradient_tile(count, 1), SHORT_SIZES, PARAMETERS)
 
 
 @inline

@@ -23,17 +23,20 @@ WIDE_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (6, 5, 4, 3, 2, 1
 NARROW_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (10, 8, 6, 4, 3, 2, 1)
 """Rows of the tiles with one vector of channels."""
 
+SHORT_SIZES = NARROW_SIZES if MANY_REGISTERS else (10, 8, 6, 5, 4, 3, 2, 1)
+"""Rows of a kernel gradient's tiles with one vector of channels; with one input channel runs are short."""
+
 CHAINS_IN_FLIGHT = 8
 """Independent FMAs that hide the latency of one (4 cycles, two units): a tile with fewer accumulators costs as much."""
 
 
 @lru_cache(maxsize=4096)
-def split_rows(count: int, vectors: int) -> tuple[int, ...]:
+def split_rows(count: int, vectors: int, of_gradient: bool = False) -> tuple[int, ...]:
     """Cover ``count`` pixels by tile sizes at the least cost, largest tiles first.
 
     The cost of a step of a tile is its FMAs, at least `CHAINS_IN_FLIGHT`, and its loads.
     """
-    sizes = WIDE_SIZES if vectors == 2 else NARROW_SIZES
+    sizes = WIDE_SIZES if vectors == 2 else SHORT_SIZES if of_gradient else NARROW_SIZES
     large = max(0, count // sizes[0] - 2) * (sizes[0],)
     rest = count - len(large) * sizes[0]
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
