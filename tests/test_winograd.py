@@ -276,3 +276,25 @@ def test_results_do_not_depend_on_threads():
         run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, env=environment, check=True)
         outputs.add(run.stdout)
     assert len(outputs) == 1
+
+
+def test_the_algorithm_of_a_call_and_of_its_gradients(rng):
+    spec = resolve_conv((4, 28, 28, 64), (3, 3, 64, 64), padding="same")
+    arrays = operands(spec, rng)
+    x, kernel, grad_y = arrays["x"], arrays["kernel"], arrays["grad_y"]
+    for algorithm in ("direct", "winograd"):
+        y = nc.conv(x, kernel, padding="same", algorithm=algorithm)
+        np.testing.assert_array_equal(y, engine(spec, "forward", arrays, algorithm))
+        tensors = nc.Tensor(x, requires_grad=True), nc.Tensor(kernel, requires_grad=True)
+        result = nc.conv(*tensors, padding="same", algorithm=algorithm)
+        np.testing.assert_array_equal(result.data, y)
+        result.backward(grad_y)
+        options = {"padding": "same", "algorithm": algorithm}
+        np.testing.assert_array_equal(tensors[0].grad, nc.conv_input_grad(grad_y, kernel, x.shape, **options))
+        np.testing.assert_array_equal(tensors[0].grad, engine(spec, "input_grad", arrays, algorithm))
+        np.testing.assert_array_equal(tensors[1].grad, nc.conv_kernel_grad(x, grad_y, kernel.shape, **options))
+        np.testing.assert_array_equal(tensors[1].grad, engine(spec, "kernel_grad", arrays, algorithm))
+    with pytest.raises(ValueError, match=r"'winograd' cannot run the pass 'forward' .* float64 asks for more accuracy"):
+        nc.conv(x.astype("float64"), kernel.astype("float64"), algorithm="winograd")
+    with pytest.raises(ValueError, match=r"^Unknown value for argument `algorithm`: 'fft'"):
+        nc.conv(x, kernel, algorithm="fft")

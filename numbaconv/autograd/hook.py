@@ -19,7 +19,7 @@ from numbaconv.autograd.tensor import PRIMITIVES, Tensor, record, values, wrap
 from numbaconv.fusing import FusedActivation
 
 # The options that a convolution shares with its gradients; the rules know them as `options`.
-SHARED = ("strides", "padding", "dilation_rate", "groups", "data_format", "padding_mode")
+SHARED = ("strides", "padding", "dilation_rate", "groups", "data_format", "padding_mode", "algorithm")
 
 
 @cache

@@ -32,6 +32,7 @@ def conv(
     padding_mode: Modes = "zeros",
     activation: Activation = None,
     out: np.ndarray | None = None,
+    algorithm: str | None = None,
 ) -> np.ndarray:
     """Convolve in any number of spatial axes.
 
@@ -69,6 +70,9 @@ def conv(
         convolution; or any other function, applied to the whole result.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, apart from the inputs' memory.
+    algorithm : {"direct", "winograd", "depthwise"}, optional
+        What to compute with; the fastest by estimate unless given. Gradients of a recorded call use it too. "direct"
+        rounds least, see `numbaconv.config`.
 
     Returns
     -------
@@ -81,7 +85,8 @@ def conv(
         If an array is not of float32 or float64, two are not of the same dtype, or a size is no integer.
     ValueError
         If ranks or channels do not fit, `groups` does not divide them, a size is not positive, the result would be
-        empty, a padding mode needs more input than there is, a name is unknown, or `out` does not fit.
+        empty, a padding mode needs more input than there is, a name is unknown, `out` does not fit, or `algorithm`
+        cannot run the call.
 
     References
     ----------
@@ -101,7 +106,7 @@ def conv(
     >>> nc.conv(np.ones((2, 8, 8, 3)), np.ones((3, 3, 3, 4)), padding=("same", (0, 2))).shape
     (2, 8, 8, 4)
     """
-    options = (strides, padding, dilation_rate, groups, data_format, padding_mode)
+    options = (strides, padding, dilation_rate, groups, data_format, padding_mode, algorithm)
     key, call = find("conv", x, kernel, bias, options, activation)
     if call is not None and out is None:
         return call(x, kernel, bias)
@@ -117,7 +122,7 @@ def conv(
         padding_mode=padding_mode,
         dtype=dtype_name(x),
     )
-    return run_engine("forward", spec, x, kernel, bias, activation, out, key)
+    return run_engine("forward", spec, x, kernel, bias, activation, out, key, algorithm)
 
 
 @tensor_function
@@ -289,6 +294,7 @@ def run_engine(
     activation: Activation,
     out: np.ndarray | None,
     key: Hashable = None,
+    algorithm: str | None = None,
 ) -> np.ndarray:
     """Check what the spec does not know, run the engine, and apply the activation that it does not fuse.
 
@@ -302,7 +308,7 @@ def run_engine(
         return np.empty(shape, x.dtype) if out is None else out
     fused = "relu" if function is relu else function if isinstance(function, FusedActivation) else None
     shaped = kernel.reshape(spec.kernel_shape)
-    run: Run = planner.prepare(spec, direction, x, shaped, bias, fused)
+    run: Run = planner.prepare(spec, direction, x, shaped, bias, fused, algorithm)
     result = run(x, shaped, bias, out)
     if shaped.shape != kernel.shape:
         run = partial(_run_reshaped, run, spec.kernel_shape)

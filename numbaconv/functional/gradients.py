@@ -29,6 +29,7 @@ def conv_input_grad(
     data_format: str = "channels_last",
     padding_mode: Modes = "zeros",
     out: np.ndarray | None = None,
+    algorithm: str | None = None,
 ) -> np.ndarray:
     """Return the gradient of a convolution with respect to its input.
 
@@ -48,6 +49,8 @@ def conv_input_grad(
         As they were in `conv`.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, apart from the inputs' memory.
+    algorithm : str, optional
+        As in `conv`.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def conv_input_grad(
     >>> nc.conv_input_grad(grad_y, kernel, (1, 4, 1)).ravel().tolist()
     [1.0, 12.0, 23.0, 30.0]
     """
-    options = (input_shape, strides, padding, dilation_rate, groups, data_format, padding_mode)
+    options = (input_shape, strides, padding, dilation_rate, groups, data_format, padding_mode, algorithm)
     key, call = find("conv_input_grad", grad_y, kernel, None, options)
     if call is not None and out is None:
         return call(grad_y, kernel)
@@ -88,7 +91,7 @@ def conv_input_grad(
     check_out(out, spec.x_shape, grad_y.dtype, grad_y=grad_y, kernel=kernel)
     if spec.batch == 0:
         return np.empty(spec.x_shape, grad_y.dtype) if out is None else out
-    run = planner.prepare(spec, "input_grad", grad_y, kernel)
+    run = planner.prepare(spec, "input_grad", grad_y, kernel, algorithm=algorithm)
     result = run(grad_y, kernel, out=out)
     keep(key, run)
     return result
@@ -106,6 +109,7 @@ def conv_kernel_grad(
     groups: int = 1,
     data_format: str = "channels_last",
     padding_mode: Modes = "zeros",
+    algorithm: str | None = None,
 ) -> np.ndarray:
     """Return the gradient of a convolution with respect to its kernel.
 
@@ -123,6 +127,8 @@ def conv_kernel_grad(
         `(*kernel_size, 1, in_channels * depth_multiplier)` and goes with groups=in_channels.
     strides, padding, dilation_rate, groups, data_format, padding_mode
         As they were in `conv`.
+    algorithm : str, optional
+        As in `conv`.
 
     Returns
     -------
@@ -142,7 +148,7 @@ def conv_kernel_grad(
     >>> nc.conv_kernel_grad(x, grad_y, (3, 1, 1)).ravel().tolist()
     [21.0, 32.0, 43.0]
     """
-    options = (kernel_shape, strides, padding, dilation_rate, groups, data_format, padding_mode)
+    options = (kernel_shape, strides, padding, dilation_rate, groups, data_format, padding_mode, algorithm)
     key, call = find("conv_kernel_grad", x, grad_y, None, options)
     if call is not None:
         return call(x, grad_y)
@@ -162,7 +168,7 @@ def conv_kernel_grad(
     _check_grad_y(grad_y, spec)
     if spec.batch == 0:
         return np.zeros(spec.kernel_shape, x.dtype)
-    run = planner.prepare(spec, "kernel_grad", x, grad_y)
+    run = planner.prepare(spec, "kernel_grad", x, grad_y, algorithm=algorithm)
     result = run(x, grad_y)
     keep(key, run)
     return result
