@@ -83,3 +83,17 @@ def test_few_channels_are_widened_where_that_pays():
     plan = direct.product_plan(spec, "input_grad", *strides)
     assert max(part.repeats for part in plan.bias_parts) > 1
     assert [part.repeats for part in direct.product_plan(spec, "forward", *reversed(strides)).bias_parts] == [1]
+
+
+def test_all_outputs_of_a_large_stride_are_joined():
+    """A window moved by many positions at once: one product gives all the outputs between two of its places."""
+    spec = resolve_conv((1, 512, 1), (128, 1, 8), strides=64)
+    plan = direct.product_plan(spec, "input_grad", (7 * 8, 8, 1), (512, 1, 1))
+    assert max(part.repeats for part in plan.bias_parts) == 64
+
+
+def test_outputs_of_a_stride_are_joined_along_every_axis():
+    """One output channel and a stride of two: the four outputs of a position fill half a register, not a quarter."""
+    spec = resolve_conv((2, 60, 60, 1), (4, 4, 1, 64), strides=2, padding="same")
+    plan = direct.product_plan(spec, "input_grad", (30 * 30 * 64, 30 * 64, 64, 1), (60 * 60, 60, 1, 1))
+    assert max(part.repeats for part in plan.bias_parts) >= 4

@@ -146,8 +146,13 @@ def _widened_axes(spec: ConvSpec, direction: str, axes: list[_Phases]) -> list[l
             elif len(phases) > 1 and spec.dilation[a] == 1:
                 ways.append(widened(phases, size, mode))
         choices.append(ways)
-    widths = [(way, math.prod(phases[0].width for phases in way)) for way in itertools.product(*choices)]
-    return [list(way) for way, width in widths if 1 < width <= most]
+    result = []
+    for way in itertools.product(*choices):
+        *outer, last = (phases[0].width for phases in way)
+        # Outputs in several stretches of memory must fit one register tile; a stretch along the last axis need not.
+        if math.prod(outer) * last > 1 and (math.prod(outer) == 1 or math.prod(outer) * last <= most):
+            result.append(list(way))
+    return result
 
 
 def _joined_columns(phases: _Phases, size: int, mode: str, most: int) -> list[_Phases]:
