@@ -145,6 +145,15 @@ def gate_section(documents: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def quantity(value: float, unit: str) -> str:
+    """Write a figure with its unit; seconds and bytes in multiples that read well."""
+    scales = {"seconds": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)), "bytes": (("MB", 1e6), ("kB", 1e3), ("B", 1.0))}
+    for name, scale in scales.get(unit, ()):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g} {name}"
+    return f"{value:.4g} {unit}".rstrip()
+
+
 def history_section(series: Sequence[Series]) -> str:
     """Draw a line per benchmark, oldest commit first."""
     rows = []
@@ -157,7 +166,7 @@ def history_section(series: Sequence[Series]) -> str:
             [
                 escape(line.name),
                 charts.sparkline(line.name, line.values),
-                f"{line.last():.4g} {escape(line.unit)}",
+                escape(quantity(line.last(), line.unit)),
                 shown,
             ]
         )

@@ -132,6 +132,12 @@ def test_without_inputs_it_says_so(tmp_path, monkeypatch, capsys):
     assert "FileNotFoundError" in capsys.readouterr().err
 
 
+def test_quantities_read_well():
+    given = [(2.4e-5, "seconds"), (0.3, "seconds"), (9e6, "bytes"), (41, "")]
+    found = [summary_page.quantity(value, unit) for value, unit in given]
+    assert found == ["24 µs", "300 ms", "9 MB", "41"]
+
+
 def test_history_is_in_order_of_dates(tmp_path):
     a, other = history.load_history(write_results(tmp_path / "results"))
     assert (a.name, a.unit, a.values) == ("passes.time (a, forward)", "seconds", [0.1, 0.2, 0.3])
