@@ -66,7 +66,7 @@ def change(head, path, value):
         ("new_signatures", 1, True),
         ("import_modules", ["numbaconv", "typing", "numpy"], True),
         ("import_modules", ["numbaconv"], False),
-        ("first_call_modules", ["numba", "numba.core", "numba.np", "numpy"], False),
+        ("first_call_modules", ["cmath", "numba", "numba.core", "numba.np", "numpy"], False),
         ("first_call_modules", ["numba", "numba.core", "numpy", "scipy"], True),
         ("kernels/forward-float32/fma_share", 0.89, False),
         ("kernels/forward-float32/fma_share", 0.87, True),

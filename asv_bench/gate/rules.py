@@ -3,7 +3,7 @@
 | track | fails when |
 | --- | --- |
 | `import_modules` | `import numbaconv` loads any further module |
-| `first_call_modules` | the first convolution loads a module of a package that it did not load before |
+| `first_call_modules` | the first convolution loads an installed package that it did not load before |
 | `new_signatures` | a call with a new shape compiles anything, where it did not |
 | `functions`, `cache_bytes` | more than a quarter more functions, or bytes of code in all |
 | `NAME.fma_share` | 0.02 less of a kernel's arithmetic is fused multiply-adds on whole registers |
@@ -18,6 +18,7 @@ message, or the command by `--accept NAME`; a name that ends with `*` stands for
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -64,7 +65,8 @@ def _modules(base: dict[str, Any], head: dict[str, Any]) -> Iterable[Finding]:
     if added or removed:
         yield Finding("import_modules", f"{len(removed)} removed", f"added {added}", bool(added), "any further module")
     old, new = set(base["first_call_modules"]), set(head["first_call_modules"])
-    packages = sorted({_top(name) for name in new - old} - {_top(name) for name in old})
+    known = {_top(name) for name in old} | sys.stdlib_module_names
+    packages = sorted({_top(name) for name in new - old} - known)
     if old != new:
         text = f"{len(new)} modules" + (f", of new packages {packages}" if packages else "")
         yield Finding("first_call_modules", f"{len(old)} modules", text, bool(packages), "modules of a new package")
