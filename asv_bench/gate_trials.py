@@ -59,9 +59,9 @@ PLANTS = (
     Plant(
         "depthwise forward: a tap more",
         "numbaconv/kernels/depthwise.py",
-        f"                {_DEPTHWISE}\n            if lower",
+        f"                {_DEPTHWISE}\n            tile_store(activate",
         f"                {_DEPTHWISE}\n            if taps > 5:\n                weights = advance(kernel, c)\n"
-        f"                {_DEPTHWISE.replace('[tap]', '[0]')}\n            if lower",
+        f"                {_DEPTHWISE.replace('[tap]', '[0]')}\n            tile_store(activate",
         ("mbv2_dw_144.forward",),
     ),
     Plant(

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def _seeded(name: str) -> np.random.Generator:
 
 
 def exactness() -> None:
-    """Compare every pass of the spiteful problems with the oracle."""
+    """Compare every pass of the spiteful problems with the oracle, then Winograd's algorithm by its error."""
     import oracle
     from passes import cases, draw, run
     from problems import LARGE, SAMPLE, SPITEFUL, TRANSPOSED
@@ -58,12 +59,14 @@ def exactness() -> None:
         from numbaconv.target import TARGET
 
         assert TARGET.vector_bytes == int(wanted), TARGET
+    nc.config.winograd = False
     for dtype, problems in [("float32", [*SPITEFUL, *TRANSPOSED, *LARGE]), ("float64", SAMPLE)]:
         for problem, name in cases(problems):
             print(problem.name, name, dtype, flush=True)
             arrays = draw(problem, _seeded(problem.name), dtype)
             result = run(nc, name, problem, arrays)
             np.testing.assert_array_equal(result, run(oracle, name, problem, arrays))
+    check_winograd(lambda array, at_end: array)
 
 
 def exactness_of_other_registers() -> None:
@@ -200,7 +203,13 @@ def guarded_memory() -> None:
 
 
 def guarded_winograd() -> None:
-    """Run Winograd's algorithm wherever it can with all arrays beside pages that may not be touched."""
+    """Run Winograd's algorithm with all arrays beside pages that may not be touched."""
+    memory = GuardedMemory()
+    check_winograd(memory.copy)
+
+
+def check_winograd(placed: Callable[[np.ndarray, bool], np.ndarray]) -> None:
+    """Run Winograd's algorithm wherever it can, on operands as ``placed`` at the end or the start of memory."""
     import oracle
     from passes import cases, draw, run
     from problems import LARGE, REAL, SPITEFUL, TransposedProblem
@@ -221,13 +230,10 @@ def guarded_winograd() -> None:
         count += 1
         arrays = draw(problem, _seeded(problem.name), "float32")
         expected = run(oracle, name, problem, arrays)
+        engine, keys = getattr(planner, direction[name]), operands[direction[name]]
         for at_end in (True, False):
             print(problem.name, name, "at the end" if at_end else "at the start", flush=True)
-            memory = GuardedMemory()
-            guarded = {key: memory.copy(a, at_end) for key, a in arrays.items()}
-            first, second = operands[direction[name]]
-            engine = getattr(planner, direction[name])
-            result = engine(spec, guarded[first], guarded[second], algorithm="winograd")
+            result = engine(spec, *(placed(arrays[key], at_end) for key in keys), algorithm="winograd")
             error = np.sqrt(np.mean((result - expected) ** 2))
             assert error <= 1e-5 * np.sqrt(np.mean(expected**2)), error
     assert count > 20, count
