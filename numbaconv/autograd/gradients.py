@@ -23,9 +23,9 @@ import numpy as np
 
 from numbaconv.activations import sigmoid
 from numbaconv.autograd import convolution_rules as convolution
+from numbaconv.autograd import dense_rules, rules
 from numbaconv.autograd import normalization_rules as normalization
 from numbaconv.autograd import pooling_rules as pooling
-from numbaconv.autograd import rules
 
 GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     # y = a + b: both get g
@@ -157,7 +157,7 @@ GRADIENTS: dict[str, dict[Any, Callable[..., Any]]] = {
     # y = max_pool(x), x = relu(u + bias): the two steps back to u and bias at once
     "bias_relu_max_pool": {("x", "bias"): pooling.bias_relu_max_pool_grad},
     # y = x kernel + bias, or relu of that
-    "dense": {("x", "kernel", "bias"): rules.dense_gradient},
+    "dense": {("x", "kernel", "bias"): dense_rules.dense_gradient},
     # to the first maximum of each window; shared equally by each window; windows that overlap add up
     "max_pool": {"x": pooling.max_pool_grad},
     "average_pool": {"x": pooling.average_pool_grad},

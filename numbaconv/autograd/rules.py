@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import activations, memory
+from numbaconv import activations
 from numbaconv.activations import sigmoid, softplus
-from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
+from numbaconv.algorithms.channel_sums import relu_gradient_sums
 from numbaconv.autograd.recycling import like
 from numbaconv.autograd.tape import sum_to_shape
 from numbaconv.erf import erf
@@ -315,43 +315,3 @@ def matmul_right_gradient(g: np.ndarray, a: np.ndarray, b_shape: tuple[int, ...]
         rows = math.prod(a.shape[:-1])
         return (a.reshape(rows, a.shape[-1]).T @ g.reshape(rows, g.shape[-1])).reshape(b_shape)
     return sum_to_shape(swap(a) @ g, b_shape)
-
-
-# ---- dense layer --------------------------------------------------------------------------------------------------
-
-
-def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, is_relu: bool) -> np.ndarray:
-    """Return x kernel + bias for the rows of x, or relu of that, in one recycled array."""
-    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = np.matmul(rows, kernel, out=memory.empty((rows.shape[0], kernel.shape[1]), np.result_type(x, kernel)))
-    if bias is not None:
-        np.add(y, bias, out=y)
-    if is_relu:
-        np.maximum(y, 0, out=y)
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], kernel.shape[1])
-
-
-def dense_gradient(
-    g: np.ndarray,
-    x: np.ndarray | None,
-    kernel: np.ndarray,
-    rectified: np.ndarray | None,
-    x_shape: tuple[int, ...],
-    wanted: Sequence[bool],
-) -> tuple[Any, Any, Any]:
-    """With u = x kernel + bias: dx = du kernel^T, dkernel = x^T du, dbias = sum du; `rectified` is relu(u)."""
-    g = np.ascontiguousarray(g).reshape(math.prod(g.shape[:-1]), kernel.shape[1])
-    gradients: list[Any] = [None, None, None]
-    if rectified is not None:
-        g, gradients[2] = relu_gradient_sums(g, rectified.reshape(g.shape))
-    elif wanted[2]:
-        gradients[2] = channel_sums(g)
-    if wanted[0]:
-        into = memory.empty((g.shape[0], kernel.shape[0]), g.dtype)
-        gradients[0] = np.matmul(g, kernel.T, out=into).reshape(x_shape)
-    if wanted[1] and x is not None:
-        into = memory.empty(kernel.shape, g.dtype)
-        # Of one row, the product of a column and a row: BLAS takes five times as long for it as it takes to write.
-        product = np.multiply if g.shape[0] == 1 else np.matmul
-        gradients[1] = product(x.reshape(g.shape[0], kernel.shape[0]).T, g, out=into)
-    return gradients[0], gradients[1], gradients[2]

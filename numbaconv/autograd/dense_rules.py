@@ -1,0 +1,100 @@
+"""Products of a dense layer and their gradients.
+
+BLAS libraries start threads of their own for larger products and let them spin for a while afterwards. The engine's
+threads then share the cores with them: a launch that takes half a millisecond has been seen to wait for eight. So
+BLAS gets only products that it computes on the calling thread; larger ones are convolutions with one tap, and of few
+rows a kernel reads the matrix where it lies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from numbaconv import functional, memory
+from numbaconv.algorithms import few_rows
+from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
+
+BLAS_PRODUCTS = 1 << 18
+"""OpenBLAS starts threads for a product of matrices of more multiply-adds than this,"""
+
+BLAS_ROW_PRODUCTS = 9216
+"""and for one of a vector and a matrix of more than this (interface/gemm.c and gemv.c)."""
+
+FEW_ROWS = 8
+"""Fewer rows are multiplied faster by a matrix in place than by one that is packed first."""
+
+
+def stays_on_thread(rows: int, depth: int, units: int) -> bool:
+    """Whether BLAS computes a product without threads of its own."""
+    return rows * depth * units <= (BLAS_PRODUCTS if min(rows, depth, units) > 1 else BLAS_ROW_PRODUCTS)
+
+
+def is_engine_array(*arrays: np.ndarray) -> bool:
+    """Whether the engine's kernels read the arrays as they are, one float dtype in C order."""
+    first = arrays[0].dtype
+    return first.char in "fd" and all(a.dtype == first and a.flags.carray and a.size for a in arrays)
+
+
+def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, is_relu: bool) -> np.ndarray:
+    """Return x kernel + bias for the rows of x, or relu of that, in one recycled array."""
+    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    count, (depth, units) = rows.shape[0], kernel.shape
+    operands = (rows, kernel) if bias is None else (rows, kernel, bias)
+    if stays_on_thread(count, depth, units) or not is_engine_array(*operands):
+        y = np.matmul(rows, kernel, out=memory.empty((count, units), np.result_type(x, kernel)))
+    elif count < FEW_ROWS:
+        y = few_rows.product(rows, kernel)
+    else:
+        activation = "relu" if is_relu else None
+        y = functional.conv.array_function(rows[None], kernel[None], bias, activation=activation)[0]
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], units)
+    if bias is not None:
+        np.add(y, bias, out=y)
+    if is_relu:
+        np.maximum(y, 0, out=y)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], units)
+
+
+def dense_gradient(
+    g: np.ndarray,
+    x: np.ndarray | None,
+    kernel: np.ndarray,
+    rectified: np.ndarray | None,
+    x_shape: tuple[int, ...],
+    wanted: Sequence[bool],
+) -> tuple[Any, Any, Any]:
+    """With u = x kernel + bias: dx = du kernel^T, dkernel = x^T du, dbias = sum du; `rectified` is relu(u)."""
+    g = np.ascontiguousarray(g).reshape(math.prod(g.shape[:-1]), kernel.shape[1])
+    gradients: list[Any] = [None, None, None]
+    if rectified is not None:
+        g, gradients[2] = relu_gradient_sums(g, rectified.reshape(g.shape))
+    elif wanted[2]:
+        gradients[2] = channel_sums(g)
+    if wanted[0]:
+        gradients[0] = _input_gradient(g, kernel).reshape(x_shape)
+    if wanted[1] and x is not None:
+        gradients[1] = _kernel_gradient(x.reshape(g.shape[0], kernel.shape[0]), g, kernel.shape)
+    return gradients[0], gradients[1], gradients[2]
+
+
+def _input_gradient(g: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return g kernel^T."""
+    rows, (depth, units) = g.shape[0], kernel.shape
+    if stays_on_thread(rows, depth, units) or not is_engine_array(g, kernel):
+        return np.matmul(g, kernel.T, out=memory.empty((rows, depth), g.dtype))
+    return functional.conv_input_grad.array_function(g[None], kernel[None], (1, rows, depth))[0]
+
+
+def _kernel_gradient(x: np.ndarray, g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return x^T g."""
+    rows = g.shape[0]
+    if rows == 1:
+        # The product of a column and a row: BLAS takes five times as long for it as it takes to write.
+        return np.multiply(x.T, g, out=memory.empty(shape, g.dtype))
+    if stays_on_thread(rows, *shape) or not is_engine_array(x, g):
+        return np.matmul(x.T, g, out=memory.empty(shape, g.dtype))
+    return functional.conv_kernel_grad.array_function(x[None], g[None], (1, *shape))[0]
