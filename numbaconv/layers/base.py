@@ -70,6 +70,7 @@ class Layer:
     _name: str | None = None
     _trainable: bool = True
     _takes_training: bool = False
+    _passed: Any = None  # shape and dtype of inputs that the checks have let pass (`layers/inference.py`)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Note whether `call` takes `training`, and let `build` mark the layer as built, so that users may call it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from numbaconv.layers import Input, Layer
+from numbaconv.layers.inference import infer, is_wanted
 from numbaconv.model.base import Model
 
 
@@ -153,6 +154,8 @@ class Sequential(Model):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Apply the layers one after the other."""
+        if not training and is_wanted():
+            return infer(self._layers, inputs)
         for layer in self._layers:
             inputs = layer(inputs, training=training)
         return inputs
