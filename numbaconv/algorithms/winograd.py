@@ -120,23 +120,31 @@ class Block:
     cycles: float
 
 
-def choose_block(phase: TilePhase, channels: int, outs: int, groups: int) -> Block:
-    """Return how many tiles a block takes and into how many parts the output channels are dealt."""
+def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole: bool) -> Block:
+    """Return how many tiles a block takes and into how many parts the output channels are dealt.
+
+    With ``whole`` all tiles are one block, whose workers transform the kernel themselves.
+    """
     lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.plane_taps * channels
     panels, tiles, unit = panel_count(outs, "float32"), phase.tiles, WIDE_SIZES[0]
     kernel_bytes = points * depth * outs * 4
     best, least, choice = math.inf, math.inf, Block(1, 1, math.inf)
-    for size in sorted({min(tiles, n * unit) for n in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)}):
+    steps = () if whole else (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
+    for size in sorted({min(tiles, n * unit) for n in steps} or {tiles}):
         blocks = -(-tiles // size) * groups
+        input_bytes = points * size * depth * 4
+        if whole and input_bytes > MAX_WHOLE_BYTES:
+            break
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
             transformed = size * -(-depth // lanes) * INPUT_CYCLES[points]
             products = points * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
-            input_bytes = points * size * depth * 4
             weights = kernel_bytes / chunks / CACHE_BYTES_PER_CYCLE
-            if kernel_bytes + input_bytes < TARGET.l2_bytes:
+            if whole or kernel_bytes + input_bytes < TARGET.l2_bytes:
                 weights /= 4
+            if whole:
+                weights += own_kernel_cost(points * depth * 2 * lanes * 4) * KERNEL_CYCLES[points] * depth * count
             spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) * count / CACHE_BYTES_PER_CYCLE
             cycles = (transformed + products + result + weights + spilled) * blocks * chunks
             least = min(least, cycles)
@@ -145,6 +153,15 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int) -> Blo
             if cycles * balance < best:
                 best, choice = cycles * balance, Block(size, chunks, cycles)
     return dataclasses.replace(choice, cycles=least)
+
+
+def own_kernel_cost(panel_bytes: int) -> float:
+    """Return what a worker's own transform of a panel costs beside one that is written to memory."""
+    return 0.65 if panel_bytes < 1.5 * TARGET.l2_bytes else 1.25
+
+
+MAX_WHOLE_BYTES = 8 << 20
+"""Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,59 +183,67 @@ class Plan:
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
+    phases = tile_phases(spec, direction, x_strides, y_strides)
+    plans = (_planned(spec, direction, phases, x_strides, whole) for whole in (False, True))
+    return min(plans, key=lambda plan: plan.cycles)
+
+
+def _planned(spec: ConvSpec, direction: str, phases: list[TilePhase], x_strides: Strides, whole: bool) -> Plan:
+    """Plan the phases in blocks, or with ``whole`` as one block each."""
     channels, outs = product_channels(spec, direction)
     lanes, groups = TARGET.lanes(spec.dtype), spec.groups
     panels, width = panel_count(outs, spec.dtype), round_up(outs, lanes)
     records: list[Record] = []
-    kernels: dict[tuple[tuple[int, ...], int, int], tuple[Record, int]] = {}
-    tasks = kernel_tasks = packed = workspace = 0
+    kernels: dict[tuple[tuple[int, ...], int, int], Record] = {}
+    tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
     cycles = 0.0
-    for phase in tile_phases(spec, direction, x_strides, y_strides):
-        block = choose_block(phase, channels, outs, groups)
+    for phase in phases:
+        block = choose_block(phase, channels, outs, groups, whole)
         cycles += block.cycles
         depth = phase.plane_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
         size = phase.points * kernel_plane
         taps = tuple(kernel_offsets(phase.lattice, all_taps=False))
         key = taps, phase.row_points, phase.column_points
-        shared = {
-            at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs,
-            at.KERNEL_PLANE: kernel_plane, at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size,
-        }  # fmt: skip
         if key not in kernels:
-            record = _kernel_record(spec, direction, phase, taps)
-            record.fields |= shared | {at.FIRST_TASK: kernel_tasks, at.PACKED: packed}
-            kernels[key] = record, packed
-            kernel_tasks += groups * panels * record.fields[at.CHANNEL_CHUNKS]
-            packed += groups * panels * size
-            transform = KERNEL_CYCLES[phase.points] * depth * panels * groups
-            cycles += transform * (2.4 if size * panels * groups * 4 > TARGET.l3_bytes / 2 else 1.0)
+            kernel = _kernel_record(spec, direction, phase, taps)
+            kernel.fields |= {
+                at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs, at.KERNEL_PLANE: kernel_plane,
+                at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size, at.FIRST_TASK: kernel_tasks, at.PACKED: packed,
+            }  # fmt: skip
+            kernels[key] = kernel
+            taps_size = kernel.fields[at.ROW_TAPS] * kernel.fields[at.COLUMN_TAPS] * at.KERNEL_CHANNELS * 2 * lanes
+            kernel_workspace = max(kernel_workspace, round_up(taps_size + POINTS * POINTS * lanes, 16))
+            if not whole:
+                kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
+                packed += groups * panels * size
+                transform = KERNEL_CYCLES[phase.points] * depth * panels * groups
+                cycles += transform * (2.4 if size * panels * groups * 4 > TARGET.l3_bytes / 2 else 1.0)
         chunk = -(-panels // block.panel_chunks)
         record = tile_record(phase, x_strides, channels, block.tiles)
         last = phase.tiles - (-(-phase.tiles // block.tiles) - 1) * block.tiles
         product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
         products = phase.points * record.fields[at.INPUT_PLANE]
-        record.tables |= {
+        own = round_up(products + phase.points * product_plane, 16)
+        scratch = own + round_up(size, 16) * whole
+        record.tables |= kernels[key].tables | {
             at.WIDE_FULL: tile_list(block.tiles, 2), at.WIDE_LAST: tile_list(last, 2),
             at.NARROW_FULL: tile_list(block.tiles, 1), at.NARROW_LAST: tile_list(last, 1),
         }  # fmt: skip
-        record.fields |= shared | {
-            at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products,
-            at.SCRATCH: products + phase.points * product_plane,
+        record.fields |= kernels[key].fields | {
+            at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.SCRATCH: scratch, at.OWN_KERNEL: own * whole,
             at.FIRST_TASK: tasks, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.PACKED: kernels[key][1], at.BIAS_GROUP: width, at.Y_GROUP: outs,
+            at.BIAS_GROUP: width, at.Y_GROUP: outs,
         }  # fmt: skip
         records.append(record)
         tasks += -(-phase.tiles // block.tiles) * groups * record.fields[at.PANEL_CHUNKS]
-        scratch = phase.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes
-        workspace = max(workspace, record.fields[at.SCRATCH] + round_up(scratch, 16))
-    most_taps = max(record.fields[at.ROW_TAPS] * record.fields[at.COLUMN_TAPS] for record, _ in kernels.values())
-    kernel_workspace = round_up(most_taps * at.KERNEL_CHANNELS * 2 * lanes + POINTS * POINTS * lanes, 16)
+        used = phase.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes
+        workspace = max(workspace, scratch + max(round_up(used, 16), kernel_workspace))
     return Plan(
         assemble({head.WORKSPACE: workspace}, records),
         tasks,
         workspace,
-        assemble({head.WORKSPACE: kernel_workspace}, [record for record, _ in kernels.values()]),
+        assemble({head.WORKSPACE: kernel_workspace}, list(kernels.values())),
         kernel_tasks,
         kernel_workspace,
         packed,
@@ -263,7 +288,7 @@ def prepare(
 
 
 class _Product:
-    """A forward pass or an input gradient: the kernel is transformed by one launch, the tiles by the next."""
+    """A forward pass or an input gradient: one launch transforms the kernel, unless workers do, the next the tiles."""
 
     __slots__ = ("_product", "_transform", "_transformed")
 
@@ -273,7 +298,7 @@ class _Product:
         bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
         copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, BIAS - 1) if has_bias else ()
         self._transformed = memory.allocator((plan.packed_size,), spec.dtype)
-        self._transform = parallel.Launch(
+        self._transform = None if plan.kernel_tasks == 0 else parallel.Launch(
             winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (0, 1), 2, plan.kernel_workspace,
             (), plan.serial,
         )  # fmt: skip
@@ -283,6 +308,8 @@ class _Product:
         )  # fmt: skip
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
-        transformed = self._transformed()
-        self._transform(kernel, transformed)
-        self._product(x, transformed, y, *bias)
+        if self._transform is not None:
+            transformed = self._transformed()
+            self._transform(kernel, transformed)
+            kernel = transformed
+        self._product(x, kernel, y, *bias)

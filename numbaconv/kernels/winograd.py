@@ -21,7 +21,7 @@ from numbaconv.simd.vectors import lanes_of, load, store
 
 # Buffers.
 X = 1
-PACKED_KERNEL = 2
+PACKED_KERNEL = 2  # or the kernel as it is, where the workers transform it
 BIAS = 3
 Y = 4
 KERNEL = 1  # of `winograd_kernel`
@@ -135,46 +135,6 @@ def store_block(record, m, first, tiles, valid, bias, lower, y, buffer):
             channel += lanes
 
 
-@task_kernel
-def winograd_product(worker, task, geometry, buffers):
-    """Compute one block of tiles of one phase, for some panels of output channels of a group."""
-    record = phase_record(geometry, task)
-    index = task - record[at.FIRST_TASK]
-    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
-    group, block = index % record[at.GROUPS], index // record[at.GROUPS]
-    first = block * record[at.BLOCK_TILES]
-    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
-
-    v = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
-    m, scratch = advance(v, record[at.PRODUCTS]), advance(v, record[at.SCRATCH])
-    lanes = lanes_of(v)
-    transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
-
-    points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
-    kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
-    bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
-    y = advance(buffers[Y], group * record[at.Y_GROUP])
-    is_full = tiles == record[at.BLOCK_TILES]
-    first_panel = chunk * record[at.PANELS_PER_CHUNK]
-    for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
-        channel = panel * 2 * lanes
-        valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
-        wide = valid > lanes
-        if is_full:
-            sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
-        else:
-            sizes = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
-        panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
-        for point in range(points):
-            multiply_point(
-                sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], depth,
-                advance(panel_kernel, point * record[at.KERNEL_PLANE]), advance(m, point * record[at.PRODUCT_PLANE]),
-            )  # fmt: skip
-        store_block(
-            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], advance(y, channel), scratch
-        )
-
-
 @inline
 def load_taps(kernel, record, offsets, taps, first, channels, channel, valid, width, block):
     """Copy `taps` taps of some channels and one panel to block[tap, channel, panel width]; absent columns are zero."""
@@ -197,21 +157,13 @@ def load_taps(kernel, record, offsets, taps, first, channels, channel, valid, wi
                 pack_zeros(channels, width, advance(target, column))
 
 
-@task_kernel
-def winograd_kernel(worker, task, geometry, buffers):
-    """Transform the kernel of one panel of output channels and some channels."""
-    record = phase_record(geometry, task)
-    index = task - record[at.FIRST_TASK]
-    chunk, index = index % record[at.CHANNEL_CHUNKS], index // record[at.CHANNEL_CHUNKS]
-    panel, group = index % record[at.PANELS], index // record[at.PANELS]
-    block = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
-    kernel = advance(buffers[KERNEL], group * record[at.KERNEL_GROUP])
+@inline
+def transform_panel(record, kernel, panel, chunk, packed, block):
+    """Transform the kernel of one panel of a group's output channels and one chunk of its channels."""
     lanes = lanes_of(kernel)
     channel = panel * 2 * lanes
     valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
     width = panel_width(valid, lanes)
-    packed = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
-    packed = advance(packed, panel * record[at.PACKED_PANEL])
     taps = record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
     buffer = advance(block, taps * at.KERNEL_CHANNELS * width)
     row_step = record[at.COLUMN_TAPS] * at.KERNEL_CHANNELS * width
@@ -230,3 +182,65 @@ def winograd_kernel(worker, task, geometry, buffers):
                     record[at.KERNEL_PLANE],
                 )  # fmt: skip
                 v += lanes
+
+
+@task_kernel
+def winograd_product(worker, task, geometry, buffers):
+    """Compute one block of tiles of one phase, for some panels of output channels of a group.
+
+    Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
+    """
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
+    group, block = index % record[at.GROUPS], index // record[at.GROUPS]
+    first = block * record[at.BLOCK_TILES]
+    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
+
+    v = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    m, scratch = advance(v, record[at.PRODUCTS]), advance(v, record[at.SCRATCH])
+    lanes = lanes_of(v)
+    transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
+
+    points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
+    own = record[at.OWN_KERNEL]
+    kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
+    y = advance(buffers[Y], group * record[at.Y_GROUP])
+    is_full = tiles == record[at.BLOCK_TILES]
+    first_panel = chunk * record[at.PANELS_PER_CHUNK]
+    for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
+        channel = panel * 2 * lanes
+        valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
+        wide = valid > lanes
+        if is_full:
+            sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
+        else:
+            sizes = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
+        panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
+        if own > 0:
+            panel_kernel = advance(v, own)
+            taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
+            for part in range(record[at.CHANNEL_CHUNKS]):
+                transform_panel(record, taken, panel, part, panel_kernel, scratch)
+        for point in range(points):
+            multiply_point(
+                sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], depth,
+                advance(panel_kernel, point * record[at.KERNEL_PLANE]), advance(m, point * record[at.PRODUCT_PLANE]),
+            )  # fmt: skip
+        store_block(
+            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], advance(y, channel), scratch
+        )
+
+
+@task_kernel
+def winograd_kernel(worker, task, geometry, buffers):
+    """Transform the kernel of one panel of output channels and one chunk of channels."""
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.CHANNEL_CHUNKS], index // record[at.CHANNEL_CHUNKS]
+    panel, group = index % record[at.PANELS], index // record[at.PANELS]
+    block = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    packed = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    packed = advance(packed, panel * record[at.PACKED_PANEL])
+    transform_panel(record, advance(buffers[KERNEL], group * record[at.KERNEL_GROUP]), panel, chunk, packed, block)

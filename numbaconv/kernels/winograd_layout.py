@@ -68,6 +68,7 @@ KERNEL_COLUMN = 51
 CHANNEL_CHUNKS = 52
 KERNEL_PLANE = 53  # numbers from one point to the next in a panel of the transformed kernel
 PACKED_PANEL = 54
+OWN_KERNEL = 56  # offset in a worker's workspace where it transforms the kernel itself, panel by panel; 0: it does not
 KERNEL_ROW = 55  # kernel gradient: from one tap to the next along the rows; KERNEL_COLUMN: along the columns
 
 PLANE_PADDING = 16
