@@ -20,9 +20,13 @@ READ_BYTES_PER_CYCLE = 16  # of input read in place, whose misses products hide 
 L2_BYTES_PER_CYCLE = 24
 MEMORY_BYTES_PER_CYCLE = 6
 TILE_CYCLES = 25  # entering and leaving one register tile
+TAP_CYCLES = 8  # entering one run of taps: its offset and the loop over its numbers
+BOUNCE_CYCLES = 1.5  # a number that goes to the output through the bounce buffer
 TASK_CYCLES = 600
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
+SCATTERED_LINE_CYCLES = 16  # a line of the output whose neighbour is written much later, or by another task
 FMA_PER_CYCLE = 2
+CACHE_LINE = 64
 _ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
 
 
@@ -44,6 +48,7 @@ class Extent:
     out_channels: int  # of a group
     in_place: bool
     dtype: str
+    is_scattered: bool  # neighbouring rows of the output lie side by side in memory, neighbouring columns apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +124,21 @@ def choose_block(extent: Extent) -> Block:
     panels = panel_count(extent.out_channels, extent.dtype)
     vectors = 1 if extent.out_channels <= lanes else 2
     weight_bytes = panels * extent.depth * 2 * lanes * itemsize
+    # Channels of a last panel whose registers they do not fill.
+    bounced = extent.out_channels % (2 * lanes) if extent.out_channels % lanes else 0
     weight_rate = L2_BYTES_PER_CYCLE if weight_bytes < TARGET.l2_bytes // 2 else MEMORY_BYTES_PER_CYCLE
     best, least, choice = math.inf, math.inf, Block(1, 1, 1, 1, math.inf)
     for images, rows, columns in _blocks(extent, WIDE_SIZES[0]):
         numbers = gathered(extent, rows, columns) * images
         if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
             continue
-        row_cycles = tile_cycles(columns, vectors) * extent.depth + TILE_CYCLES * len(split_rows(columns, vectors))
+        entering = TILE_CYCLES + TAP_CYCLES * extent.plane_taps * extent.row_reach
+        row_cycles = tile_cycles(columns, vectors) * extent.depth + entering * len(split_rows(columns, vectors))
         batches = math.ceil(extent.batch / images)
         blocks = batches * extent.planes * math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
+        lines = images * rows * columns * max(1.0, extent.out_channels * itemsize / CACHE_LINE)
+        leaving = lines * SCATTERED_LINE_CYCLES if extent.is_scattered else 0.0
+        leaving += images * rows * columns * bounced * BOUNCE_CYCLES
         for chunks in {1, min(2, panels), min(4, panels), panels}:
             compute = images * rows * row_cycles * panels / chunks
             if extent.in_place:
@@ -138,7 +149,7 @@ def choose_block(extent: Extent) -> Block:
                 copied = numbers * itemsize / GATHER_BYTES_PER_CYCLE
             weights = weight_bytes / chunks / weight_rate
             spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
-            cycles = (compute + copied + weights + spilled + TASK_CYCLES) * blocks * chunks
+            cycles = (compute + copied + weights + spilled + leaving / chunks + TASK_CYCLES) * blocks * chunks
             least = min(least, cycles)
             total = cycles * _imbalance(blocks * chunks)
             if total < best:
@@ -170,7 +181,6 @@ MIN_CHANNEL_CHUNK = 32
 GRADIENT_TASKS = 16
 """Tasks that a kernel gradient is dealt to at least, whatever the number of threads."""
 
-CACHE_LINE = 64
 L1_WAYS = 8
 CONFLICT_CYCLES = 2.5
 """What a pixel's numbers take that come from L2 because the pixels of a block share few sets of L1."""

@@ -86,9 +86,13 @@ def lattice_extent(
         planes *= axis.phase.count
         plane_taps *= len(axis.phase.taps)
     taps = plane_taps * len(rows.taps) * len(columns.taps)
+    # Of outputs that lie apart in any order none is the better one.
+    along_rows, along_columns = lattice.rows.y_stride, lattice.columns.y_stride
+    is_scattered = 0 < along_rows <= 2 * out_channels < along_columns
     return Extent(
         lattice.batch, planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
         columns.reach, plane_taps, channels, taps * channels, out_channels, in_place, dtype,
+        is_scattered,
     )  # fmt: skip
 
 
