@@ -67,6 +67,12 @@ def features_without(*prefixes: str) -> str:
     )
 
 
+def features_with(*names: str) -> str:
+    """List the features of this CPU for LLVM, those named turned on."""
+    enabled = {name for name, is_enabled in binding.get_host_cpu_features().items() if is_enabled} | set(names)
+    return ",".join(f"{'+' if name in enabled else '-'}{name}" for name in sorted(binding.get_host_cpu_features()))
+
+
 # Means of two neighbours: right only where the kernel, its helpers and its drivers are those of the sources.
 MEANS = """
 import json

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from numba import types
 from numba.core.ccallback import CFunc
+from processes import features_with
 
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
+from numbaconv.kernels.winograd import winograd_product
 from numbaconv.target import TARGET
 
 pytestmark = pytest.mark.skipif(
@@ -33,16 +37,31 @@ def assembly_loops(kernel):
     return [block for block in blocks if re.search(rf"\bj\w+\s+{re.escape(block.split(':')[0])}\b", block)]
 
 
-@pytest.mark.parametrize("kernel", [direct_forward, direct_kernel_gradient], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize(
+    "kernel", [direct_forward, direct_kernel_gradient, winograd_product], ids=lambda kernel: kernel.name
+)
 def test_the_largest_tile_stays_in_registers(kernel):
     register = REGISTER[TARGET.vector_bytes]
     accumulators = 2 * WIDE_SIZES[0]
     hot = []
     for block in assembly_loops(kernel):
         products = re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)
-        if products and len(products) % accumulators == 0:
+        broadcasts = re.findall(rf"vbroadcastss\s.*%{register}\d+", block)
+        if products and len(products) % accumulators == 0 and 2 * len(broadcasts) == len(products):
             hot.append(block)
     assert hot, f"no loop with {accumulators} fused multiply-adds on {register} registers"
     for block in hot:
         spills = re.findall(rf"vmov\w+\s+%{register}\d+, .*\(%rsp\)|vmov\w+\s+.*\(%rsp\), %{register}\d+", block)
         assert spills == []
+
+
+@pytest.mark.skipif(TARGET.vector_bytes == 64, reason="the test above reads the code for AVX-512")
+@pytest.mark.parametrize("cpu", ["skylake-avx512", "znver4"])
+def test_the_largest_tile_stays_in_registers_with_avx512(cpu, monkeypatch):
+    """Compiled, not run. Of a tile that needs 33 registers the first stores all after each tap, the second not."""
+    monkeypatch.setenv("NUMBA_CPU_NAME", cpu)
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features_with("avx512f", "avx512vl", "avx512bw", "avx512dq", "avx512cd"))
+    options = ["-q", "-p", "no:cacheprovider", "-k", test_the_largest_tile_stays_in_registers.__name__]
+    process = subprocess.run([sys.executable, "-m", "pytest", *options, __file__], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout[-4000:]
+    assert "3 passed" in process.stdout

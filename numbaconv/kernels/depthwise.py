@@ -40,7 +40,7 @@ def make_depthwise_tile(rows: int, vectors: int) -> Any:
             for tap in range(taps):
                 weights = advance(kernel, tap * width + c)
                 acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)
-            tile_store(activate_tile(acc, lower), advance(y, c), y_stride)
+            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
 
     return depthwise_tile
 

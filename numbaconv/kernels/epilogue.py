@@ -13,15 +13,19 @@ from numbaconv.jit import inline
 from numbaconv.kernels.vector_copy import copy_columns
 from numbaconv.simd.mapping import map_lanes
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_at_least
+from numbaconv.simd.tiles import tile_relu
 from numbaconv.simd.vectors import lanes_of
 
 
 @inline
-def activate_tile(acc, lower):
-    """Return the tile's numbers, at least 0 where `lower` is 0: relu. Any other `lower` means none, or not yet."""
-    if lower == 0:
-        acc = tile_at_least(acc, lower)
+def activate_tile(acc, activates):
+    """Return the tile's numbers, at least 0 where it `activates`: relu.
+
+    A flag, not the bound itself: on AVX-512 a tile's loop needs all 32 registers, and a bound that waits in the 33rd
+    makes LLVM store and load the whole tile once per tap.
+    """
+    if activates:
+        acc = tile_relu(acc)
     return acc
 
 
@@ -41,7 +45,7 @@ def epilogue_of(function: Any) -> dict[Any, Any]:
     """Return what stands in for this module's functions in a kernel that ends with a scalar ``function``."""
 
     @inline
-    def keep_tile(acc, lower):
+    def keep_tile(acc, activates):
         return acc
 
     @inline

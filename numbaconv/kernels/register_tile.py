@@ -11,18 +11,21 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_fma, tile_read, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, lower, y, y_stride"
+PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride"
 
 
 def make_product_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` output channels."""
 
     @inline
-    def product_tile(x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, lower, y, y_stride):
-        """y[m, k] = max(lower, start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[rows[tap] + i, k]).
+    def product_tile(
+        x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride
+    ):
+        """y[m, k] = start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[rows[tap] + i, k].
 
-        The sum runs over the taps and i < run. With channels last, the taps of one kernel row over all input channels
-        are one contiguous run of numbers, so this is a matrix product whose left rows overlap.
+        Or relu of that, where it `activates`. The sum runs over the taps and i < run. With channels last, the taps of
+        one kernel row over all input channels are one contiguous run of numbers, so this is a matrix product whose left
+        rows overlap.
         """
         acc = tile_read(rows, vectors, start, start_stride)
         width = vectors * lanes_of(x)
@@ -30,7 +33,7 @@ def make_product_tile(rows: int, vectors: int) -> Any:
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_rows[tap] * width)
             for i in range(run):
                 acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
-        tile_store(activate_tile(acc, lower), y, y_stride)
+        tile_store(activate_tile(acc, activates), y, y_stride)
 
     return product_tile
 
@@ -68,6 +71,7 @@ def product_columns(
     lanes = lanes_of(x)
     wide = valid > lanes
     width = 2 * lanes if wide else lanes
+    activates = lower == 0
     is_direct = valid == width and segments == 1 and not waits(lower)
     pixel = 0
     for tile in range(tiles[0]):
@@ -79,12 +83,12 @@ def product_columns(
             destination, stride = bounce, width
         if wide:
             wide_tile(
-                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, lower,
+                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
                 destination, stride,
             )  # fmt: skip
         else:
             narrow_tile(
-                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, lower,
+                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
                 destination, stride,
             )  # fmt: skip
         if not is_direct:

@@ -134,18 +134,18 @@ def tile_fma_lanes(typingctx, acc, a, a_stride, row):
 
 
 @intrinsic
-def tile_at_least(typingctx, acc, lower):
-    """Return the tile with numbers under ``lower`` replaced by it (relu: 0, none: -inf); NaN stays NaN."""
+def tile_relu(typingctx, acc):
+    """Return the tile with numbers under 0 replaced by it; NaN stays NaN."""
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, lower = args
-        bound = emit.splat(b, tile.vector, lower)
+        (acc,) = args
+        bound = ir.Constant(context.get_value_type(tile.vector), None)
         for _, _, cell in _cells(tile):
             acc = b.insert_value(acc, emit.at_least(b, tile.vector, b.extract_value(acc, cell), bound), cell)
         return acc
 
-    return acc(acc, acc.vector.dtype), codegen
+    return acc(acc), codegen
 
 
 @intrinsic
