@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import hashlib
+import itertools
 import mmap
 import os
 import subprocess
@@ -200,6 +201,37 @@ def guarded_memory() -> None:
             first = {key: memory.copy(a, at_end) for key, a in channels_first(arrays).items()}
             result = run(nc, name, problem, first, data_format="channels_first")
             np.testing.assert_array_equal(np.moveaxis(result, 1, -1), expected)
+
+
+def guarded_training() -> None:
+    """Run pooling forward and backward with all arrays, results too, beside pages that may not be touched."""
+    import oracle
+
+    from numbaconv import memory as outputs
+    from numbaconv.algorithms import adjacent_pooling, pooling
+    from numbaconv.spec import resolve_pool
+
+    memory, rng = GuardedMemory(), np.random.default_rng(0)
+    side = [True]
+    outputs.allocator = lambda shape, dtype: lambda: memory.copy(np.zeros(shape, dtype), side[0])
+    outputs.empty = lambda shape, dtype: memory.copy(np.zeros(shape, dtype), side[0])
+    for channels, size, stride in itertools.product((1, 2, 3, 6, 8, 13, 20, 33, 70), (2, 3), (1, 2, 3)):
+        for spatial, padding in (((7,), "same"), ((6, 7), "valid"), ((5, 9), "same")):
+            x = rng.integers(-5, 6, (2, *spatial, channels)).astype(np.float32)
+            options = {"strides": stride, "padding": padding}
+            spec = resolve_pool(x.shape, size, **options, data_format="channels_last", dtype="float32")
+            grad_y = rng.integers(-5, 6, spec.y_shape).astype(np.float32)
+            y, mean = oracle.max_pool(x, size, **options), oracle.average_pool(x, size, **options)
+            expected = oracle.max_pool_grad(x, grad_y, size, **options)
+            shares = oracle.average_pool_grad(x.shape, grad_y, size, **options)
+            for side[0] in (True, False):
+                print(spec, "at the end" if side[0] else "at the start", flush=True)
+                a, b, g = (memory.copy(array, side[0]) for array in (x, y.astype(np.float32), grad_y))
+                np.testing.assert_array_equal(pooling.max_pool(spec, a), y)
+                np.testing.assert_array_equal(pooling.average_pool(spec, a), mean.astype(np.float32))
+                np.testing.assert_array_equal(adjacent_pooling.max_pool_grad(spec, a, b, g), expected)
+                found = adjacent_pooling.average_pool_grad(spec, g)
+                np.testing.assert_allclose(found, shares, rtol=0, atol=1e-5)
 
 
 def guarded_winograd() -> None:

@@ -73,5 +73,10 @@ def test_pages_beside_the_arrays_are_never_touched():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
+def test_pages_beside_the_arrays_are_never_touched_by_training():
+    run_isolated("guarded_training")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 def test_pages_beside_the_arrays_are_never_touched_by_winograd():
     run_isolated("guarded_winograd")

@@ -26,6 +26,9 @@ PROBLEMS = {
     "2-D, mixed": ((1, 12, 7, 20), (4, 3), (1, 2), ("same", "valid")),
     "2-D, explicit padding": ((2, 7, 5, 12), (3, 2), (2, 1), ((2, 1), (1, 0))),
     "2-D, many channels": ((1, 5, 6, 161), 2, 1, "same"),
+    "2-D, long rows": ((2, 4, 3000, 3), (2, 3), (1, 2), "same"),
+    "2-D, window longer than a line": ((1, 2, 5000, 2), (2, 4500), (1, 300), "valid"),
+    "2-D, chunks": ((1, 3, 4, 65), 2, 1, "valid"),
     "2-D, window of everything": ((3, 6, 7, 10), (6, 7), None, "valid"),
     "2-D, rest left out": ((1, 7, 8, 9), 3, 3, "valid"),
     "3-D": ((1, 6, 7, 5, 19), (2, 3, 2), (2, 1, 3), "same"),
@@ -219,7 +222,7 @@ def test_global_pools(shape, data_format, rng):
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
-@pytest.mark.parametrize("shape", [(1, 40, 40, 64), (7, 33, 31, 24), (1, 3000, 100), (1, 64, 64, 3)])
+@pytest.mark.parametrize("shape", [(1, 40, 40, 64), (7, 33, 31, 24), (1, 3000, 100), (1, 64, 64, 3), (1, 9000, 5)])
 def test_results_do_not_depend_on_the_number_of_threads(shape, rng):
     x = rng.standard_normal(shape).astype(np.float32)
     spec = resolve_pool(x.shape, 3, strides=2, padding="same", dtype="float32")

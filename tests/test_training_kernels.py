@@ -10,8 +10,8 @@ import pytest
 import numbaconv as nc
 from numbaconv import Tensor, grad_check, no_grad
 from numbaconv.algorithms import pooling
+from numbaconv.algorithms.adjacent_pooling import average_pool_grad, max_pool_grad
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
-from numbaconv.algorithms.max_pool_gradient import max_pool_grad
 from numbaconv.algorithms.updates import UpdateTable
 from numbaconv.autograd import ops
 from numbaconv.autograd.dense import dense
@@ -70,6 +70,9 @@ POOLS = [
     ((2, 9, 17), 4, "valid"),
     ((1, 40, 40, 16), 2, "valid"),
     ((2, 6, 6, 2), 6, "valid"),
+    ((2, 3, 9000, 1), (1, 2), "same"),
+    ((2, 4, 3000, 6), 3, "same"),
+    ((3, 4, 11, 7), 2, "valid"),
 ]
 
 
@@ -84,6 +87,8 @@ def test_adjacent_windows_agree_with_the_general_kernel(shape, pool, padding, dt
     gradient = max_pool_grad(spec, x, y, g)
     np.testing.assert_array_equal(gradient, pooling.max_pool_grad(spec, x, y, g))
     assert gradient.sum() == g.sum()
+    shares, expected = average_pool_grad(spec, g), pooling.average_pool_grad(spec, g)
+    np.testing.assert_allclose(shares, expected, rtol=4 * np.finfo(dtype).eps)
 
 
 def network(x, kernel, bias, data_format, step_by_step):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.jit import TaskKernel
+from numbaconv.kernels import narrow_pooling
 from numbaconv.kernels import pooling as kernels
 from numbaconv.spec import PoolSpec
 from numbaconv.target import TARGET
@@ -19,6 +20,16 @@ Array = NDArray[np.floating]
 
 # Windows that read fewer numbers than this together take about as long as waking the threads does.
 SERIAL_NUMBERS = 1 << 16
+# Numbers that a task's windows read at least: much more than starting it costs.
+_TASK_NUMBERS = 1 << 13
+# Channels of fewer registers than this are combined line by line: the loops over so few are longer than their work.
+_FULL_REGISTERS = 4
+_NARROW = {
+    kernels.max_pool: narrow_pooling.narrow_max_pool,
+    kernels.average_pool: narrow_pooling.narrow_average_pool,
+}
+# Numbers of a line in the workspace at most, unless one window is longer: half of L1.
+LINE = 1 << 12
 # Channels of a chunk: one cache line of float32, so that tasks do not share lines of aligned arrays.
 _CHUNK_UNIT = 16
 
@@ -65,10 +76,24 @@ def _reduce(kernel: TaskKernel, spec: PoolSpec, x: Array) -> Array:
 def _reduction(kernel: TaskKernel, spec: PoolSpec) -> tuple[Callable[[], Array], parallel.Launch]:
     """Return what makes the result, with channels last, and the launch on (x, y) that fills it."""
     shape = spec.batch, *spec.out_spatial, spec.channels
-    pieces = spec.batch * prod(spec.out_spatial[:-1])
-    chunks, chunk = _chunks(spec, pieces)
-    geometry, small = _geometry(spec, chunks, chunk, False), _work(spec) < SERIAL_NUMBERS
-    launch = parallel.Launch(kernel, spec.dtype, pieces * chunks, geometry, (0, 1), 2, small=small)
+    rows, small = spec.batch * prod(spec.out_spatial[:-1]), _work(spec) < SERIAL_NUMBERS
+    lanes, workspace = TARGET.lanes(spec.dtype), 0
+    if spec.channels < _FULL_REGISTERS * lanes:
+        kernel, chunks, chunk = _NARROW[kernel], 1, spec.channels
+        window, step = (extent[-1] * spec.channels for extent in (spec.pool_size, spec.strides))
+        block = min(spec.out_spatial[-1], max(1, 1 + (LINE - window) // step))
+        # Registers may be written and read that begin with the last number.
+        workspace = -(-((block - 1) * step + window + lanes) // 16) * 16
+    else:
+        (chunks, chunk), block = _chunks(spec, rows), spec.out_spatial[-1]
+    blocks = -(-spec.out_spatial[-1] // block)
+    pieces = rows * blocks
+    task_pieces = max(1, min(pieces, _TASK_NUMBERS * pieces // _work(spec)))
+    geometry = _geometry(spec, chunks, chunk, False).copy()
+    geometry[[kernels.WORKSPACE, kernels.PIECES, kernels.TASK_PIECES]] = workspace, pieces, task_pieces
+    geometry[[kernels.BLOCK, kernels.BLOCKS]] = block, blocks
+    tasks = -(-pieces // task_pieces) * chunks
+    launch = parallel.Launch(kernel, spec.dtype, tasks, geometry, (0, 1), 2, workspace, small=small)
     return memory.allocator(shape, spec.dtype), launch
 
 
@@ -96,11 +121,17 @@ def in_format(spec: PoolSpec, array: Array) -> Array:
 
 
 def _chunks(spec: PoolSpec, pieces: int) -> tuple[int, int]:
-    """Return (chunks of channels, channels per chunk) so that `pieces` images or rows keep all threads busy."""
+    """Return (chunks of channels, channels per chunk) so that `pieces` images or rows keep all threads busy.
+
+    Chunks are at least a unit long where there are several, the last one too.
+    """
     threads = TARGET.threads if _work(spec) >= SERIAL_NUMBERS else 1
     wanted = -(-2 * threads // max(pieces, 1)) if threads > 1 else 1
     chunk = -(-spec.channels // wanted)
-    chunk = min(spec.channels, -(-chunk // _CHUNK_UNIT) * _CHUNK_UNIT)
+    chunk = -(-chunk // _CHUNK_UNIT) * _CHUNK_UNIT
+    while chunk < spec.channels and 0 < spec.channels % chunk < _CHUNK_UNIT:
+        chunk += _CHUNK_UNIT
+    chunk = min(spec.channels, chunk)
     return -(-spec.channels // chunk), chunk
 
 
@@ -133,7 +164,7 @@ def _geometry(spec: PoolSpec, chunks: int, chunk: int, by_input: bool) -> NDArra
     rows_at = kernels.HEADER + len(first)
     covered_at = rows_at + int(first[-1])
     header = np.zeros(kernels.HEADER, np.int64)
-    header[:15] = [
+    header[:] = [
         0,
         len(lists),
         chunks,
@@ -149,6 +180,7 @@ def _geometry(spec: PoolSpec, chunks: int, chunk: int, by_input: bool) -> NDArra
         kernels.HEADER,
         rows_at,
         covered_at,
+        *(0,) * 4,
     ]
     geometry = np.concatenate([header, first, *lists, covered]).astype(np.int64)
     geometry.setflags(write=False)

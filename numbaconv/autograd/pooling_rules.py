@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.algorithms import pooling
-from numbaconv.algorithms.max_pool_gradient import max_pool_grad as run_max_pool_grad
+from numbaconv.algorithms import adjacent_pooling as engine
 from numbaconv.autograd.convolution_rules import bias_relu_grad
 from numbaconv.padding import sizes
 from numbaconv.spec import resolve_pool
@@ -25,7 +24,7 @@ def max_pool_grad(
     spec = resolve_pool(
         x.shape, pool_size, strides=strides, padding=padding, data_format=data_format, dtype=str(x.dtype)
     )
-    return run_max_pool_grad(spec, x, y, g) if spec.batch else np.zeros_like(x)
+    return engine.max_pool_grad(spec, x, y, g) if spec.batch else np.zeros_like(x)
 
 
 def bias_relu_max_pool_grad(
@@ -47,7 +46,7 @@ def average_pool_grad(
     spec = resolve_pool(
         x_shape, pool_size, strides=strides, padding=padding, data_format=data_format, dtype=str(g.dtype)
     )
-    return pooling.average_pool_grad(spec, g) if spec.batch else np.zeros(x_shape, g.dtype)
+    return engine.average_pool_grad(spec, g) if spec.batch else np.zeros(x_shape, g.dtype)
 
 
 def spatial_axes(x_shape: Shape, data_format: str) -> tuple[int, ...]:

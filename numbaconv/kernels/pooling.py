@@ -4,8 +4,9 @@ Only the last spatial axis is walked by arithmetic. All axes before it are one l
 output the rows of the input that its window covers (forward and maximum's gradient), or for each outer input the rows
 of the output whose windows cover it (mean's gradient). Padding is not in the lists: windows end at the input's edge.
 
-A task owns a chunk of channels of one row (or of one image, in maximum's gradient), so no two tasks write the same
-place and each sum runs in row-major order whatever the chunks and the workers are.
+A task owns a chunk of channels of some rows (or of one image, in maximum's gradient), so no two tasks write the same
+place and each sum runs in row-major order whatever the chunks and the workers are. No chunk but the only one has fewer
+channels than a register: the channels that are left at a chunk's end are computed by a register that ends there too.
 """
 
 from __future__ import annotations
@@ -18,32 +19,23 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.vectors import fma, lanes_of, load, load_first, maximum, splat, store, store_first
 
 # Geometry. X, Y: sizes of the last spatial axis; *_IMAGE: numbers of one image; FIRST, ROWS: where the lists start
-# (FIRST[i] to FIRST[i + 1] are the entries of outer position i); COVERED: rows under the window of each outer output.
-(WORKSPACE, OUTER, CHUNKS, CHUNK, CHANNELS, X, Y, POOL, STRIDE, LOW, X_IMAGE, Y_IMAGE, FIRST, ROWS, COVERED) = range(15)
-HEADER = 16
+# (FIRST[i] to FIRST[i + 1] are the entries of outer position i); COVERED: rows under the window of each outer output;
+# PIECES: rows of outputs of all images, or parts of rows, of BLOCK outputs, BLOCKS a row; TASK_PIECES: those of a task.
+(WORKSPACE, OUTER, CHUNKS, CHUNK, CHANNELS, X, Y, POOL, STRIDE, LOW, X_IMAGE, Y_IMAGE, FIRST, ROWS, COVERED, PIECES,
+ TASK_PIECES, BLOCK, BLOCKS) = range(19)  # fmt: skip
+HEADER = 19
 
 MINUS_INFINITY = -np.inf
 
 
 @inline
-def _larger(a, b):
+def larger(a, b):
     return maximum(a, b)
 
 
 @inline
-def _sum(a, b):
+def sum_of(a, b):
     return a + b
-
-
-@inline
-def _reduce_lanes(combine, start, x, rows, row_count, width, channels, count):
-    """Combine the first `count` lanes of every position of a window of `row_count` rows x `width` positions."""
-    acc = splat(x, start)
-    for r in range(row_count):
-        row = advance(x, rows[r])
-        for w in range(width):
-            acc = combine(acc, load_first(advance(row, w * channels), count))
-    return acc
 
 
 @inline
@@ -74,16 +66,9 @@ def _reduce_four(combine, start, x, rows, row_count, width, channels):
 
 
 @inline
-def _reduce_row(combine, finish, start, task, g, x, y):
-    """Write one chunk of channels of one row of outputs."""
-    lanes, channels = lanes_of(x), g[CHANNELS]
-    chunk, outer, image = task % g[CHUNKS], task // g[CHUNKS] % g[OUTER], task // g[CHUNKS] // g[OUTER]
-    first_channel = chunk * g[CHUNK]
-    last_channel = min(first_channel + g[CHUNK], channels)
-    rows = advance(g, g[ROWS] + g[g[FIRST] + outer])
-    row_count = g[g[FIRST] + outer + 1] - g[g[FIRST] + outer]
-    source = advance(x, image * g[X_IMAGE])
-    target = advance(y, image * g[Y_IMAGE] + outer * g[Y] * channels)
+def _reduce_row(combine, finish, start, g, source, target, rows, row_count, first_channel, last_channel):
+    """Write one chunk of channels, at least a register, of one row of outputs."""
+    lanes, channels = lanes_of(source), g[CHANNELS]
     for o in range(g[Y]):
         left = max(o * g[STRIDE] - g[LOW], 0)
         width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left
@@ -93,36 +78,47 @@ def _reduce_row(combine, finish, start, task, g, x, y):
             for i in range(4):
                 store(finish(v[i], row_count * width), advance(out, c + i * lanes))
             c += 4 * lanes
-        while c + lanes <= last_channel:
+        while c < last_channel:
+            c = min(c, last_channel - lanes)
             u = _reduce_vector(combine, start, advance(window, c), rows, row_count, width, channels)
             store(finish(u, row_count * width), advance(out, c))
             c += lanes
-        if c < last_channel:
-            count = last_channel - c
-            u = _reduce_lanes(combine, start, advance(window, c), rows, row_count, width, channels, count)
-            store_first(finish(u, row_count * width), advance(out, c), count)
 
 
 @inline
-def _as_it_is(vector, count):
+def _reduce_rows(combine, finish, start, task, g, x, y):
+    """Write one chunk of channels of some rows of outputs."""
+    first_channel = task % g[CHUNKS] * g[CHUNK]
+    last_channel = min(first_channel + g[CHUNK], g[CHANNELS])
+    first = task // g[CHUNKS] * g[TASK_PIECES]
+    for row in range(first, min(first + g[TASK_PIECES], g[PIECES])):
+        image, outer = row // g[OUTER], row % g[OUTER]
+        entry = g[g[FIRST] + outer]
+        rows, row_count = advance(g, g[ROWS] + entry), g[g[FIRST] + outer + 1] - entry
+        source, target = advance(x, image * g[X_IMAGE]), advance(y, row * g[Y] * g[CHANNELS])
+        _reduce_row(combine, finish, start, g, source, target, rows, row_count, first_channel, last_channel)
+
+
+@inline
+def as_it_is(vector, count):
     return vector
 
 
 @inline
-def _mean(vector, count):
+def mean(vector, count):
     return divide(vector, count)
 
 
 @task_kernel
 def max_pool(worker, task, geometry, buffers):
     """Set y (buffer 2) to the maximum of x (buffer 1) over each window."""
-    _reduce_row(_larger, _as_it_is, MINUS_INFINITY, task, geometry, buffers[1], buffers[2])
+    _reduce_rows(larger, as_it_is, MINUS_INFINITY, task, geometry, buffers[1], buffers[2])
 
 
 @task_kernel
 def average_pool(worker, task, geometry, buffers):
     """Set y (buffer 2) to the mean of x (buffer 1) over each window."""
-    _reduce_row(_sum, _mean, 0.0, task, geometry, buffers[1], buffers[2])
+    _reduce_rows(sum_of, mean, 0.0, task, geometry, buffers[1], buffers[2])
 
 
 @inline

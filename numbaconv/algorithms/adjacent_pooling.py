@@ -1,4 +1,4 @@
-"""The gradient of maxima: a kernel of its own where windows lie side by side, as they mostly do."""
+"""Gradients of pooling: kernels of their own where windows lie side by side, as they mostly do."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.algorithms import pooling
-from numbaconv.kernels import max_pool_gradient as kernels
+from numbaconv.jit import TaskKernel
+from numbaconv.kernels import adjacent_pooling as kernels
 from numbaconv.spec import PoolSpec
+from numbaconv.target import TARGET
 
 Array = NDArray[np.floating]
 
@@ -25,13 +27,22 @@ def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
         return pooling.max_pool_grad(spec, x, y, grad_y)
     x, y, grad_y = (pooling.channels_last(spec, array) for array in (x, y, grad_y))
     grad_x = memory.empty(x.shape, spec.dtype)
-    _prepared(spec)(x, y, grad_y, grad_x)
+    _prepared(kernels.adjacent_max_pool_grad, 4, spec)(x, y, grad_y, grad_x)
+    return pooling.in_format(spec, grad_x)
+
+
+def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
+    """Return the gradient of `pooling.average_pool`: each window's in equal parts to its positions inside x."""
+    if spec.strides != spec.pool_size:
+        return pooling.average_pool_grad(spec, grad_y)
+    grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
+    _prepared(kernels.adjacent_average_pool_grad, 2, spec)(pooling.channels_last(spec, grad_y), grad_x)
     return pooling.in_format(spec, grad_x)
 
 
 @lru_cache(maxsize=512)
-def _prepared(spec: PoolSpec) -> parallel.Launch:
-    """Return the launch on x, y, grad_y and grad_x."""
+def _prepared(kernel: TaskKernel, arguments: int, spec: PoolSpec) -> parallel.Launch:
+    """Return the launch on arrays of which the last is the gradient of x."""
     windows, channels = pooling.window_rows(spec), spec.channels
     size = spec.in_spatial[-1]
     row = size * channels
@@ -40,15 +51,20 @@ def _prepared(spec: PoolSpec) -> parallel.Launch:
     image = prod(spec.in_spatial) * channels
     outers = min(len(windows), max(1, _TASK_NUMBERS * len(windows) // image))
     parts = -(-len(windows) // outers)
+    lanes, window = TARGET.lanes(spec.dtype), spec.pool_size[-1] * channels
+    block = min(spec.out_spatial[-1], max(1, pooling.LINE // window))
+    # Where a register holds all channels: one for each output of a block, and a line whose last position is whole too.
+    workspace = -(-(block * (lanes + window) + lanes) // 16) * 16 if channels < lanes else 0
     first = np.concatenate([[0], np.cumsum([len(window) for window in windows])])
     bare_at = kernels.HEADER
     first_at = bare_at + len(bare)
     rows_at = first_at + len(first)
     header = [
-        0, len(windows), outers, parts, channels, size, end, spec.out_spatial[-1], spec.pool_size[-1],
+        workspace, len(windows), outers, parts, channels, size, end, spec.out_spatial[-1], spec.pool_size[-1],
         spec.padding[-1][0], image, prod(spec.out_spatial) * channels, bare_at, len(bare), first_at, rows_at,
+        block, spec.batch,
     ]  # fmt: skip
     geometry = np.concatenate([header, bare * row, first, np.concatenate(windows) * row]).astype(np.int64)
     small, tasks = spec.batch * image < pooling.SERIAL_NUMBERS, spec.batch * parts
-    kernel = kernels.adjacent_max_pool_grad
-    return parallel.Launch(kernel, spec.dtype, tasks, geometry, (0, 1, 2, 3), 4, small=small)
+    arrays = tuple(range(arguments))
+    return parallel.Launch(kernel, spec.dtype, tasks, geometry, arrays, arguments, workspace, small=small)

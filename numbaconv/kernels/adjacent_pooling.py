@@ -1,0 +1,172 @@
+"""Gradients of pooling over windows that lie side by side: every position of the input is written once.
+
+A task takes some outer outputs of one image. The channels that do not fill a register are done by one that ends with
+them. Where all channels are fewer than a register's lanes, a row of the gradient is made in the worker's workspace,
+position after position, each a whole register of which the next position overwrites what is not its own.
+"""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.simd.lanewise import divide, where_maximum
+from numbaconv.simd.pointers import advance, clear, copy
+from numbaconv.simd.vectors import lanes_of, load, load_first, splat, store
+
+# Geometry. OUTER: outer outputs of an image, OUTERS of a task, PARTS: tasks of an image; X, Y: sizes of the last
+# spatial axis, X_END: the part of X that windows cover, POOL and LOW: its window and padding; *_IMAGE: numbers of one
+# image; BARE: where the list of BARE_COUNT rows of x under no window starts; FIRST, ROWS: the lists of rows under the
+# window of each outer output (FIRST[i] to FIRST[i + 1] are the entries of output i), by their first numbers; BLOCK:
+# outputs that are made in the workspace at once; IMAGES: the batch.
+(WORKSPACE, OUTER, OUTERS, PARTS, CHANNELS, X, X_END, Y, POOL, LOW, X_IMAGE, Y_IMAGE, BARE, BARE_COUNT, FIRST,
+ ROWS, BLOCK, IMAGES) = range(18)  # fmt: skip
+HEADER = 18
+
+
+@inline
+def _load_whole(pointer, count):
+    """Load a register of which `count` lanes matter."""
+    return load(pointer)
+
+
+@inline
+def _give_maximum(read, x, gx, top, remaining, zero, count):
+    """Set a position of gx to what remains of the gradient where x holds the maximum; return what then remains."""
+    value = read(x, count)
+    store(where_maximum(value, top, remaining, zero), gx)
+    return where_maximum(value, top, zero, remaining)
+
+
+@inline
+def _maximum_line(read, g, x, y, gy, begin, first, last, is_first_row, kept, line):
+    """Make a row of gx under the outputs from `first` to `last`; `kept` is what remains of each output's gradient."""
+    lanes, channels, zero = lanes_of(x), g[CHANNELS], splat(x, 0.0)
+    for o in range(first, last):
+        left = max(o * g[POOL] - g[LOW], 0)
+        width = min((o + 1) * g[POOL] - g[LOW], g[X]) - left
+        source, target = advance(x, left * channels), advance(line, (left - begin) * channels)
+        place, at = advance(kept, (o - first) * lanes), o * channels
+        top, remaining = read(advance(y, at), channels), load(place)
+        if is_first_row:
+            remaining = read(advance(gy, at), channels)
+        if width == 2:
+            second = advance(target, channels)
+            remaining = _give_maximum(read, source, target, top, remaining, zero, channels)
+            remaining = _give_maximum(read, advance(source, channels), second, top, remaining, zero, channels)
+        else:
+            for w in range(width):
+                x_w, gx_w = advance(source, w * channels), advance(target, w * channels)
+                remaining = _give_maximum(read, x_w, gx_w, top, remaining, zero, channels)
+        store(remaining, place)
+
+
+@inline
+def _maximum_narrow(g, x, y, gy, gx, rows, row_count, first, last, work, x_readable, y_readable):
+    """Set gx under the outputs from `first` to `last` to gy where x first holds y, in row-major order, else to 0."""
+    channels = g[CHANNELS]
+    begin, end = max(first * g[POOL] - g[LOW], 0), min(last * g[POOL] - g[LOW], g[X])
+    lanes = lanes_of(x)
+    line = advance(work, (last - first) * lanes)
+    # Whole registers may begin at the last positions where as many numbers follow.
+    is_inside = (end - 1) * channels + lanes <= x_readable and (last - 1) * channels + lanes <= y_readable
+    for r in range(row_count):
+        source = advance(x, rows[r])
+        if is_inside:
+            _maximum_line(_load_whole, g, source, y, gy, begin, first, last, r == 0, work, line)
+        else:
+            _maximum_line(load_first, g, source, y, gy, begin, first, last, r == 0, work, line)
+        copy(advance(gx, rows[r] + begin * channels), line, (end - begin) * channels)
+
+
+@inline
+def _maximum_window(x, y, gy, gx, rows, row_count, width, channels):
+    """Do the same in one window, one full register."""
+    top, remaining, zero = load(y), load(gy), splat(x, 0.0)
+    for r in range(row_count):
+        for w in range(width):
+            offset = rows[r] + w * channels
+            value = load(advance(x, offset))
+            store(where_maximum(value, top, remaining, zero), advance(gx, offset))
+            remaining = where_maximum(value, top, zero, remaining)
+
+
+@inline
+def _mean_narrow(g, x, y, gy, gx, rows, row_count, first, last, work, x_readable, y_readable):
+    """Set gx under the outputs from `first` to `last` to gy divided by the window's positions."""
+    channels = g[CHANNELS]
+    begin, end = max(first * g[POOL] - g[LOW], 0), min(last * g[POOL] - g[LOW], g[X])
+    for o in range(first, last):
+        left = max(o * g[POOL] - g[LOW], 0)
+        width = min((o + 1) * g[POOL] - g[LOW], g[X]) - left
+        share = divide(load_first(advance(gy, o * channels), channels), row_count * width)
+        for w in range(left, left + width):
+            store(share, advance(work, (w - begin) * channels))
+    for r in range(row_count):
+        copy(advance(gx, rows[r] + begin * channels), work, (end - begin) * channels)
+
+
+@inline
+def _mean_window(x, y, gy, gx, rows, row_count, width, channels):
+    """Do the same in one window, one full register."""
+    share = divide(load(gy), row_count * width)
+    for r in range(row_count):
+        target = advance(gx, rows[r])
+        for w in range(width):
+            store(share, advance(target, w * channels))
+
+
+@inline
+def _windows(one, g, x, y, gy, gx, rows, row_count):
+    """Write what the windows of one row of outputs cover."""
+    lanes, channels = lanes_of(x), g[CHANNELS]
+    for o in range(g[Y]):
+        left = max(o * g[POOL] - g[LOW], 0)
+        width = min((o + 1) * g[POOL] - g[LOW], g[X]) - left
+        start, at, c = left * channels, o * channels, 0
+        while c < channels:
+            c = min(c, channels - lanes)
+            one(
+                advance(x, start + c), advance(y, at + c), advance(gy, at + c), advance(gx, start + c),
+                rows, row_count, width, channels,
+            )  # fmt: skip
+            c += lanes
+
+
+@inline
+def _outputs(narrow, one, work, task, g, x, y, gy, gx):
+    """Write what the windows of a task's outputs cover, and what lies between those of its images."""
+    channels = g[CHANNELS]
+    image, first_outer = task // g[PARTS], task % g[PARTS] * g[OUTERS]
+    x, gx = advance(x, image * g[X_IMAGE]), advance(gx, image * g[X_IMAGE])
+    if first_outer == 0:
+        for i in range(g[BARE_COUNT]):
+            clear(advance(gx, g[g[BARE] + i]), g[X] * channels)
+    for outer in range(first_outer, min(first_outer + g[OUTERS], g[OUTER])):
+        entry = g[g[FIRST] + outer]
+        rows, row_count = advance(g, g[ROWS] + entry), g[g[FIRST] + outer + 1] - entry
+        if g[X_END] < g[X]:
+            for r in range(row_count):
+                clear(advance(gx, rows[r] + g[X_END] * channels), (g[X] - g[X_END]) * channels)
+        start = image * g[Y_IMAGE] + outer * g[Y] * channels
+        y_row, gy_row = advance(y, start), advance(gy, start)
+        if channels < lanes_of(x):
+            x_readable = (g[IMAGES] - image) * g[X_IMAGE] - rows[row_count - 1]
+            y_readable = g[IMAGES] * g[Y_IMAGE] - start
+            for o in range((g[Y] + g[BLOCK] - 1) // g[BLOCK]):
+                first, last = o * g[BLOCK], min((o + 1) * g[BLOCK], g[Y])
+                narrow(g, x, y_row, gy_row, gx, rows, row_count, first, last, work, x_readable, y_readable)
+        else:
+            _windows(one, g, x, y_row, gy_row, gx, rows, row_count)
+
+
+@task_kernel
+def adjacent_max_pool_grad(worker, task, geometry, buffers):
+    """Set gx (buffer 4) to each output's gradient gy (3) at the first place of x (1) that holds its y (2), else 0."""
+    work = advance(buffers[0], worker * geometry[WORKSPACE])
+    _outputs(_maximum_narrow, _maximum_window, work, task, geometry, buffers[1], buffers[2], buffers[3], buffers[4])
+
+
+@task_kernel
+def adjacent_average_pool_grad(worker, task, geometry, buffers):
+    """Set gx (buffer 2) to each output's gradient gy (1), divided by the positions of its window."""
+    work = advance(buffers[0], worker * geometry[WORKSPACE])
+    _outputs(_mean_narrow, _mean_window, work, task, geometry, buffers[2], buffers[1], buffers[1], buffers[2])
