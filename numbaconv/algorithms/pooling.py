@@ -66,14 +66,14 @@ def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
 
 
 def _reduce(kernel: TaskKernel, spec: PoolSpec, x: Array) -> Array:
-    allocate, launch = _reduction(kernel, spec)
+    allocate, launch = reduction(kernel, spec)
     y = allocate()
     launch(channels_last(spec, x), y)
     return in_format(spec, y)
 
 
 @lru_cache(maxsize=512)
-def _reduction(kernel: TaskKernel, spec: PoolSpec) -> tuple[Callable[[], Array], parallel.Launch]:
+def reduction(kernel: TaskKernel, spec: PoolSpec) -> tuple[Callable[[], Array], parallel.Launch]:
     """Return what makes the result, with channels last, and the launch on (x, y) that fills it."""
     shape = spec.batch, *spec.out_spatial, spec.channels
     rows, small = spec.batch * prod(spec.out_spatial[:-1]), _work(spec) < SERIAL_NUMBERS
