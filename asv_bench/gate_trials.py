@@ -1,7 +1,8 @@
 """Try the gate: `python -m asv_bench.gate_trials` runs it on equal commits and on planted slowdowns, and counts.
 
-A planted slowdown is a commit of its own, on no branch, that differs from COMMIT by about a tenth more work in one
-kernel. Results are written after every trial; a second start goes on. The last lines are the table for the docs.
+A planted slowdown is a commit of its own, on no branch, that differs from COMMIT by about a tenth more time in one
+kernel; what it costs is measured first, by many pairs of processes. Results are written after every trial; a second
+start goes on. The last lines are the table for the docs.
 """
 
 from __future__ import annotations
@@ -12,94 +13,39 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from asv_bench.gate.commits import GateError, find_root, git, resolve
+from asv_bench.gate.commits import GateError, find_root, lay_out, resolve
+from asv_bench.gate.pair import SIDES, Tree, WorkerError
+from asv_bench.gate.run import measure_stage
+from asv_bench.gate.state import State
+from asv_bench.gate.statistics import estimate
+from asv_bench.gate_plants import PLANTS, Plant, plant_commit
+
+# Pairs of processes and rounds in each that measure what a planted slowdown costs: far more than the gate spends.
+EFFECT_PAIRS, EFFECT_ROUNDS = 7, 30
+# Further cases that a trial found slower are counted, not named, beyond so many.
+NAMED = 3
 
 
-@dataclass(frozen=True)
-class Plant:
-    """A change of one file's text that makes one kernel about a tenth slower, and the cases that run this kernel."""
-
-    name: str
-    path: str
-    old: str
-    new: str
-    cases: tuple[str, ...]
-
-
-_FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
-_GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))"
-_DEPTHWISE = "acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)"
-_REPEATED = "for _ in range(1 + (task % 10 == 0)):\n        "
-
-# More products in the inner loop: the loop over a run or over pixels goes on for a tenth of its length. Kernels whose
-# inner loops are too short for that do every tenth task twice.
-PLANTS = (
-    Plant(
-        "forward: products",
-        "numbaconv/kernels/register_tile.py",
-        f"            for i in range(run):\n                {_FMA}\n",
-        f"            for i in range(run):\n                {_FMA}\n"
-        f"            for i in range(run // 10):\n                {_FMA}\n",
-        ("rn18_l1_bs1.forward", "rn18_l1_bs1.input_grad", "mbv1_pw7.forward", "rn20_cifar_16.forward"),
-    ),
-    Plant(
-        "kernel gradient: products",
-        "numbaconv/kernels/kernel_gradient.py",
-        f"                for column in range(columns):\n                    {_GRADIENT}\n",
-        f"                for column in range(columns):\n                    {_GRADIENT}\n"
-        f"                for column in range((columns + 5) // 10):\n                    {_GRADIENT}\n",
-        ("rn18_l1_bs1.kernel_grad", "mbv1_pw7.kernel_grad"),
-    ),
-    Plant(
-        "depthwise forward: a tap more",
-        "numbaconv/kernels/depthwise.py",
-        f"                {_DEPTHWISE}\n            tile_store(activate",
-        f"                {_DEPTHWISE}\n            if taps > 5:\n                weights = advance(kernel, c)\n"
-        f"                {_DEPTHWISE.replace('[tap]', '[0]')}\n            tile_store(activate",
-        ("mbv2_dw_144.forward",),
-    ),
-    Plant(
-        "maximum pooling: every tenth row twice",
-        "numbaconv/kernels/pooling.py",
-        "    _reduce_row(_larger,",
-        f"    {_REPEATED}_reduce_row(_larger,",
-        ("pool.max",),
-    ),
-    Plant(
-        "average pooling: every tenth row twice",
-        "numbaconv/kernels/pooling.py",
-        "    _reduce_row(_sum,",
-        f"    {_REPEATED}_reduce_row(_sum,",
-        ("pool.average",),
-    ),
-)
-
-
-def plant_commit(root: Path, commit: str, plant: Plant) -> str:
-    """Make a commit on no branch with one planted slowdown, without touching the work tree or the index."""
-    text = git(root, "show", f"{commit}:{plant.path}").decode()
-    if text.count(plant.old) != 1:
-        raise GateError(f"{plant.path} of {commit[:12]} has no such place to plant {plant.name!r}: adapt PLANTS")
-    with tempfile.TemporaryDirectory() as folder:
-        changed = Path(folder) / "changed.py"
-        changed.write_text(text.replace(plant.old, plant.new))
-        blob = git(root, "hash-object", "-w", str(changed)).decode().strip()
-        index = os.environ | {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        identity = ["-c", "user.name=gate", "-c", "user.email=gate@localhost", "-c", "commit.gpgsign=false"]
-
-        def run(*arguments: str) -> str:
-            command = ["git", "-C", str(root), *identity, *arguments]
-            return subprocess.run(command, check=True, capture_output=True, text=True, env=index).stdout.strip()
-
-        run("read-tree", commit)
-        run("update-index", "--cacheinfo", f"100644,{blob},{plant.path}")
-        return run("commit-tree", run("write-tree"), "-p", commit, "-m", f"Planted: {plant.name}")
+def measure_effect(root: Path, commit: str, planted: str, plant: Plant, folder: Path) -> dict[str, float]:
+    """Return what a plant costs in its cases: the median over many pairs of head's best time divided by base's."""
+    state = State(folder / f"effect-{planted[:12]}.json", {"base": commit, "head": planted})
+    stages = [f"pair-{number}" for number in range(EFFECT_PAIRS)]
+    with tempfile.TemporaryDirectory(prefix="numbaconv-gate-") as temporary:
+        trees = []
+        for side, name in zip(SIDES, (commit, planted)):
+            trees.append(Tree(name, Path(temporary) / side, folder / "cache" / name[:16]))
+            lay_out(root, name, trees[-1].folder)
+        for number, stage in enumerate(stages):
+            measure_stage(trees, stage, plant.cases, EFFECT_ROUNDS, number % 2 == 1, state)
+    if state.data["failed"]:
+        raise GateError(f"{plant.name!r} breaks {', '.join(state.data['failed'])}: adapt PLANTS")
+    state.finish()
+    return {case: median(estimate(state.rounds(stage, case)).ratio for stage in stages) for case in plant.cases}
 
 
 def one_trial(root: Path, base: str, head: str, folder: Path, options: Sequence[str]) -> dict[str, Any]:
@@ -107,7 +53,7 @@ def one_trial(root: Path, base: str, head: str, folder: Path, options: Sequence[
     output = folder / "trial.json"
     output.unlink(missing_ok=True)
     command = [
-        sys.executable, "-m", "asv_bench.gate", base, head, "--quick", "--times", "--json", str(output),
+        sys.executable, "-m", "asv_bench.gate", base, head, "--times", "--json", str(output),
         "--folder", str(folder), "--repository", str(root), *options,
     ]  # fmt: skip
     harness = Path(__file__).resolve().parents[1]
@@ -127,8 +73,9 @@ def summarise_trial(kind: str, plant: Plant | None, outcome: dict[str, Any]) -> 
         "plant": plant.name if plant else "",
         "found": bool(expected),
         "slower": {case: outcome["verdicts"][case]["ratio"] for case in outcome["slower"]},
-        "screened": {case: outcome["estimates"][case]["ratio"] for case in cases if case in outcome["estimates"]},
-        "suspects": len(outcome["verdicts"]),
+        "screened": {case: [p["ratio"] for p in outcome["screening"][case]] for case in cases},
+        "suspected": outcome["suspected"],
+        "cases": len(outcome["screening"]),
         "seconds": round(outcome["seconds"]),
         "load": outcome["load"],
     }
@@ -141,8 +88,20 @@ def schedule(equal: int, planted: int) -> list[Plant | None]:
     return [plant for _, plant in sorted(due, key=lambda entry: entry[0])]
 
 
-def table(trials: Sequence[dict[str, Any]]) -> str:
-    """Return the trials as Markdown."""
+def _found(slower: dict[str, float], plant: str) -> str:
+    """Name what was found slower, the plant's own cases first."""
+    own = next((other.cases for other in PLANTS if other.name == plant), ())
+    names = sorted(slower, key=lambda case: own.index(case) if case in own else len(own))
+    text = ", ".join(f"{case} {_per_cent(slower[case])}" for case in names[:NAMED]) or "none"
+    return text + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _per_cent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f} %"
+
+
+def table(trials: Sequence[dict[str, Any]], effects: dict[str, dict[str, float]]) -> str:
+    """Return the trials as Markdown, with what each plant costs in its main case."""
     equal = [trial for trial in trials if trial["kind"] == "equal"]
     planted = [trial for trial in trials if trial["kind"] == "planted"]
     alarms = sum(bool(trial["slower"]) for trial in equal)
@@ -151,13 +110,17 @@ def table(trials: Sequence[dict[str, Any]]) -> str:
         f"{len(equal)} runs of a commit against itself: {alarms} false alarms. "
         f"{len(planted)} runs with a planted slowdown: {found} found.",
         "",
-        "| trial | found slower | seconds | load |",
-        "| --- | --- | ---: | ---: |",
+        "| trial | planted | suspected | found slower | seconds | load |",
+        "| --- | --- | ---: | --- | ---: | ---: |",
     ]
     for number, trial in enumerate(trials, 1):
-        name = trial["plant"] or "against itself"
-        slower = ", ".join(f"{case} {100 * (ratio - 1):+.1f} %" for case, ratio in trial["slower"].items()) or "none"
-        lines.append(f"| {number}: {name} | {slower} | {trial['seconds']} | {trial['load']:.1f} |")
+        name, planted = trial["plant"] or "against itself", ""
+        if trial["plant"]:
+            case, ratio = next(iter(effects[trial["plant"]].items()))
+            planted = f"{case} {_per_cent(ratio)}"
+        cells = [f"{number}: {name}", planted, f"{len(trial['suspected'])} of {trial['cases']}"]
+        cells += [_found(trial["slower"], trial["plant"]), str(trial["seconds"]), f"{trial['load']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -169,11 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("commit", nargs="?", default="HEAD", metavar="COMMIT", help="default: %(default)s")
     add("--equal", type=int, default=20, metavar="N", help="runs of the commit against itself (default: %(default)s)")
     add("--planted", type=int, default=10, metavar="N", help="runs with a planted slowdown (default: %(default)s)")
+    add("--quick", action="store_true", help="the gate's short list of cases")
     add("--results", type=Path, default=Path(".asv/gate/trials.json"), metavar="FILE", help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
         return _run(options)
-    except (GateError, OSError) as error:
+    except (GateError, WorkerError, OSError) as error:
         print(f"gate_trials: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -186,29 +150,37 @@ def _run(options: argparse.Namespace) -> int:
     commit = resolve(root, options.commit)
     folder = options.results.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
-    trials: list[dict[str, Any]] = []
+    document: dict[str, Any] = {"commit": commit, "effects": {}, "trials": []}
     if options.results.exists():
-        document = json.loads(options.results.read_text())
-        if document["commit"] == commit:
-            trials = document["trials"]
+        kept = json.loads(options.results.read_text())
+        document = kept if kept["commit"] == commit else document
+    trials, effects = document["trials"], document["effects"]
     plants = {plant.name: plant_commit(root, commit, plant) for plant in PLANTS} if options.planted else {}
+    for plant in PLANTS[: options.planted]:
+        if plant.name not in effects:
+            effects[plant.name] = measure_effect(root, commit, plants[plant.name], plant, folder)
+            _write(document, options.results)
+            costs = ", ".join(f"{case} {_per_cent(ratio)}" for case, ratio in effects[plant.name].items())
+            print(f"{plant.name}: {costs}", flush=True)
     due = schedule(options.equal, options.planted)
-    for number, plant in enumerate(due):
-        if number < len(trials):
-            continue
-        start = time.perf_counter()
-        head = plants[plant.name] if plant else commit
-        outcome = one_trial(root, commit, head, folder, ())
-        trials.append(summarise_trial("planted" if plant else "equal", plant, outcome))
-        aside = options.results.with_suffix(".part")
-        aside.write_text(json.dumps({"commit": commit, "trials": trials}, indent=1) + "\n")
-        os.replace(aside, options.results)
-        print(f"{number + 1}/{len(due)} {plant.name if plant else 'against itself'}: "
-              f"{trials[-1]['slower'] or 'none slower'} ({time.perf_counter() - start:.0f} s)", flush=True)  # fmt: skip
-    print(table(trials))
+    for number, planted in enumerate(due[len(trials) :], len(trials) + 1):
+        head, name = (plants[planted.name], planted.name) if planted else (commit, "against itself")
+        outcome = one_trial(root, commit, head, folder, ["--quick"] if options.quick else [])
+        trials.append(summarise_trial("planted" if planted else "equal", planted, outcome))
+        _write(document, options.results)
+        found = trials[-1]["slower"] or "none slower"
+        print(f"{number}/{len(due)} {name}: {found} ({trials[-1]['seconds']} s)", flush=True)
+    print(table(trials, effects))
     alarms = sum(bool(trial["slower"]) for trial in trials if trial["kind"] == "equal")
     found = [trial["found"] for trial in trials if trial["kind"] == "planted"]
     return int(alarms > 0 or sum(found) < 0.9 * len(found))
+
+
+def _write(document: dict[str, Any], path: Path) -> None:
+    """Replace the results as a whole: an interruption leaves those before."""
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(document, indent=1) + "\n")
+    os.replace(aside, path)
 
 
 if __name__ == "__main__":

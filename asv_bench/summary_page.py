@@ -139,7 +139,7 @@ def gate_section(documents: Sequence[dict[str, Any]]) -> str:
         failed = [f["track"] for f in document["findings"] if f["fails"]] + list(document["broken"])
         failed += [f"{case} {100 * (document['verdicts'][case]['ratio'] - 1):+.1f} %" for case in document["slower"]]
         found = f'<span class="worse">{escape(", ".join(failed))}</span>' if failed else "no regression"
-        rows.append([escape(document["base"]), escape(document["head"]), found, f"{len(document['estimates'])}"])
+        rows.append([escape(document["base"]), escape(document["head"]), found, f"{len(document['screening'])}"])
     return _section(
         "gate", "Regressions found by the gate", _table("Runs", ["base", "head", "found", "cases"], rows, 1)
     )

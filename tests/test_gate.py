@@ -4,15 +4,18 @@ import json
 import math
 import random
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from asv_bench.gate import __main__ as gate
 from asv_bench.gate import commits, rules, run, statistics
-from asv_bench.gate.cases import all_cases, choose_cases
+from asv_bench.gate.cases import all_cases, choose_cases, shrink
 from asv_bench.gate.pair import Pair, Tree
 from asv_bench.gate.state import State
 from asv_bench.gate.statistics import Estimate
+from asv_bench.problems import load_layers
+from asv_bench.roofline import least_bytes
 
 
 def made_rounds(rng, slowdown=0.0, noise=0.02, process=0.0, outliers=0.2, count=12):
@@ -35,56 +38,89 @@ def test_estimate_compares_the_best_of_each_side():
     found = statistics.estimate(rounds)
     assert found.ratio == pytest.approx(1.1)
     assert found.wall == pytest.approx(2.2)
-    assert found.low <= found.ratio <= found.high
     assert found.rounds == 3
 
 
-def test_interval_is_narrow_where_rounds_agree_and_repeats():
-    even, uneven = [1.0, 1.01, 1.02, 1.0, 1.01], [1.0, 1.5, 2.0, 1.7, 1.9]
-    low, high = statistics.interval(even, even)
-    assert 0.98 <= low <= 1 <= high <= 1.02
-    low, high = statistics.interval(even, uneven)
-    assert low == pytest.approx(1.0, rel=0.02)
-    assert high > 1.3
-    assert statistics.interval(even, uneven) == (low, high)
-    assert statistics.interval([2.0], [3.0]) == (1.5, 1.5)
+class Chance:
+    """Pairs of processes, each with its own luck with memory, and one in ten with much of it."""
+
+    def __init__(self, seed, slowdown, scatter):
+        self.rng, self.slowdown, self.scatter = random.Random(seed), slowdown, scatter
+
+    def pairs(self, count):
+        odd = [(self.rng.random() < 0.1) * self.rng.gauss(0, 0.1) for _ in range(count)]
+        return [
+            statistics.estimate(made_rounds(self.rng, self.slowdown, process=self.rng.gauss(x, self.scatter)))
+            for x in odd
+        ]
+
+    def convicts(self):
+        """Go through the gate's stages as `run` does."""
+        if not statistics.is_suspect(self.pairs(run.SCREEN_PAIRS)):
+            return False
+        fresh = []
+        while len(fresh) < run.MOST_FRESH_PAIRS:
+            fresh += self.pairs(1)
+            if statistics.is_cleared(fresh):
+                return False
+            if len(fresh) >= run.FRESH_PAIRS and not statistics.judge(fresh).undecided:
+                break
+        return statistics.judge(fresh).slower
 
 
-def fresh_pairs(rng, slowdown, pairs=5):
-    """Pairs of processes, each with its own luck with memory."""
-    return [statistics.estimate(made_rounds(rng, slowdown, process=rng.gauss(0, 0.02))) for _ in range(pairs)]
+@pytest.mark.parametrize("scatter", [0.01, 0.03])
+def test_a_slowdown_of_a_tenth_is_found(scatter):
+    assert sum(Chance(seed, 0.1, scatter).convicts() for seed in range(200)) >= 180
 
 
-def test_a_slowdown_of_a_tenth_is_found_and_none_invented():
-    rng = random.Random(2)
-    found = sum(statistics.judge(fresh_pairs(rng, 0.10)).slower for _ in range(200))
-    invented = sum(statistics.judge(fresh_pairs(rng, 0.0)).slower for _ in range(200))
-    assert found >= 190
-    assert invented == 0
+@pytest.mark.parametrize("scatter", [0.01, 0.03, 0.12])
+def test_none_is_invented_however_wide_the_scatter(scatter):
+    assert sum(Chance(seed, 0.0, scatter).convicts() for seed in range(1000)) <= 1
 
 
 def of_ratio(ratio, wall=None):
-    return Estimate(ratio, ratio, ratio, ratio if wall is None else wall, 10)
+    return Estimate(ratio, ratio if wall is None else wall, 10)
 
 
-def test_judge_wants_most_pairs_to_agree():
-    assert statistics.judge([of_ratio(r) for r in (1.1, 1.1, 1.1, 1.1, 0.9)]).slower
-    assert not statistics.judge([of_ratio(r) for r in (1.1, 1.1, 1.1, 1.0, 0.9)]).slower
-    assert not statistics.judge([of_ratio(1.04)] * 5).slower
-    assert statistics.judge([of_ratio(1.04)] * 5, limit=0.03).slower
+def test_trimmed_mean_by_hand():
+    ratios = [math.exp(x) for x in (-1.0, 0.1, 0.2, 0.3, 9.0)]
+    mean, bound = statistics.trimmed_mean(ratios)
+    assert mean == pytest.approx(math.exp(0.2))
+    deviation = math.sqrt((0.01 * 4) / 4) / (0.6 * math.sqrt(5))  # of 0.1, 0.1, 0.2, 0.3, 0.3
+    assert bound == pytest.approx(math.exp(0.2 - 9.92 * deviation))
+
+
+def test_judge_wants_more_than_the_scatter_of_the_pairs():
+    assert statistics.judge([of_ratio(r) for r in (1.1, 1.1, 1.09, 1.1, 1.11, 1.1, 0.9)]).slower
+    scattered = statistics.judge([of_ratio(r) for r in (1.06, 1.04, 1.31, 1.05, 1.14, 1.04, 0.86, 1.17, 1.17)])
+    assert (scattered.slower, scattered.undecided) == (False, True)
+    assert not statistics.judge([of_ratio(1.04)] * 7).slower
+    assert statistics.judge([of_ratio(1.04)] * 7, limit=0.03).slower
+
+
+def test_two_pairs_more_clear_a_case():
+    assert statistics.is_cleared([of_ratio(1.0)] * 2)
+    assert not statistics.is_cleared([of_ratio(1.0), of_ratio(1.1), of_ratio(1.0)])
+    assert statistics.is_cleared([of_ratio(1.0), of_ratio(1.1), of_ratio(1.0), of_ratio(0.99)])
+    assert not statistics.is_cleared([of_ratio(1.0, wall=1.3)] * 2)
 
 
 def test_waiting_is_seen_by_the_wall_clock_alone():
-    assert statistics.judge([of_ratio(1.0, wall=1.3)] * 5).slower
-    assert not statistics.judge([of_ratio(1.0, wall=1.1)] * 5).slower
-    assert statistics.is_suspect([of_ratio(1.0, wall=1.3)])
-    assert not statistics.is_suspect([of_ratio(1.0, wall=1.3), of_ratio(1.0)])
+    assert statistics.judge([of_ratio(1.0, wall=1.3)] * 7).slower
+    assert not statistics.judge([of_ratio(1.0, wall=1.1)] * 7).slower
+    assert statistics.is_suspect([of_ratio(1.0, wall=1.3)] * 2 + [of_ratio(1.0)])
+    assert not statistics.is_suspect([of_ratio(1.0, wall=1.3), of_ratio(1.0), of_ratio(1.0)])
+
+
+def test_one_odd_pair_neither_hides_nor_raises_a_suspicion():
+    assert statistics.is_suspect([of_ratio(1.08), of_ratio(0.9), of_ratio(1.08)])
+    assert not statistics.is_suspect([of_ratio(1.0), of_ratio(1.2), of_ratio(1.0)])
 
 
 def test_near_the_limit_more_pairs_decide():
-    assert statistics.judge([of_ratio(1.04)] * 5).undecided
-    assert not statistics.judge([of_ratio(1.1)] * 5).undecided
-    assert not statistics.judge([of_ratio(1.0)] * 5).undecided
+    assert statistics.judge([of_ratio(1.04)] * 7).undecided
+    assert not statistics.judge([of_ratio(1.1)] * 7).undecided
+    assert not statistics.judge([of_ratio(1.0)] * 7).undecided
 
 
 # --- the course ------------------------------------------------------------------------------------------------------
@@ -140,13 +176,13 @@ def test_the_slow_case_alone_reaches_fresh_processes(made_pair, tmp_path):
     assert outcome.fails
     assert outcome.verdicts["b"].pairs == run.FRESH_PAIRS
     assert set(outcome.verdicts) == {"b"}
-    assert set(outcome.estimates) == {"a", "b", "c"}
+    assert {case: len(pairs) for case, pairs in outcome.screening.items()} == dict.fromkeys("abc", run.SCREEN_PAIRS)
 
 
 def test_nothing_slow_ends_after_the_screening(made_pair, tmp_path):
     outcome = run_times(State(tmp_path / "state.json", {}))
     assert not outcome.fails
-    assert made_pair.opened == 1
+    assert made_pair.opened == run.SCREEN_PAIRS
 
 
 def test_an_accepted_slowdown_passes(made_pair, tmp_path):
@@ -177,7 +213,7 @@ def test_a_second_start_goes_on(made_pair, tmp_path, interrupted_after):
     assert again.resumed or interrupted_after == 0
     made_pair.budget = math.inf
     assert run_times(again).slower == ["b"]
-    rounds = 3 * run.SCREEN_ROUNDS + run.SUSPECT_ROUNDS + run.FRESH_PAIRS * run.FRESH_ROUNDS
+    rounds = 3 * run.SCREEN_PAIRS * run.SCREEN_ROUNDS + run.FRESH_PAIRS * run.FRESH_ROUNDS
     assert made_pair.rounds == rounds
     assert not State(path, {"x": 1}).resumed, "a complete run is not repeated"
 
@@ -185,7 +221,7 @@ def test_a_second_start_goes_on(made_pair, tmp_path, interrupted_after):
 def test_a_state_of_other_settings_or_cut_short_is_not_used(tmp_path):
     path = tmp_path / "state.json"
     state = State(path, {"x": 1})
-    state.rounds("screen", "a").append([1, 1, 1, 1])
+    state.rounds("screen-0", "a").append([1, 1, 1, 1])
     state.save()
     assert State(path, {"x": 1}).resumed
     other = State(path, {"x": 2})
@@ -211,6 +247,17 @@ def test_a_case_can_be_called_again(case):
     (built,) = [c.build() for c in all_cases() if c.name == case]
     built()
     built()
+
+
+@pytest.mark.parametrize("name", ["rn50_3_3x3", "mbv2_dw_144", "x3d_dw", "convT3d_op1"])
+def test_layers_are_cut_to_the_limits(name):
+    (layer,) = load_layers(only=[name])
+    small = shrink(layer, 0.12, 1 << 20)
+    assert small.gflop <= 0.12
+    assert least_bytes(small) <= 1 << 20
+    assert all(n >= 2 * k for n, k in zip(small.in_size, small.kernel))
+    assert replace(small, batch=layer.batch, in_size=layer.in_size) == layer
+    assert shrink(layer, 1e9, 1 << 60) == layer
 
 
 # --- commits and the command line ------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from asv_bench import gate_trials
+from asv_bench import gate_plants, gate_trials
 from asv_bench.gate import commits
+from asv_bench.gate.cases import all_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,7 +21,7 @@ def root():
     return ROOT
 
 
-@pytest.mark.parametrize("plant", gate_trials.PLANTS, ids=lambda plant: plant.path.rpartition("/")[2] + plant.name[:4])
+@pytest.mark.parametrize("plant", gate_plants.PLANTS, ids=lambda plant: plant.path.rpartition("/")[2] + plant.name[:4])
 def test_a_plant_still_has_its_place(plant):
     text = (ROOT / plant.path).read_text()
     assert text.count(plant.old) == 1
@@ -28,7 +29,7 @@ def test_a_plant_still_has_its_place(plant):
 
 
 def test_a_planted_commit_differs_in_one_file_and_is_on_no_branch(tmp_path):
-    plant = gate_trials.PLANTS[0]
+    plant = gate_plants.PLANTS[0]
     path = tmp_path / plant.path
     path.parent.mkdir(parents=True)
     path.write_text(f"first\n{plant.old}last\n")
@@ -42,7 +43,7 @@ def test_a_planted_commit_differs_in_one_file_and_is_on_no_branch(tmp_path):
     git("add", "--all")
     git("commit", "--quiet", "--message", "first")
     commit = commits.resolve(tmp_path, "HEAD")
-    planted = gate_trials.plant_commit(tmp_path, commit, plant)
+    planted = gate_plants.plant_commit(tmp_path, commit, plant)
     assert git("diff", "--name-only", commit, planted).split() == [plant.path]
     assert git("show", f"{planted}:{plant.path}") == f"first\n{plant.new}last\n"
     assert git("status", "--porcelain") == ""
@@ -50,7 +51,7 @@ def test_a_planted_commit_differs_in_one_file_and_is_on_no_branch(tmp_path):
     (tmp_path / plant.path).write_text("nothing")
     git("commit", "--quiet", "--all", "--message", "second")
     with pytest.raises(commits.GateError, match="no such place to plant"):
-        gate_trials.plant_commit(tmp_path, commits.resolve(tmp_path, "HEAD"), plant)
+        gate_plants.plant_commit(tmp_path, commits.resolve(tmp_path, "HEAD"), plant)
 
 
 def test_trials_of_both_kinds_are_spread():
@@ -62,18 +63,35 @@ def test_trials_of_both_kinds_are_spread():
 
 def outcome(slower):
     verdicts = {case: {"ratio": 1.1} for case in slower}
-    return {"slower": list(slower), "verdicts": verdicts, "estimates": {}, "seconds": 61.4, "load": 1.0}
+    screening = dict.fromkeys([case.name for case in all_cases()], [{"ratio": 1.0}] * 3)
+    found = {"slower": list(slower), "verdicts": verdicts, "suspected": [*slower, "pool.average"]}
+    return found | {"screening": screening, "seconds": 61.4, "load": 1.0}
 
 
 def test_the_table_counts():
-    plant = gate_trials.PLANTS[0]
+    plant = gate_plants.PLANTS[0]
     trials = [
         gate_trials.summarise_trial("equal", None, outcome([])),
         gate_trials.summarise_trial("equal", None, outcome(["pool.max"])),
         gate_trials.summarise_trial("planted", plant, outcome([plant.cases[0]])),
         gate_trials.summarise_trial("planted", plant, outcome(["pool.max"])),
     ]
-    lines = gate_trials.table(trials).splitlines()
+    lines = gate_trials.table(trials, {plant.name: dict.fromkeys(plant.cases, 1.095)}).splitlines()
     assert lines[0] == ("2 runs of a commit against itself: 1 false alarms. 2 runs with a planted slowdown: 1 found.")
-    assert lines[4] == "| 1: against itself | none | 61 | 1.0 |"
-    assert lines[6] == f"| 3: {plant.name} | {plant.cases[0]} +10.0 % | 61 | 1.0 |"
+    assert lines[4] == f"| 1: against itself |  | 1 of {len(all_cases())} | none | 61 | 1.0 |"
+    case = plant.cases[0]
+    suspected = f"2 of {len(all_cases())}"
+    assert lines[6] == f"| 3: {plant.name} | {case} +9.5 % | {suspected} | {case} +10.0 % | 61 | 1.0 |"
+
+
+def test_own_cases_are_named_first_and_others_counted():
+    plant = gate_plants.PLANTS[0]
+    slower = {"a": 1.2, "b": 1.3, plant.cases[1]: 1.08, plant.cases[0]: 1.1}
+    text = f"{plant.cases[0]} +10.0 %, {plant.cases[1]} +8.0 %, a +20.0 % and 1 more"
+    assert gate_trials._found(slower, plant.name) == text
+
+
+def test_every_plant_has_its_cases_in_both_lists():
+    for plant in gate_plants.PLANTS:
+        assert set(plant.cases) <= {case.name for case in all_cases()}
+        assert plant.cases[0] in {case.name for case in all_cases(quick=True)}

@@ -39,7 +39,7 @@ def gate_document(slower):
     verdict = {"slower": True, "undecided": False, "ratio": 1.104, "wall": 1.1, "agreeing": 5, "pairs": 5}
     return {
         "base": "aaaa First", "head": "bbbb Second & last", "findings": [], "broken": {}, "slower": list(slower),
-        "verdicts": {case: verdict for case in slower}, "estimates": {"a": {}, "b": {}},
+        "verdicts": {case: verdict for case in slower}, "screening": {"a": [], "b": []},
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 
@@ -30,18 +31,20 @@ def text(document: dict[str, Any]) -> str:
         lines += ["noise-free tracks that differ:", *_findings(findings)]
     else:
         lines.append("noise-free tracks: no difference")
-    estimates, verdicts = document["estimates"], document["verdicts"]
-    if estimates:
+    screening, verdicts = document["screening"], document["verdicts"]
+    if screening:
         lines.append("times of head against base, one thread's processor time:")
-    for name, estimate in estimates.items():
+    for name, pairs in screening.items():
         verdict = verdicts.get(name)
-        line = f"  {name:30} {_per_cent(estimate['ratio']):>8} in one pair"
+        line = f"  {name:30} {_per_cent(median(pair['ratio'] for pair in pairs)):>8}"
         if verdict is not None:
             word = "accepted" if name in document["accepted"] else "SLOWER" if verdict["slower"] else "not reproduced"
             line += (
-                f"; {word}: {_per_cent(verdict['ratio'])} over {verdict['pairs']} fresh pairs, "
-                f"{verdict['agreeing']} of them agree, wall clock {_per_cent(verdict['wall'])}"
+                f"; {word}: {_per_cent(verdict['ratio'])}, at least {_per_cent(verdict['bound'])}, "
+                f"over {verdict['pairs']} fresh pairs, wall clock {_per_cent(verdict['wall'])}"
             )
+        elif name in document["suspected"]:
+            line += "; not reproduced by fresh pairs"
         lines.append(line)
     lines += [f"  {name:30} FAILS on head alone: {reason}" for name, reason in document["broken"].items()]
     lines += [f"  {name:30} not measured, base cannot: {reason}" for name, reason in document["skipped"].items()]

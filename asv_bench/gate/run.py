@@ -1,4 +1,4 @@
-"""The gate's course: noise-free tracks first, then every case once, then only suspects, at last in fresh processes."""
+"""The gate's course: noise-free tracks first, then every case in a few pairs, then suspects alone in fresh pairs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from asv_bench.gate import rules
 from asv_bench.gate.commits import GateError
 from asv_bench.gate.pair import SIDES, Pair, Tree, WorkerError, command, environment
 from asv_bench.gate.state import State
-from asv_bench.gate.statistics import LIMIT, Estimate, Verdict, estimate, is_suspect, judge
+from asv_bench.gate.statistics import LIMIT, Estimate, Verdict, estimate, is_cleared, is_suspect, judge
 
-SCREEN_ROUNDS, SUSPECT_ROUNDS, FRESH_ROUNDS = 12, 24, 16
-FRESH_PAIRS, MOST_FRESH_PAIRS = 5, 9
+SCREEN_PAIRS, SCREEN_ROUNDS, FRESH_ROUNDS = 3, 6, 16
+FRESH_PAIRS, MOST_FRESH_PAIRS = 7, 11
 Say = Callable[[str], None]
 
 
 @dataclass
 class Outcome:
-    """What a run found: `verdicts` of cases that reached fresh processes, `estimates` of the screening of all."""
+    """What a run found: `screening` by pair of all cases, those `suspected`, `verdicts` of those never cleared."""
 
     findings: list[rules.Finding] = field(default_factory=list)
-    estimates: dict[str, Estimate] = field(default_factory=dict)
+    screening: dict[str, list[Estimate]] = field(default_factory=dict)
+    suspected: list[str] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -93,33 +94,31 @@ def _estimates(state: State, stages: Sequence[str], case: str) -> list[Estimate]
 
 
 def measure_times(trees: Sequence[Tree], cases: Sequence[str], limit: float, state: State, say: Say) -> Outcome:
-    """Screen all cases, measure the suspects again, and judge what is left by fresh pairs of processes."""
+    """Screen all cases by a few pairs of processes, and judge the suspects by fresh ones."""
     outcome = Outcome()
-    say(f"{len(cases)} cases, {SCREEN_ROUNDS} rounds each")
-    measure_stage(trees, "screen", cases, SCREEN_ROUNDS, False, state)
+    say(f"{len(cases)} cases, {SCREEN_PAIRS} pairs of processes")
+    screens = [f"screen-{number}" for number in range(SCREEN_PAIRS)]
+    for number, stage in enumerate(screens):
+        measure_stage(trees, stage, cases, SCREEN_ROUNDS, number % 2 == 1, state)
     for case, failures in state.data["failed"].items():
         if "base" not in failures:
             outcome.broken[case] = failures["head"]
         else:
             outcome.skipped[case] = failures["base"]
     alive = [case for case in cases if case not in state.data["failed"]]
-    outcome.estimates = {case: estimate(state.rounds("screen", case)) for case in alive}
-    suspects = [case for case in alive if is_suspect(_estimates(state, ["screen"], case))]
-    if suspects:
-        say(f"{len(suspects)} suspected, measured again: {', '.join(suspects)}")
-        measure_stage(trees, "again", suspects, SUSPECT_ROUNDS, True, state)
-        suspects = [case for case in suspects if is_suspect(_estimates(state, ["screen", "again"], case))]
+    outcome.screening = {case: _estimates(state, screens, case) for case in alive}
+    suspects = [case for case in alive if is_suspect(outcome.screening[case])]
+    outcome.suspected = list(suspects)
     fresh: list[str] = []
     while suspects and len(fresh) < MOST_FRESH_PAIRS:
-        if not fresh:
-            say(f"{len(suspects)} still suspected, measured in fresh processes: {', '.join(suspects)}")
+        say(f"{len(suspects)} suspected after {len(fresh)} fresh pairs of processes: {', '.join(suspects)}")
         fresh.append(f"fresh-{len(fresh)}")
         measure_stage(trees, fresh[-1], suspects, FRESH_ROUNDS, len(fresh) % 2 == 0, state)
-        if len(fresh) < FRESH_PAIRS:
-            continue
-        for case in suspects:
-            outcome.verdicts[case] = judge(_estimates(state, fresh, case), limit)
-        suspects = [case for case in suspects if outcome.verdicts[case].undecided]
+        found = {case: _estimates(state, fresh, case) for case in suspects}
+        suspects = [case for case in suspects if not is_cleared(found[case])]
+        if len(fresh) >= FRESH_PAIRS:
+            outcome.verdicts |= {case: judge(found[case], limit) for case in suspects}
+            suspects = [case for case in suspects if outcome.verdicts[case].undecided]
     return outcome
 
 

@@ -26,12 +26,12 @@ class Prepared:
     def __init__(self, call: Call) -> None:
         self.call = call
         call()
-        best, start = float("inf"), time.perf_counter()
+        self.seconds, start = float("inf"), time.perf_counter()
         while time.perf_counter() - start < 5e-3:
             before = time.perf_counter()
             call()
-            best = min(best, time.perf_counter() - before)
-        self.repeats = max(1, int(SAMPLE_SECONDS / best))
+            self.seconds = min(self.seconds, time.perf_counter() - before)
+        self.repeats = max(1, int(SAMPLE_SECONDS / self.seconds))
 
     def sample(self) -> tuple[float, float]:
         """Return wall-clock and processor seconds per call of one sample."""
@@ -44,10 +44,13 @@ class Prepared:
 
     def best(self, seconds: float) -> tuple[float, float]:
         """Return the best wall-clock and the best processor time of samples that take about `seconds` together."""
-        self.sample()  # fills the caches that the other side has used meanwhile
+        fewest = 1
+        if self.seconds < seconds:
+            fewest = FEWEST_SAMPLES
+            self.sample()  # fills the caches that the other side has used meanwhile; in a long call that is little
         walls, processors = [], []
         end = time.perf_counter() + seconds
-        while len(walls) < FEWEST_SAMPLES or time.perf_counter() < end:
+        while len(walls) < fewest or time.perf_counter() < end:
             wall, processor = self.sample()
             walls.append(wall)
             processors.append(processor)

@@ -1,0 +1,143 @@
+"""Slowdowns to try the gate on: changes of one kernel's text that make it about a tenth slower."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from asv_bench.gate.commits import GateError, git
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A change of one file's text, and the gate's cases that run this kernel most, the main one first."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    cases: tuple[str, ...]
+
+
+_FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
+_GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))"
+_DEPTHWISE = "acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)"
+_TAP = "pixel = advance(pixels, column * pixel_stride)\n                "
+_TAP += "acc = tile_fma_lanes(acc, pixel, tap_stride, advance(grad, column * width))"
+_POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
+_TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
+_REPEATED = "for _ in range(1 + (task % 8 == 0)):\n        "
+_TURNS = "        for o in range(g[Y]):\n            left = max(o * g[STRIDE] - g[LOW], 0)\n"
+_AT = "            width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left\n            at ="
+_INPUTS = "    for i in range(g[X]):\n        first ="
+
+# The inner loop over a run, pixels or tiles goes on for a part of its length, which is more than a tenth where
+# the kernel does other things as well. Pooling, whose inner loops are too short for that, does some rows twice.
+PLANTS = (
+    Plant(
+        "forward: products",
+        "numbaconv/kernels/register_tile.py",
+        f"            for i in range(run):\n                {_FMA}\n",
+        f"            for i in range(run):\n                {_FMA}\n"
+        f"            for i in range(run // 10):\n                {_FMA}\n",
+        ("mbv1_pw7.forward", "mbv1_pw7.input_grad", "rn18_l2_s2.forward", "tcn_k3_d16.forward",
+         "rn18_l1_bs1.forward.float64"),
+    ),
+    Plant(
+        "kernel gradient: products",
+        "numbaconv/kernels/kernel_gradient.py",
+        f"                for column in range(columns):\n                    {_GRADIENT}\n",
+        f"                for column in range(columns):\n                    {_GRADIENT}\n"
+        f"                for column in range((columns + 5) // 10):\n                    {_GRADIENT}\n",
+        ("mbv1_pw7.kernel_grad", "rn18_l2_s2.kernel_grad", "tcn_k3_d16.kernel_grad",
+         "rn18_l1_bs1.kernel_grad.float64"),
+    ),
+    Plant(
+        "depthwise forward: a tap more",
+        "numbaconv/kernels/depthwise.py",
+        f"                {_DEPTHWISE}\n            tile_store(activate",
+        f"                {_DEPTHWISE}\n            if taps > 5:\n                weights = advance(kernel, c)\n"
+        f"                {_DEPTHWISE.replace('[tap]', '[0]')}\n            tile_store(activate",
+        ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
+    ),
+    Plant(
+        "depthwise kernel gradient: products",
+        "numbaconv/kernels/depthwise_gradient.py",
+        f"            for column in range(columns):\n                {_TAP}\n",
+        f"            for column in range(columns):\n                {_TAP}\n"
+        f"            for column in range(columns // 7):\n                {_TAP}\n",
+        ("mbv2_dw_144.kernel_grad", "effdet_dw5x5.kernel_grad", "x3d_dw.kernel_grad"),
+    ),
+    Plant(
+        "Winograd forward: products",
+        "numbaconv/kernels/winograd.py",
+        f"        for i in range(depth):\n            {_POINT}\n",
+        f"        for i in range(depth):\n            {_POINT}\n"
+        f"        for i in range(depth // 6):\n            {_POINT}\n",
+        ("rn18_l1_bs1.forward", "rn18_l1_bs1.input_grad", "rn50_3_3x3.forward", "rn50_3_3x3.input_grad"),
+    ),
+    Plant(
+        "Winograd kernel gradient: products",
+        "numbaconv/kernels/winograd_gradient.py",
+        f"            for tile in range(first, last):\n                {_TILE}\n",
+        f"            for tile in range(first, last):\n                {_TILE}\n"
+        f"            for tile in range(first, first + (last - first) // 5):\n                {_TILE}\n",
+        ("rn18_l1_bs1.kernel_grad", "rn50_3_3x3.kernel_grad"),
+    ),
+    Plant(
+        "maximum pooling: every eighth row twice",
+        "numbaconv/kernels/pooling.py",
+        "    _reduce_row(_larger,",
+        f"    {_REPEATED}_reduce_row(_larger,",
+        ("pool.max",),
+    ),
+    Plant(
+        "average pooling: every eighth row twice",
+        "numbaconv/kernels/pooling.py",
+        "    _reduce_row(_sum,",
+        f"    {_REPEATED}_reduce_row(_sum,",
+        ("pool.average",),
+    ),
+    Plant(
+        "maximum pooling's gradient: some windows twice",
+        "numbaconv/kernels/pooling.py",
+        _TURNS + _AT,
+        _TURNS.replace("o in range(g[Y])", "turn in range(g[Y] + g[Y] // 6)").replace(
+            "            left", "            o = turn % g[Y]\n            left"
+        ) + _AT,
+        ("pool.max_gradient",),
+    ),
+    Plant(
+        "average pooling's gradient: some inputs twice",
+        "numbaconv/kernels/pooling.py",
+        _INPUTS,
+        _INPUTS.replace("i in range(g[X])", "turn in range(g[X] + g[X] // 6)").replace(
+            "        first", "        i = turn % g[X]\n        first"
+        ),
+        ("pool.average_gradient",),
+    ),
+)  # fmt: skip
+
+
+def plant_commit(root: Path, commit: str, plant: Plant) -> str:
+    """Make a commit on no branch with one planted slowdown, without touching the work tree or the index."""
+    text = git(root, "show", f"{commit}:{plant.path}").decode()
+    if text.count(plant.old) != 1:
+        raise GateError(f"{plant.path} of {commit[:12]} has no such place to plant {plant.name!r}: adapt PLANTS")
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder) / "changed.py"
+        changed.write_text(text.replace(plant.old, plant.new))
+        blob = git(root, "hash-object", "-w", str(changed)).decode().strip()
+        index = os.environ | {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        identity = ["-c", "user.name=gate", "-c", "user.email=gate@localhost", "-c", "commit.gpgsign=false"]
+
+        def run(*arguments: str) -> str:
+            command = ["git", "-C", str(root), *identity, *arguments]
+            return subprocess.run(command, check=True, capture_output=True, text=True, env=index).stdout.strip()
+
+        run("read-tree", commit)
+        run("update-index", "--cacheinfo", f"100644,{blob},{plant.path}")
+        return run("commit-tree", run("write-tree"), "-p", commit, "-m", f"Planted: {plant.name}")
