@@ -25,11 +25,10 @@ class Plant:
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
 _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))"
 _DEPTHWISE = "acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)"
-_TAP = "pixel = advance(pixels, column * pixel_stride)\n                "
-_TAP += "acc = tile_fma_lanes(acc, pixel, tap_stride, advance(grad, column * width))"
+_BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
-_REPEATED = "for _ in range(1 + (task % 8 == 0)):\n        "
+_REPEATED = "for _ in range(1 + (task % 7 == 0)):\n        "
 _TURNS = "        for o in range(g[Y]):\n            left = max(o * g[STRIDE] - g[LOW], 0)\n"
 _AT = "            width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left\n            at ="
 _INPUTS = "    for i in range(g[X]):\n        first ="
@@ -51,7 +50,7 @@ PLANTS = (
         "numbaconv/kernels/kernel_gradient.py",
         f"                for column in range(columns):\n                    {_GRADIENT}\n",
         f"                for column in range(columns):\n                    {_GRADIENT}\n"
-        f"                for column in range((columns + 5) // 10):\n                    {_GRADIENT}\n",
+        f"                for column in range((columns + 3) // 6):\n                    {_GRADIENT}\n",
         ("mbv1_pw7.kernel_grad", "rn18_l2_s2.kernel_grad", "tcn_k3_d16.kernel_grad",
          "rn18_l1_bs1.kernel_grad.float64"),
     ),
@@ -64,11 +63,10 @@ PLANTS = (
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(
-        "depthwise kernel gradient: products",
+        "depthwise kernel gradient: every eighth block twice",
         "numbaconv/kernels/depthwise_gradient.py",
-        f"            for column in range(columns):\n                {_TAP}\n",
-        f"            for column in range(columns):\n                {_TAP}\n"
-        f"            for column in range(columns // 7):\n                {_TAP}\n",
+        f"        {_BLOCK}",
+        f"        for _ in range(1 + (block % 8 == 0)):\n            {_BLOCK}",
         ("mbv2_dw_144.kernel_grad", "effdet_dw5x5.kernel_grad", "x3d_dw.kernel_grad"),
     ),
     Plant(
@@ -76,7 +74,7 @@ PLANTS = (
         "numbaconv/kernels/winograd.py",
         f"        for i in range(depth):\n            {_POINT}\n",
         f"        for i in range(depth):\n            {_POINT}\n"
-        f"        for i in range(depth // 6):\n            {_POINT}\n",
+        f"        for i in range(depth // 10):\n            {_POINT}\n",
         ("rn18_l1_bs1.forward", "rn18_l1_bs1.input_grad", "rn50_3_3x3.forward", "rn50_3_3x3.input_grad"),
     ),
     Plant(
@@ -84,18 +82,18 @@ PLANTS = (
         "numbaconv/kernels/winograd_gradient.py",
         f"            for tile in range(first, last):\n                {_TILE}\n",
         f"            for tile in range(first, last):\n                {_TILE}\n"
-        f"            for tile in range(first, first + (last - first) // 5):\n                {_TILE}\n",
+        f"            for tile in range(first, first + (last - first) // 10):\n                {_TILE}\n",
         ("rn18_l1_bs1.kernel_grad", "rn50_3_3x3.kernel_grad"),
     ),
     Plant(
-        "maximum pooling: every eighth row twice",
+        "maximum pooling: every seventh row twice",
         "numbaconv/kernels/pooling.py",
         "    _reduce_row(_larger,",
         f"    {_REPEATED}_reduce_row(_larger,",
         ("pool.max",),
     ),
     Plant(
-        "average pooling: every eighth row twice",
+        "average pooling: every seventh row twice",
         "numbaconv/kernels/pooling.py",
         "    _reduce_row(_sum,",
         f"    {_REPEATED}_reduce_row(_sum,",
@@ -105,7 +103,7 @@ PLANTS = (
         "maximum pooling's gradient: some windows twice",
         "numbaconv/kernels/pooling.py",
         _TURNS + _AT,
-        _TURNS.replace("o in range(g[Y])", "turn in range(g[Y] + g[Y] // 6)").replace(
+        _TURNS.replace("o in range(g[Y])", "turn in range(g[Y] + g[Y] // 2)").replace(
             "            left", "            o = turn % g[Y]\n            left"
         ) + _AT,
         ("pool.max_gradient",),
@@ -114,7 +112,7 @@ PLANTS = (
         "average pooling's gradient: some inputs twice",
         "numbaconv/kernels/pooling.py",
         _INPUTS,
-        _INPUTS.replace("i in range(g[X])", "turn in range(g[X] + g[X] // 6)").replace(
+        _INPUTS.replace("i in range(g[X])", "turn in range(g[X] + g[X] // 2)").replace(
             "        first", "        i = turn % g[X]\n        first"
         ),
         ("pool.average_gradient",),

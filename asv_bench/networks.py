@@ -9,7 +9,6 @@ by numbaconv's: above 1, numbaconv is faster. Outputs and losses are compared be
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from asv_bench import measure
-from asv_bench.peers import describe_machine, set_threads
+from asv_bench.peers import describe_machine, is_torch_missing, set_threads
 
 BATCH = 64
 CLASSES = 10
@@ -256,8 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         if name not in NETWORKS:
             parser.error(f"--only: {name!r} is not one of {', '.join(NETWORKS)}")
-    if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed, so there is no peer to measure: pip install -e '.[peers]'", file=sys.stderr)
+    if is_torch_missing():
         return 2
     threads = set_threads(options.threads)
     if options.cpu_time:

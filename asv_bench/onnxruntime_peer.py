@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from asv_bench.peer import Peer, PeerCall, UnsupportedByPeerError, channels_first, kernel_first
+from asv_bench.peer import Peer, PeerCall, channels_first, kernel_first
 from asv_bench.problems import Arrays, Layer
 
 
@@ -46,10 +46,7 @@ class OnnxRuntimePeer(Peer):
 
     def calls(self, layer: Layer, direction: str, arrays: Arrays) -> dict[str, PeerCall]:
         """Run forward passes of up to three spatial axes."""
-        if direction != "forward":
-            raise UnsupportedByPeerError("ONNX Runtime has no operators for gradients of convolutions")
-        if layer.ndim > 3:
-            raise UnsupportedByPeerError(f"ONNX Runtime has no {layer.ndim}-D convolution")
+        self.check_forward_only(layer, direction)
         import onnxruntime
 
         assert arrays.kernel is not None and arrays.x is not None

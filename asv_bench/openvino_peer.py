@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asv_bench.peer import Peer, PeerCall, UnsupportedByPeerError, channels_first, kernel_first
+from asv_bench.peer import Peer, PeerCall, channels_first, kernel_first
 from asv_bench.problems import Arrays, Layer
 
 
@@ -16,10 +16,7 @@ class OpenVinoPeer(Peer):
 
     def calls(self, layer: Layer, direction: str, arrays: Arrays) -> dict[str, PeerCall]:
         """Run forward passes of up to three spatial axes."""
-        if direction != "forward":
-            raise UnsupportedByPeerError("OpenVINO has no operators for gradients of convolutions")
-        if layer.ndim > 3:
-            raise UnsupportedByPeerError(f"OpenVINO has no {layer.ndim}-D convolution")
+        self.check_forward_only(layer, direction)
         import openvino
         from openvino import opset13 as ops
 

@@ -56,6 +56,13 @@ class Peer:
         """Give the library so many threads."""
         self.threads = threads
 
+    def check_forward_only(self, layer: Layer, direction: str) -> None:
+        """Refuse what a library for inference alone has no operators for."""
+        if direction != "forward":
+            raise UnsupportedByPeerError(f"{self.name} has no operators for gradients of convolutions")
+        if layer.ndim > 3:
+            raise UnsupportedByPeerError(f"{self.name} has no {layer.ndim}-D convolution")
+
     def calls(self, layer: Layer, direction: str, arrays: Arrays) -> dict[str, PeerCall]:
         """Return every way worth trying to run a pass, by name; raises `UnsupportedByPeerError` where there is none."""
         raise UnsupportedByPeerError(f"{self.name} runs no {direction} of {layer}")

@@ -1,4 +1,4 @@
-"""Measure every layer of `shapes.json` in three passes beside PyTorch.
+"""Measure every layer of a list in three passes beside PyTorch.
 
 Run as `python -m asv_bench.peers` from the repository's root; `--help` lists the options. Both sides get the same
 threads and run in the same process, in turn; PyTorch gets the better of its layouts for each layer and pass. A ratio is
@@ -21,22 +21,24 @@ from typing import Any
 
 import numpy as np
 
-from asv_bench import other_peers, report, roofline, yardsticks
+from asv_bench import other_peers, readme_table, report, roofline, yardsticks
 from asv_bench.measure import interleave
 from asv_bench.peer import Peer, UnsupportedByPeerError
-from asv_bench.problems import PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
+from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
 
-# Both sides sum in float32, in different orders; a wrong tap or channel is off by far more.
-LARGEST_ERROR = 1e-3
+# Both sides sum in the same precision, in different orders; a wrong tap or channel is off by far more.
+LARGEST_ERROR = {"float32": 1e-3, "float64": 1e-11}
 
 
 def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m asv_bench.peers", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--shapes", type=Path, default=SHAPES, metavar="FILE", help="layers to measure, in the format of shapes.json")
+    add("--layers", default="shapes", metavar="LIST", help="shapes (default), more (more_shapes.json), sample (one of "
+        "each kind of shapes.json), or a file in their format")  # fmt: skip
     add("--only", default="", metavar="NAME[,NAME]", help="measure only these layers")
     add("--passes", default=",".join(PASSES), metavar="PASS[,PASS]", help="default: %(default)s")
     add("--threads", type=int, metavar="N", help="threads of both sides (default: all that Numba has)")
+    add("--dtype", choices=LARGEST_ERROR, default="float32", help="dtype of both sides (default: %(default)s)")
     add("--repeat", type=int, metavar="N", help="samples per call (default: as many as the budget pays for)")
     add("--budget", type=float, default=1.5, metavar="SECONDS", help="time per layer and pass (default: %(default)s)")
     add("--json", type=Path, default=Path("peers.json"), metavar="FILE", help="results (default: %(default)s)")
@@ -105,9 +107,20 @@ def describe_machine(threads: int) -> dict[str, Any]:
     }
 
 
+LISTS = {"shapes": SHAPES, "more": MORE_SHAPES, "sample": SHAPES}
+
+
+def choose_layers(layers: str, only: Sequence[str]) -> list[Layer]:
+    """Return the layers of a list by its name or of a file, those named in `only` where it names any."""
+    if layers == "sample":
+        only = [name for name in readme_table.CHOSEN if name in only or not only]
+    return load_layers(LISTS.get(layers, Path(layers)), only)
+
+
 def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
     return describe_machine(threads) | {
-        "shapes": options.shapes.name,
+        "layers": options.layers if options.layers in LISTS else Path(options.layers).name,
+        "dtype": options.dtype,
         "scale_batch": options.scale_batch,
         "max_gflop": options.max_gflop,
     }
@@ -134,6 +147,7 @@ def measure_pass(
     rounds: int | None = None,
     others: Sequence[Peer] = (),
     roofline_threads: int = 0,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Compare values, then times, of one pass of one layer; the result is one entry of the JSON file.
 
@@ -143,7 +157,7 @@ def measure_pass(
 
     from asv_bench.torch_peer import torch_calls
 
-    arrays = make_arrays(layer, direction)
+    arrays = make_arrays(layer, direction, dtype)
     ours = make_pass(layer, direction, arrays)
     with torch.inference_mode():
         try:
@@ -172,8 +186,9 @@ def measure_pass(
         "error": error,
     }
     if roofline_threads:
-        peak, bandwidth = yardsticks.fma_gflops(threads=roofline_threads), yardsticks.copy_gbytes(roofline_threads)
-        figures["roofline"] = roofline.place(layer, our_time.median, peak, bandwidth)
+        peak = yardsticks.fma_gflops(dtype, roofline_threads)
+        bandwidth = yardsticks.copy_gbytes(roofline_threads)
+        figures["roofline"] = roofline.place(layer, our_time.median, peak, bandwidth, dtype)
     if others:
         figures["others"] = {
             peer.key: other_peers.measure(peer, layer, direction, arrays, ours, budget, rounds) for peer in others
@@ -201,9 +216,17 @@ def measure_layer(
     }
 
 
-def is_wrong(result: dict[str, Any]) -> bool:
+def is_wrong(result: dict[str, Any], dtype: str) -> bool:
     """Tell whether a pass failed or its values differ from the peer's."""
-    return "failed" in result or result.get("error", 0.0) > LARGEST_ERROR
+    return "failed" in result or result.get("error", 0.0) > LARGEST_ERROR[dtype]
+
+
+def is_torch_missing() -> bool:
+    """Tell whether there is no PyTorch, and what installs it."""
+    if importlib.util.find_spec("torch") is not None:
+        return False
+    print("PyTorch is not installed, so there is no peer to measure: pip install -e '.[peers]'", file=sys.stderr)
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,11 +238,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in PASSES:
             parser.error(f"--passes: {name!r} is not one of {', '.join(PASSES)}")
     try:
-        layers = load_layers(options.shapes, [name for name in options.only.split(",") if name])
+        layers = choose_layers(options.layers, [name for name in options.only.split(",") if name])
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed, so there is no peer to measure: pip install -e '.[peers]'", file=sys.stderr)
+    if options.peers and options.dtype != "float32":
+        parser.error("--peers: libraries beside PyTorch are measured in float32; leave out --peers or --dtype")
+    if is_torch_missing():
         return 2
     if options.max_gflop is not None:
         layers = [layer for layer in layers if layer.gflop <= options.max_gflop]
@@ -240,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def measure(layer: Layer, direction: str) -> dict[str, Any]:
         return measure_pass(
             layer, direction, budget=options.budget, rounds=options.repeat, others=others,
-            roofline_threads=threads if options.roofline else 0,
+            roofline_threads=threads if options.roofline else 0, dtype=options.dtype,
         )  # fmt: skip
 
     for layer in layers:
@@ -252,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in report.further_rows(entry, passes, document["run"]["others"]):
             print(line, flush=True)
         for direction, result in entry["passes"].items():
-            if is_wrong(result):
+            if is_wrong(result, options.dtype):
                 reason = result.get("failed") or f"relative error {result['error']:.1e}"
                 print(f"    {direction} WRONG: {reason}", flush=True)
     print()
@@ -261,7 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(document["summary"].values()):
         report.write_chart(document, options.chart)
         print(f"chart in {options.chart}")
-    return int(any(is_wrong(result) for entry in document["layers"] for result in entry["passes"].values()))
+    results = [result for entry in document["layers"] for result in entry["passes"].values()]
+    return int(any(is_wrong(result, options.dtype) for result in results))
 
 
 if __name__ == "__main__":

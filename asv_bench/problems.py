@@ -1,4 +1,4 @@
-"""The layers that are measured: `shapes.json` read into `Layer`s, and numbaconv's three passes on one of them."""
+"""The layers that are measured: files of shapes read into `Layer`s, and numbaconv's three passes on one of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 SHAPES = Path(__file__).with_name("shapes.json")
+# Further layers of other networks and filters, which tell how far results on the first list carry.
+MORE_SHAPES = Path(__file__).with_name("more_shapes.json")
 PASSES = ("forward", "input_grad", "kernel_grad")
 
 Ints = tuple[int, ...]
@@ -152,12 +154,12 @@ class Arrays:
     grad_y: np.ndarray | None
 
 
-def make_arrays(layer: Layer, direction: str) -> Arrays:
+def make_arrays(layer: Layer, direction: str, dtype: str = "float32") -> Arrays:
     """Draw the operands of one pass from a standard normal distribution, the same at every call."""
     rng = np.random.default_rng(list(layer.name.encode()))
 
     def draw(wanted: bool, shape: Ints) -> np.ndarray | None:
-        return rng.standard_normal(shape, dtype=np.float32) if wanted else None
+        return rng.standard_normal(shape, dtype=np.dtype(dtype)) if wanted else None  # type: ignore[arg-type]
 
     return Arrays(
         x=draw(direction != "input_grad", layer.x_shape),

@@ -1,17 +1,25 @@
-"""Write the table beside PyTorch into the README: `python -m asv_bench.readme_table peers.json [README.md]`.
+"""Write the tables beside PyTorch from the stored results: `python -m asv_bench.readme_table`.
 
-The table stands between the lines `<!-- peers -->` and `<!-- /peers -->`; every figure in it comes from the JSON file.
+The README's stands between the lines `<!-- peers -->` and `<!-- /peers -->` and is that of `docs/peers.json`; the means
+of all stored runs stand in `docs/performance.md` in the same way. Every figure in them comes from the files.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-OPENING, CLOSING = "<!-- peers -->", "<!-- /peers -->"
+from asv_bench.report import dtype_text, threads_text
+
+ROOT = Path(__file__).resolve().parents[1]
+README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
+# In the order of the rows; those that are there are shown.
+STORED = ("peers", "peers_one_thread", "peers_float64", "peers_more")
+LISTS = {"shapes": "shapes.json", "more": "more_shapes.json", "sample": "one of each kind"}
 PASS_NAMES = {"forward": "forward", "input_grad": "input gradient", "kernel_grad": "kernel gradient"}
 
 # One layer of each kind, chosen by what it is and not by how it does.
@@ -62,36 +70,78 @@ def markdown(document: dict[str, Any]) -> str:
     for name, words in CHOSEN.items():
         if name in by_name:
             rows.append(line(f"{name}: {words}", [_ratio(by_name[name].get(p, {})) for p in passes]))
-    threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
     note = (
         f"PyTorch's time divided by numbaconv's: above 1, numbaconv is faster. PyTorch {run['torch']} with its better "
-        f"memory layout, numbaconv {run['numbaconv']} on Numba {run['numba']}, float32, {threads} each on "
-        f"{run['processor']}, {run['date'][:10]}; calls interleaved in one run, medians."
+        f"memory layout, numbaconv {run['numbaconv']} on Numba {run['numba']}, {dtype_text(run)}, {threads_text(run)} "
+        f"each on {run['processor']}, {run['date'][:10]}; calls interleaved in one run, medians."
     )
     if run.get("scale_batch"):
         note += f" Batches of layers above {run['scale_batch']:g} GFLOP were cut to about that."
     return "\n".join([note, "", head, rule, *rows])
 
 
-def fill(text: str, table: str) -> str:
-    """Return the README's text with what stands between the markers replaced."""
-    before, opening, rest = text.partition(OPENING)
-    _, closing, after = rest.partition(CLOSING)
-    if not opening or not closing:
-        raise ValueError(f"the README has no {OPENING} ... {CLOSING}")
-    return f"{before}{OPENING}\n{table}\n{CLOSING}{after}"
+def means(documents: Sequence[dict[str, Any]]) -> str:
+    """Return a table of the geometric means of some runs, and the layers below 1 of each."""
+    names = list(PASS_NAMES.values())
+    lines = [f"| layers | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    below = []
+    for document in documents:
+        run, summary = document["run"], document["summary"]
+        layers = LISTS.get(run.get("layers", "shapes"), run.get("layers"))
+        about = f"{layers}, {dtype_text(run)}, {threads_text(run)}"
+        figures = [f"{summary[name]['geometric_mean']:.2f}" if name in summary else "none" for name in PASS_NAMES]
+        lines.append(f"| {len(document['layers'])} of {about}, {run['date'][:10]} | {' | '.join(figures)} |")
+        slower = {
+            PASS_NAMES[name]: sorted(
+                (entry["passes"][name]["ratio"], entry["name"])
+                for entry in document["layers"]
+                if entry["passes"].get(name, {}).get("ratio", 1.0) < 1.0
+            )
+            for name in PASS_NAMES
+            if name in summary
+        }
+        parts = [
+            f"{name}: {', '.join(f'{layer} {ratio:.2f}' for ratio, layer in found)}"
+            for name, found in slower.items()
+            if found
+        ]
+        below.append(f"- {about}: {'; '.join(parts) or 'none'}.")
+    return "\n".join([*lines, "", "Layers below 1:", "", *below])
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Rewrite the README given by name, or the repository's."""
-    if len(arguments) not in (1, 2):
-        print(__doc__.splitlines()[0], file=sys.stderr)
-        return 2
-    readme = Path(arguments[1]) if len(arguments) == 2 else Path(__file__).resolve().parents[1] / "README.md"
-    table = markdown(json.loads(Path(arguments[0]).read_text()))
-    readme.write_text(fill(readme.read_text(), table))
+def fill(text: str, table: str, name: str = "peers") -> str:
+    """Return a text with what stands between the markers of a name replaced."""
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = text.partition(opening)
+    _, found_closing, after = rest.partition(closing)
+    if not found or not found_closing:
+        raise ValueError(f"the text has no {opening} ... {closing}")
+    return f"{before}{opening}\n{table}\n{closing}{after}"
+
+
+def stored() -> list[dict[str, Any]]:
+    """Read the stored results that are there."""
+    paths = [ROOT / "docs" / f"{name}.json" for name in STORED]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def texts() -> dict[Path, str]:
+    """Return the README and the performance guide as the stored results make them."""
+    documents = stored()
+    return {
+        README: fill(README.read_text(), markdown(documents[0])),
+        PERFORMANCE: fill(PERFORMANCE.read_text(), means(documents), "means"),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite both files."""
+    assert __doc__ is not None
+    argparse.ArgumentParser(prog="python -m asv_bench.readme_table", description=__doc__).parse_args(arguments)
+    for path, text in texts().items():
+        path.write_text(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -18,15 +18,21 @@ WORST = 5
 BUSY = 0.7
 
 
-def _threads(run: dict[str, Any]) -> str:
+def dtype_text(run: dict[str, Any]) -> str:
+    """Say in what dtype a run measured."""
+    return str(run.get("dtype", "float32"))
+
+
+def threads_text(run: dict[str, Any]) -> str:
+    """Say with how many threads a run measured."""
     return "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
 
 
 def heading(run: dict[str, Any]) -> str:
     """Say what was measured on what."""
     text = (
-        f"numbaconv {run['numbaconv']} (Numba {run['numba']}) beside PyTorch {run['torch']}, float32, "
-        f"{_threads(run)} each, {run['processor']}\n"
+        f"numbaconv {run['numbaconv']} (Numba {run['numba']}) beside PyTorch {run['torch']}, {dtype_text(run)}, "
+        f"{threads_text(run)} each, {run['processor']}\n"
         "ratio = PyTorch's time / numbaconv's: above 1, numbaconv is faster; ours and torch in GFLOP/s\n"
     )
     if run["load"] > BUSY:
@@ -164,6 +170,6 @@ def write_chart(document: dict[str, Any], path: Path) -> None:
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     run = document["run"]
     versions = f"numbaconv {run['numbaconv']} beside PyTorch {run['torch']}"
-    figure.suptitle(f"{versions}: float32, {_threads(run)}, {run['processor']}", fontsize=10)
+    figure.suptitle(f"{versions}: {dtype_text(run)}, {threads_text(run)}, {run['processor']}", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from asv_bench.problems import Layer
+from asv_bench import yardsticks
+from asv_bench.problems import Layer, make_arrays, make_pass
 
-ITEM_BYTES = 4
+ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
-def least_bytes(layer: Layer) -> int:
+def least_bytes(layer: Layer, dtype: str = "float32") -> int:
     """Return the bytes that any pass has to move: each of the two operands and the result once."""
-    return ITEM_BYTES * sum(math.prod(shape) for shape in (layer.x_shape, layer.kernel_shape, layer.y_shape))
+    return ITEM_BYTES[dtype] * sum(math.prod(shape) for shape in (layer.x_shape, layer.kernel_shape, layer.y_shape))
 
 
-def place(layer: Layer, seconds: float, peak_gflops: float, gbytes: float) -> dict[str, Any]:
+def place(layer: Layer, seconds: float, peak_gflops: float, gbytes: float, dtype: str = "float32") -> dict[str, Any]:
     """Return a pass's shares of the arithmetic peak and of the bandwidth of memory.
 
     Parameters
@@ -26,6 +27,8 @@ def place(layer: Layer, seconds: float, peak_gflops: float, gbytes: float) -> di
         Time of the pass.
     peak_gflops, gbytes : float
         The peak in GFLOP/s and the bandwidth in GB/s of the same threads, measured in the same process.
+    dtype : str
+        Of the arrays and of the peak.
 
     Returns
     -------
@@ -34,7 +37,7 @@ def place(layer: Layer, seconds: float, peak_gflops: float, gbytes: float) -> di
         the roofline gives this intensity, ``"peak"`` or ``"memory"``; ``share`` of that limit. Data that stays in
         caches may exceed the bandwidth of memory.
     """
-    moved = least_bytes(layer)
+    moved = least_bytes(layer, dtype)
     intensity = layer.gflop * 1e9 / moved
     shares = {"peak": layer.gflop / seconds / peak_gflops, "memory": moved * 1e-9 / seconds / gbytes}
     bound = "peak" if intensity * gbytes >= peak_gflops else "memory"
@@ -46,4 +49,24 @@ def place(layer: Layer, seconds: float, peak_gflops: float, gbytes: float) -> di
         "memory_share": shares["memory"],
         "bound": bound,
         "share": shares[bound],
+    }
+
+
+def shares(layer: Layer, direction: str, rounds: int = 9) -> dict[str, float]:
+    """Return a pass's shares of what one core can do and its ratio to NumPy: the best of each, measured in turn.
+
+    The process must have one thread, of NumPy's matrix product too.
+    """
+    call = make_pass(layer, direction, make_arrays(layer, direction))
+    call()
+    seconds, matmul, peak, bandwidth = float("inf"), float("inf"), 0.0, 0.0
+    for _ in range(rounds):
+        seconds = min(seconds, yardsticks.best_seconds(call, 3))
+        peak = max(peak, yardsticks.fma_gflops(repeats=1))
+        matmul = min(matmul, yardsticks.matmul_seconds(repeats=1))
+        bandwidth = max(bandwidth, yardsticks.copy_gbytes(repeats=1))
+    return {
+        "share_of_fma_peak": layer.gflop / seconds / peak,
+        "share_of_copy_bandwidth": least_bytes(layer) * 1e-9 / seconds / bandwidth,
+        "ratio_to_matmul": layer.gflop / seconds * matmul / (2e-9 * yardsticks.MATRIX**3),
     }

@@ -54,6 +54,7 @@ class _Problem:
         self.uneven = any(lo != hi for lo, hi in layer.padding)
         # torch.nn.functional.pad counts axes from the last.
         self.pads = [p for lo_hi in reversed(layer.padding) for p in lo_hi]
+        self.dtype = next(array.dtype for array in (arrays.x, arrays.grad_y) if array is not None)
         self.x = self._activations(arrays.x)
         self.grad_y = self._activations(arrays.grad_y)
         self.weight = self._weight(arrays.kernel)
@@ -70,7 +71,7 @@ class _Problem:
     def _weight(self, array: np.ndarray | None) -> Any:
         """(*kernel, a, b) -> (b, a, *kernel), which serves plain and transposed layers alike."""
         if array is None:
-            array = np.zeros(self.layer.kernel_shape, np.float32)
+            array = np.zeros(self.layer.kernel_shape, self.dtype)
         tensor = self.torch.from_numpy(array.reshape(self.layer.kernel_shape))
         return tensor.movedim((-1, -2), (0, 1)).contiguous(memory_format=self.format)
 
@@ -111,7 +112,8 @@ class _Problem:
         layer, mask = self.layer, [True, False, False]
         grown = [sum(lo_hi) if self.uneven else 0 for lo_hi in layer.padding]
         sizes = [n + g for n, g in zip(layer.in_size, grown)]
-        x = self.torch.empty((layer.batch, layer.in_channels, *sizes), memory_format=self.format)
+        shape = (layer.batch, layer.in_channels, *sizes)
+        x = self.torch.empty(shape, dtype=self.grad_y.dtype, memory_format=self.format)
         if not self.uneven:
             padding = [lo for lo, _ in layer.padding]
             return {"": lambda: self._backward(x, padding, mask)[0]}

@@ -79,7 +79,8 @@ def _peak_function(dtype: str) -> tuple[Any, Callable[[int, int], None], int]:
     return engine, function, 2 * SUMS * lanes
 
 
-def _best_seconds(call: Callable[[], Any], repeats: int) -> float:
+def best_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Return the best time of so many calls."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -101,7 +102,7 @@ def fma_gflops(dtype: str = "float32", threads: int = 1, repeats: int = 5) -> fl
     buffers = [np.zeros(SUMS * 16 + 16, dtype) for _ in range(threads)]
     call = _on_threads(lambda i: function(buffers[i].ctypes.data, LOOPS), threads)
     call()
-    return threads * flops * LOOPS / _best_seconds(call, repeats) * 1e-9
+    return threads * flops * LOOPS / best_seconds(call, repeats) * 1e-9
 
 
 def copy_gbytes(threads: int = 1, repeats: int = 3) -> float:
@@ -110,11 +111,11 @@ def copy_gbytes(threads: int = 1, repeats: int = 3) -> float:
     pairs = [(np.zeros(share, np.uint8), np.ones(share, np.uint8)) for _ in range(threads)]
     call = _on_threads(lambda i: np.copyto(*pairs[i]), threads)
     call()
-    return 2 * share * threads / _best_seconds(call, repeats) * 1e-9
+    return 2 * share * threads / best_seconds(call, repeats) * 1e-9
 
 
 def matmul_seconds(repeats: int = 5) -> float:
     """Return the best time of NumPy's product of two square matrices of float32, MATRIX rows each."""
     a = np.ones((MATRIX, MATRIX), np.float32)
     np.matmul(a, a)
-    return _best_seconds(lambda: np.matmul(a, a), repeats)
+    return best_seconds(lambda: np.matmul(a, a), repeats)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from asv_bench import measure, peers, readme_table, report
-from asv_bench.problems import PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer
+from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer
 
 RAW = json.loads(SHAPES.read_text())
+MORE = json.loads(MORE_SHAPES.read_text())
 
 
-@pytest.mark.parametrize("entry", RAW, ids=[entry["name"] for entry in RAW])
+@pytest.mark.parametrize("entry", RAW + MORE, ids=[entry["name"] for entry in RAW + MORE])
 def test_layer_has_the_sizes_and_the_work_of_the_file(entry):
     layer = parse_layer(entry)
     assert layer.out_size == tuple(entry["out_size"])
@@ -30,6 +31,30 @@ def test_only_known_layers():
     assert [layer.name for layer in load_layers(only=["lenet5_c1", "rn50_conv1"])] == ["rn50_conv1", "lenet5_c1"]
     with pytest.raises(ValueError, match=r"^no layer named nothing in "):
         load_layers(only=["nothing", "lenet5_c1"])
+
+
+def test_lists_of_layers():
+    assert len(peers.choose_layers("shapes", [])) == len(RAW)
+    assert [layer.name for layer in peers.choose_layers("more", [])] == [entry["name"] for entry in MORE]
+    assert not {entry["name"] for entry in RAW} & {entry["name"] for entry in MORE}
+    sample = {layer.name for layer in peers.choose_layers("sample", [])}
+    assert sample == set(readme_table.CHOSEN)
+    assert len(sample) == 15
+    assert [layer.name for layer in peers.choose_layers("sample", ["rn50_conv1"])] == ["rn50_conv1"]
+    assert [layer.name for layer in peers.choose_layers(str(MORE_SHAPES), ["kws_dscnn"])] == ["kws_dscnn"]
+
+
+def test_a_list_that_is_not_there(capsys):
+    with pytest.raises(SystemExit) as raised:
+        peers.main(["--layers", "nowhere.json"])
+    assert raised.value.code == 2
+    assert "nowhere.json" in capsys.readouterr().err
+
+
+def test_further_peers_are_measured_in_float32(capsys):
+    with pytest.raises(SystemExit):
+        peers.main(["--dtype", "float64", "--peers", "jax"])
+    assert "leave out --peers or --dtype" in capsys.readouterr().err
 
 
 def test_scaled_keeps_at_least_one_image():
@@ -128,8 +153,20 @@ def test_readme_table_replaces_what_stands_between_the_markers():
     text = readme_table.fill("above\n<!-- peers -->\nold\n<!-- /peers -->\nbelow\n", table)
     assert text == f"above\n<!-- peers -->\n{table}\n<!-- /peers -->\nbelow\n"
     assert readme_table.fill(text, table) == text
-    with pytest.raises(ValueError, match="the README has no"):
+    with pytest.raises(ValueError, match="the text has no <!-- peers -->"):
         readme_table.fill("nothing", table)
+
+
+def test_means_name_the_layers_below_one():
+    one_thread = document()
+    one_thread["run"] |= {"threads": 1, "dtype": "float64", "layers": "sample"}
+    del one_thread["layers"][1:]
+    one_thread["summary"] = report.summarise(one_thread["layers"])
+    lines = readme_table.means([document(), one_thread]).splitlines()
+    assert lines[2] == "| 4 of shapes.json, float32, 2 threads, 2026-01-02 | 1.59 | none | none |"
+    assert lines[3] == "| 1 of one of each kind, float64, 1 thread, 2026-01-02 | 4.00 | none | none |"
+    assert lines[-2] == "- shapes.json, float32, 2 threads: forward: rn50_3_3x3 0.50."
+    assert lines[-1] == "- one of each kind, float64, 1 thread: none."
 
 
 def test_measures_a_layer_beside_torch(tmp_path, capsys):
@@ -143,6 +180,19 @@ def test_measures_a_layer_beside_torch(tmp_path, capsys):
         assert all(result["error"] < 1e-5 and result["ratio"] > 0 for result in layer["passes"].values())
     assert "geometric mean" in capsys.readouterr().out
     assert (tmp_path / "peers.png").exists()
+
+
+@pytest.mark.parametrize("name", ["lenet5_c1_bs1", "tcn_k3_d16", "dcgan_g5", "mbv2_dw_144"])
+def test_measures_float64_beside_torch(name, tmp_path):
+    pytest.importorskip("torch")
+    where = ["--json", str(tmp_path / "peers.json"), "--chart", str(tmp_path / "peers.png")]
+    options = ["--layers", "shapes", "--only", name, "--dtype", "float64", "--threads", "1", "--roofline"]
+    assert peers.main([*options, "--repeat", "3", "--scale-batch", "0.01", *where]) == 0
+    document = json.loads((tmp_path / "peers.json").read_text())
+    assert (document["run"]["dtype"], document["run"]["threads"]) == ("float64", 1)
+    for result in document["layers"][0]["passes"].values():
+        assert result["error"] < 1e-13
+        assert 0 < result["roofline"]["peak_share"] < 1
 
 
 def test_a_wrong_result_is_told(monkeypatch, tmp_path, capsys):

@@ -9,7 +9,7 @@ from browser import Browser, find_browser, served
 
 from asv_bench import history, report, summary_charts, summary_page
 from asv_bench.problems import load_layers
-from asv_bench.roofline import place
+from asv_bench.roofline import place, shares
 
 
 def peers_document():
@@ -160,6 +160,14 @@ def test_place_under_the_roof():
     assert (found["bound"], found["share"]) == ("peak", pytest.approx(0.5))
     (layer,) = load_layers(only=["mbv2_dw_144"])
     assert place(layer, 1.0, 1000.0, 10.0)["bound"] == "memory"
+
+
+def test_shares_are_of_what_the_core_can_do():
+    (layer,) = load_layers(only=["lenet5_c1_bs1"])
+    found = shares(layer, "forward", rounds=1)
+    assert set(found) == {"share_of_fma_peak", "share_of_copy_bandwidth", "ratio_to_matmul"}
+    assert all(share > 0 for share in found.values())
+    assert found["share_of_fma_peak"] < 1
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from asv_bench import yardsticks
 from asv_bench.gate.cases import all_cases
 from asv_bench.gate.tracks import ACCURACY_LAYERS, WORKSPACE_LAYERS
-from asv_bench.problems import PASSES, load_layers, make_arrays, make_pass
+from asv_bench.problems import PASSES
 
 HARNESS = str(Path(__file__).resolve().parents[2])
-# Finds the package as this process does and the harness behind it; prints all figures as JSON.
+# Each finds the package as this process does and the harness behind it, and writes its figures as JSON.
 COLLECT = """
 import json, sys
 sys.path.append(sys.argv[1])
@@ -23,27 +22,47 @@ from asv_bench.gate.tracks import collect
 with open(sys.argv[2], "w") as file:
     json.dump(collect(), file)
 """
+SHARES = """
+import json, sys
+sys.path.append(sys.argv[1])
+from asv_bench.problems import PASSES, load_layers
+from asv_bench.roofline import shares
+layers = [layer.scaled(0.3) for layer in load_layers(only=sys.argv[3:])]
+figures = {f"{layer.name}.{direction}": shares(layer, direction) for layer in layers for direction in PASSES}
+with open(sys.argv[2], "w") as file:
+    json.dump(figures, file)
+"""
 HOT_KERNELS = (
     "forward.direct_forward-float32",
     "forward.direct_forward-float64",
     "kernel_gradient.direct_kernel_gradient-float32",
     "depthwise.depthwise_forward-float32",
     "depthwise_gradient.depthwise_kernel_gradient-float32",
+    "winograd.winograd_product-float32",
+    "winograd_gradient.winograd_gradient_sums-float32",
     "pooling.max_pool-float32",
 )
 FIGURES = ("fma_share", "loop_spills", "spills", "instructions", "bytes")
+
+
+def run_collector(program, *arguments, is_cold=False):
+    """Run a program that writes JSON, in a process with one thread and, if so wanted, an empty cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        threads = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        environment = os.environ | threads | {"NUMBACONV_QUIET": "1"}
+        if is_cold:
+            environment["NUMBACONV_CACHE_DIR"] = folder
+        output = Path(folder) / "figures.json"
+        command = [sys.executable, "-c", program, HARNESS, str(output), *arguments]
+        subprocess.run(command, check=True, env=environment, cwd=folder)
+        return json.loads(output.read_text())
 
 
 class Commit:
     """What the gate compares exactly, collected once per commit in a process with an empty cache."""
 
     def setup_cache(self):
-        with tempfile.TemporaryDirectory() as folder:
-            environment = os.environ | {"NUMBACONV_CACHE_DIR": folder, "NUMBACONV_QUIET": "1", "NUMBA_NUM_THREADS": "1"}
-            output = Path(folder) / "tracks.json"
-            command = [sys.executable, "-c", COLLECT, HARNESS, str(output)]
-            subprocess.run(command, check=True, env=environment, cwd=folder)
-            return json.loads(output.read_text())
+        return run_collector(COLLECT, is_cold=True)
 
     setup_cache.timeout = 900
 
@@ -107,43 +126,25 @@ class Counts(Commit):
 
 
 class Yardsticks:
-    """A pass beside what the same core can do in the same moment: the machine's speed cancels."""
+    """A pass beside what the same core can do in the same moment: the machine's speed cancels.
 
-    params = (("rn18_l1_bs1", "mbv1_pw7", "mbv2_dw_144", "resnext101_g32", "rn20_cifar_16"), PASSES)
-    param_names = ("layer", "pass")
+    One process measures all of them: each yardstick alone would take as long as all passes beside it.
+    """
+
+    layers = ("rn18_l1_bs1", "mbv1_pw7", "mbv2_dw_144", "resnext101_g32", "rn20_cifar_16")
+    params = (layers, PASSES, ("share_of_fma_peak", "share_of_copy_bandwidth", "ratio_to_matmul"))
+    param_names = ("layer", "pass", "figure")
     timeout = 300
 
-    def setup(self, name, direction):
-        import numba
+    def setup_cache(self):
+        return run_collector(SHARES, *self.layers)
 
-        numba.set_num_threads(1)
-        (self.layer,) = load_layers(only=[name])
-        self.layer = self.layer.scaled(0.3)
-        self.call = make_pass(self.layer, direction, make_arrays(self.layer, direction))
-        self.call()
-        yardsticks.fma_gflops()
+    setup_cache.timeout = 900
 
-    def _alternate(self, yardstick):
-        """Return the best of the pass and of the yardstick, measured in turn."""
-        rounds = [(yardsticks._best_seconds(self.call, 3), yardstick()) for _ in range(9)]
-        return min(seconds for seconds, _ in rounds), rounds
+    def track_speed(self, figures, name, direction, figure):
+        return figures[f"{name}.{direction}"][figure]
 
-    def track_share_of_fma_peak(self, name, direction):
-        seconds, rounds = self._alternate(lambda: yardsticks.fma_gflops(repeats=1))
-        return self.layer.gflop / seconds / max(peak for _, peak in rounds)
-
-    def track_share_of_copy_bandwidth(self, name, direction):
-        from asv_bench.roofline import least_bytes
-
-        seconds, rounds = self._alternate(lambda: yardsticks.copy_gbytes(repeats=1))
-        return least_bytes(self.layer) * 1e-9 / seconds / max(bandwidth for _, bandwidth in rounds)
-
-    def track_ratio_to_matmul(self, name, direction):
-        seconds, rounds = self._alternate(lambda: yardsticks.matmul_seconds(repeats=1))
-        matmul_gflops = 2e-9 * yardsticks.MATRIX**3 / min(other for _, other in rounds)
-        return self.layer.gflop / seconds / matmul_gflops
-
-    track_share_of_fma_peak.version = track_share_of_copy_bandwidth.version = track_ratio_to_matmul.version = "1"
+    track_speed.version = "1"
 
 
 class Short:

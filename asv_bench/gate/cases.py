@@ -66,12 +66,7 @@ def _layer_pass(name: str, dtype: str = "float32") -> Call:
     is_depthwise = layer.groups == layer.in_channels
     limits = (DEPTHWISE_GFLOP, DEPTHWISE_BYTES) if is_depthwise and layer.groups > 1 else (DENSE_GFLOP, DENSE_BYTES)
     layer = shrink(layer, *limits)
-    arrays = make_arrays(layer, direction)
-    for field in ("x", "kernel", "grad_y"):
-        array = getattr(arrays, field)
-        if array is not None:
-            setattr(arrays, field, array.astype(dtype))
-    return make_pass(layer, direction, arrays)
+    return make_pass(layer, direction, make_arrays(layer, direction, dtype))
 
 
 def _images() -> np.ndarray:
