@@ -51,7 +51,7 @@ PLANTS = (
         f"                for column in range(columns):\n                    {_GRADIENT}\n",
         f"                for column in range(columns):\n                    {_GRADIENT}\n"
         f"                for column in range((columns + 3) // 6):\n                    {_GRADIENT}\n",
-        ("mbv1_pw7.kernel_grad", "rn18_l2_s2.kernel_grad", "tcn_k3_d16.kernel_grad",
+        ("rn18_l2_s2.kernel_grad", "mbv1_pw7.kernel_grad", "tcn_k3_d16.kernel_grad",
          "rn18_l1_bs1.kernel_grad.float64"),
     ),
     Plant(
@@ -63,18 +63,18 @@ PLANTS = (
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(
-        "depthwise kernel gradient: every eighth block twice",
+        "depthwise kernel gradient: every sixth block twice",
         "numbaconv/kernels/depthwise_gradient.py",
         f"        {_BLOCK}",
-        f"        for _ in range(1 + (block % 8 == 0)):\n            {_BLOCK}",
-        ("mbv2_dw_144.kernel_grad", "effdet_dw5x5.kernel_grad", "x3d_dw.kernel_grad"),
+        f"        for _ in range(1 + (block % 6 == 0)):\n            {_BLOCK}",
+        ("effdet_dw5x5.kernel_grad", "x3d_dw.kernel_grad"),
     ),
     Plant(
         "Winograd forward: products",
         "numbaconv/kernels/winograd.py",
         f"        for i in range(depth):\n            {_POINT}\n",
         f"        for i in range(depth):\n            {_POINT}\n"
-        f"        for i in range(depth // 10):\n            {_POINT}\n",
+        f"        for i in range(depth // 7):\n            {_POINT}\n",
         ("rn18_l1_bs1.forward", "rn18_l1_bs1.input_grad", "rn50_3_3x3.forward", "rn50_3_3x3.input_grad"),
     ),
     Plant(
@@ -82,7 +82,7 @@ PLANTS = (
         "numbaconv/kernels/winograd_gradient.py",
         f"            for tile in range(first, last):\n                {_TILE}\n",
         f"            for tile in range(first, last):\n                {_TILE}\n"
-        f"            for tile in range(first, first + (last - first) // 10):\n                {_TILE}\n",
+        f"            for tile in range(first, first + (last - first) // 7):\n                {_TILE}\n",
         ("rn18_l1_bs1.kernel_grad", "rn50_3_3x3.kernel_grad"),
     ),
     Plant(

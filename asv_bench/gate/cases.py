@@ -22,8 +22,8 @@ DENSE_BYTES, DEPTHWISE_BYTES = 2 << 20, 480 << 10
 # In the order of the groups: every kernel once, then more of the shapes that people use.
 QUICK_PASSES = (
     "rn18_l1_bs1.forward", "rn18_l1_bs1.input_grad", "rn18_l1_bs1.kernel_grad", "mbv1_pw7.forward",
-    "mbv1_pw7.kernel_grad", "mbv2_dw_144.forward", "mbv2_dw_144.kernel_grad", "dcgan_g5.forward",
-    "rn20_cifar_16.forward", "lenet5_c1_bs1.forward",
+    "mbv1_pw7.kernel_grad", "rn18_l2_s2.kernel_grad", "mbv2_dw_144.forward", "mbv2_dw_144.kernel_grad",
+    "effdet_dw5x5.kernel_grad", "dcgan_g5.forward", "rn20_cifar_16.forward", "lenet5_c1_bs1.forward",
 )  # fmt: skip
 MORE_LAYERS = (
     "rn18_l1_bs1", "rn18_l2_s2", "mbv1_pw7", "mbv2_dw_144", "x3d_dw", "resnext101_g32", "tcn_k3_d16", "speech_s2",
