@@ -88,15 +88,15 @@ PLANTS = (
     Plant(
         "maximum pooling: every seventh row twice",
         "numbaconv/kernels/pooling.py",
-        "    _reduce_row(_larger,",
-        f"    {_REPEATED}_reduce_row(_larger,",
+        "    _reduce_rows(larger,",
+        f"    {_REPEATED}_reduce_rows(larger,",
         ("pool.max",),
     ),
     Plant(
         "average pooling: every seventh row twice",
         "numbaconv/kernels/pooling.py",
-        "    _reduce_row(_sum,",
-        f"    {_REPEATED}_reduce_row(_sum,",
+        "    _reduce_rows(sum_of,",
+        f"    {_REPEATED}_reduce_rows(sum_of,",
         ("pool.average",),
     ),
     Plant(
