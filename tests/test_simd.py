@@ -111,7 +111,7 @@ def make_tile_operations(vectors_wide):
         tiles.tile_store(lanewise, pointers.advance(out, 2 * size), stride)
         partial = tiles.tile_load(ROWS, vectors_wide, loaded, stride, valid)
         tiles.tile_store(partial, pointers.advance(out, 3 * size), stride)
-        bounded = tiles.tile_at_least(lanewise, row[0])
+        bounded = tiles.tile_relu(lanewise)
         tiles.tile_store_first(bounded, pointers.advance(out, 4 * size), stride, valid)
 
     return operations
@@ -146,5 +146,5 @@ def test_tile_operations(dtype, wide):
         np.testing.assert_array_equal(out[1, :, :width], bias + a[: 2 * ROWS : 2, None] * weights)
         np.testing.assert_array_equal(out[2, :, :width], lanewise)
         np.testing.assert_array_equal(out[3, :, :width], np.where(inside, loaded[:, :width], 0))
-        np.testing.assert_array_equal(out[4, :, :width], np.where(inside, np.maximum(lanewise, row[0]), 77))
+        np.testing.assert_array_equal(out[4, :, :width], np.where(inside, np.maximum(lanewise, 0), 77))
         np.testing.assert_array_equal(out[:, :, width:], 77)
