@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 DTYPES = {"f": "float32", "d": "float64"}
+"""Names of dtypes by their characters: `dtype.name` takes longer than a small launch."""
+
+CHARS = {name: char for char, name in DTYPES.items()}
+"""The other way round: comparing a dtype with its name takes as long."""
 
 
 def as_array(value: Any, name: str) -> np.ndarray:

@@ -35,6 +35,11 @@ MAX_POOLED_BYTES = min(1 << 30, physical_bytes() // 16)
 _PAGE = 4096
 
 
+def aligned_size(nbytes: int) -> int:
+    """Return ``nbytes`` rounded up to a multiple of 64."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 def aligned_bytes(count: int) -> NDArray[np.uint8]:
     """Return ``count`` fresh bytes whose address is a multiple of 64."""
     memory = np.empty(count + ALIGNMENT, np.uint8)

@@ -1,9 +1,9 @@
-"""One parallel launch per call: workers take the tasks of one kernel from a shared counter.
+"""One entry of the threading layer per call: workers take the tasks of one or more kernels from a shared counter.
 
 `launch` fills a block of int64 numbers with everything a launch needs and hands its address to compiled code, which
 calls the ``parallel_for`` of Numba's threading layer (OpenMP, TBB or workqueue) once. Which worker runs a task is left
 to chance and must not matter: a kernel's result depends on its task number alone, so it is the same for any number of
-threads.
+threads. Launches in a row are a program (`numbaconv.program`); a launch by itself is a program of one step.
 
 The serial path is a compiled loop that never enters the threading layer. It serves small work and every case in which a
 layer would crash or hang: a process forked after a layer had started (OpenMP) and a second caller of workqueue.
@@ -14,9 +14,11 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -24,19 +26,27 @@ from numba import types
 from numba.np.ufunc import parallel as numba_parallel
 
 from numbaconv.jit import CONFIGURATION, CompiledFunction, TaskKernel
-from numbaconv.memory import ALIGNMENT, aligned_bytes
+from numbaconv.memory import aligned_bytes, aligned_size
 from numbaconv.simd.driver import (
     BUFFER_CODES,
     DATA_FIELD,
     FIRST_ARGUMENT,
+    FIRST_ARGUMENT_BASE,
+    FIRST_STEP,
     MAX_ARRAYS,
     OWN_PLAN,
+    OWN_PROGRAM,
+    STATUS,
+    STEP_OPERANDS,
     WORKERS,
     run_parallel,
     run_serial,
     run_worker,
 )
 from numbaconv.target import TARGET
+
+if TYPE_CHECKING:
+    from numbaconv.program import Operand, Recorder
 
 # A thread keeps its workspace for its next call up to this size; a larger one is freed at once.
 MAX_KEPT_WORKSPACE = 256 << 20
@@ -53,6 +63,9 @@ _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 # Keeps the interpreter's lock: giving it up and getting it back costs more than small work takes.
 _SMALL_ENTRY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
 _PLAN = struct.Struct("10q")
+# A program of one step up to its operands.
+_ONE_STEP = struct.Struct(f"{FIRST_STEP + STEP_OPERANDS}q")
+_STATUS = struct.Struct("q")
 _BLOCKS = [struct.Struct(f"{FIRST_ARGUMENT + n}q") for n in range(MAX_ARRAYS + 1)]
 _NOTHING = np.empty(0, np.int64)
 
@@ -72,6 +85,8 @@ class _Layer:
         # workqueue aborts the process when two threads enter it: whoever does not get this lock runs serially.
         self.entry: threading.Lock | None = None
         self.is_usable = TARGET.threads > 1
+        # What a worker calls that has waited for long: its core may be the one that the other worker needs.
+        self.give_way = llvm.address_of_symbol("SwitchToThread" if sys.platform == "win32" else "sched_yield") or 0
 
     def start(self) -> None:
         """Start the layer's threads, once."""
@@ -97,16 +112,19 @@ _layer = _Layer()
 
 
 class _Call:
-    """The memory of one launch: its block of numbers, its workspace, and the compiled entry points."""
+    """The memory of one run: its block of numbers, its workspace, and the compiled entry points."""
 
     def __init__(self) -> None:
         size = WORKERS + max(1, TARGET.threads)
         self.block = aligned_bytes(8 * size)
         self.block_address = self.block.ctypes.data
         self.memory = self.block.data
-        # A plan used once has each argument as the buffer of the same number.
+        # A launch used once has each argument as the operand and the buffer of the same number.
         self.own_plan = self.block_address + 8 * OWN_PLAN
-        self.block.view(np.int64)[OWN_PLAN + BUFFER_CODES :][:MAX_ARRAYS] = np.arange(MAX_ARRAYS)
+        self.own_program = self.block_address + 8 * OWN_PROGRAM
+        numbers = self.block.view(np.int64)
+        numbers[OWN_PLAN + BUFFER_CODES :][:MAX_ARRAYS] = np.arange(MAX_ARRAYS)
+        numbers[OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS :][: 2 * MAX_ARRAYS] = argument_operands(MAX_ARRAYS)
         self.workspace = aligned_bytes(0)
         self.workspace_size = 0
         self.workspace_address = 0
@@ -128,9 +146,11 @@ class _Call:
             self.workspace = aligned_bytes(0)
             self.workspace_size = self.workspace_address = 0
 
-    def run(self, plan: int, tasks: int, memory: tuple[int, int], serial: bool, arrays: Sequence[np.ndarray]) -> None:
-        """Run a plan of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all."""
-        threads = 1 if serial or tasks <= 1 else min(thread_count(), tasks)
+    def run(
+        self, program: int, units: int, memory: tuple[int, int], serial: bool, arrays: Sequence[np.ndarray]
+    ) -> None:
+        """Run a program of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all."""
+        threads = 1 if serial or units <= 1 else min(thread_count(), units)
         entry = _layer.entry
         if threads > 1 and entry is not None and not entry.acquire(blocking=False):
             threads = 1
@@ -139,17 +159,23 @@ class _Call:
             base = self.reserve(shared + threads * private)
             pack = _BLOCKS[len(arrays)].pack_into
             if threads == 1:
-                pack(self.memory, 0, plan, base, 1, 0, 0, *map(id, arrays))
+                pack(self.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
                 self.serial(self.block_address)
             else:
                 if self.parallel is None:
                     self.parallel = _ENTRY(_PARALLEL.address)
-                pack(self.memory, 0, plan, base, threads, _layer.parallel_for, _WORKER.address, *map(id, arrays))
+                layer = _layer.parallel_for, _WORKER.address, _layer.give_way
+                pack(self.memory, 0, program, base, threads, *layer, 0, *map(id, arrays))
                 self.parallel(self.block_address)
         finally:
             if threads > 1 and entry is not None:
                 entry.release()
             self.release()
+
+
+def argument_operands(count: int) -> list[int]:
+    """Return the operands of a step that are the program's arguments in order."""
+    return [number for i in range(count) for number in (FIRST_ARGUMENT_BASE + i, 0)]
 
 
 class _Calls(threading.local):
@@ -220,7 +246,29 @@ def launch(
         count = len(arrays)
         plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0)
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
-        call.run(call.own_plan, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
+        _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, tasks, count, 0, call.own_plan, 0, tasks)
+        call.run(call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
+    finally:
+        idle.append(call)
+
+
+def run_program(
+    program: int, units: int, memory: tuple[int, int], small: int | None, arrays: Sequence[np.ndarray]
+) -> int:
+    """Run a program, described in `numbaconv.simd.driver`, and return its status word.
+
+    ``small`` is the bytes of workspace of a program whose work is below what a launch of threads costs.
+    """
+    idle = _calls.idle
+    call = idle.pop() if idle else _Call()
+    try:
+        if small is None:
+            call.run(program, units, memory, False, arrays)
+        else:
+            base = call.workspace_address if call.workspace_size >= small else call.reserve(small)
+            _BLOCKS[len(arrays)].pack_into(call.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
+            call.small(call.block_address)
+        return int(_STATUS.unpack_from(call.memory, 8 * STATUS)[0])
     finally:
         idle.append(call)
 
@@ -251,7 +299,19 @@ class Launch:
         Whether the work is below what a launch of threads costs.
     """
 
-    __slots__ = ("_geometry", "_initial", "_memory", "_moves", "_pack", "_plan", "_small", "_tasks", "address")
+    __slots__ = (
+        "_geometry",
+        "_initial",
+        "_moves",
+        "_plan",
+        "_program",
+        "_small",
+        "_steps",
+        "address",
+        "is_small",
+        "memory",
+        "tasks",
+    )
 
     def __init__(
         self,
@@ -269,14 +329,14 @@ class Launch:
         initial = [(i, buffer) for i, buffer in enumerate(buffers) if isinstance(buffer, np.ndarray)]
         for i, array in initial:
             places[i] = shared
-            shared += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+            shared += aligned_size(array.nbytes)
         self._initial = np.zeros(shared // 8, np.int64)
         for i, array in initial:
             self._initial.view(np.uint8)[places[i] :][: array.nbytes] = array.reshape(-1).view(np.uint8)
         for i, buffer in enumerate(buffers):
             if isinstance(buffer, Uninitialised):
                 places[i] = shared
-                shared += -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
+                shared += aligned_size(buffer.nbytes)
         codes = [buffer if isinstance(buffer, int) else ~places[i] for i, buffer in enumerate(buffers)]
         moves = [(argument, start, places[i] + to, nbytes) for argument, start, i, to, nbytes in copies]
         self._moves = np.array(moves, np.int64).reshape(-1, 4)
@@ -289,25 +349,21 @@ class Launch:
             np.int64,
         )  # fmt: skip
         self.address = self._plan.ctypes.data
-        self._memory = shared, workspace * _ITEM_BYTES[dtype]
-        self._tasks = tasks
-        self._small = sum(self._memory) if small else None
-        self._pack = _BLOCKS[arguments].pack_into
+        self.memory = shared, workspace * _ITEM_BYTES[dtype]
+        self.tasks = tasks
+        self.is_small = small
+        self._small = sum(self.memory) if small else None
+        numbers = [1, tasks, arguments, 0, self.address, 0, tasks, *argument_operands(arguments)]
+        self._steps = np.array(numbers, np.int64)
+        self._program = self._steps.ctypes.data
 
     def __call__(self, *arrays: np.ndarray) -> None:
         """Run the kernel on `arrays`."""
-        idle = _calls.idle
-        call = idle.pop() if idle else _Call()
-        try:
-            nbytes = self._small
-            if nbytes is None:
-                call.run(self.address, self._tasks, self._memory, False, arrays)
-                return
-            base = call.workspace_address if call.workspace_size >= nbytes else call.reserve(nbytes)
-            self._pack(call.memory, 0, self.address, base, 1, 0, 0, *map(id, arrays))
-            call.small(call.block_address)
-        finally:
-            idle.append(call)
+        run_program(self._program, self.tasks, self.memory, self._small, arrays)
+
+    def record(self, recorder: Recorder, *operands: Operand) -> None:
+        """Add the launch to a program that is being recorded."""
+        recorder.launch(self, *operands)
 
 
 if hasattr(os, "register_at_fork"):

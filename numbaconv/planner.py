@@ -9,13 +9,14 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
 from operator import methodcaller
 from types import ModuleType
-from typing import cast
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
 from numbaconv.algorithms import depthwise, direct, padding_modes, winograd
+from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -93,6 +94,21 @@ def _algorithm(spec: ConvSpec, direction: str, name: str | None, generation: int
 on_change(clear_plans)
 
 
+class Run(Protocol):
+    """What an algorithm's `prepare` returns: it runs a pass on (first, second, result[, bias])."""
+
+    def __call__(self, first: NDArray, second: NDArray, result: NDArray, *bias: NDArray) -> None:
+        """Run the pass."""
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """A `Run` that is nothing but launches, which a program can take over."""
+
+    def record(self, recorder: Recorder, first: Operand, second: Operand, result: Operand, *bias: Operand) -> None:
+        """Record the launches."""
+
+
 def prepare(
     spec: ConvSpec,
     direction: str,
@@ -105,6 +121,21 @@ def prepare(
     """Return what runs a pass on arrays of the layouts of these, as long as `generation` stays what it is."""
     layouts = _layout(first), _layout(second)
     return _prepared(spec, direction, *layouts, bias is not None, activation, algorithm, generation)
+
+
+def record(
+    recorder: Recorder,
+    spec: ConvSpec,
+    direction: str,
+    first: Operand,
+    second: NDArray,
+    bias: NDArray | None,
+    activation: Hashable,
+    result: Operand,
+) -> bool:
+    """Record a pass on contiguous operands as `prepare` runs it, or return False where it is more than launches."""
+    run = _prepared(spec, direction, None, None, bias is not None, activation, None, generation)
+    return run.record(recorder, first, second, result, () if bias is None else (bias,))
 
 
 def _layout(array: NDArray) -> Strides | None:
@@ -180,6 +211,16 @@ class Pass:
             return result if self._from_last is None else result.transpose(self._from_last)
         return self._finish(result, out)
 
+    def record(
+        self, recorder: Recorder, first: Operand, second: Operand, result: Operand, bias: tuple[Operand, ...]
+    ) -> bool:
+        """Record the pass where its operands are read and written as they are; return whether they are."""
+        is_plain = self._arrange_first is None and self._arrange_second is None and self._from_last is None
+        if not is_plain or not isinstance(self._run, Recordable):
+            return False
+        self._run.record(recorder, first, second, result, *bias)
+        return True
+
     def _place(self, out: NDArray) -> NDArray:
         """Return a contiguous channels-last array to compute in: ``out`` itself where it has that layout."""
         view = out if self._to_last is None else out.transpose(self._to_last)
@@ -227,27 +268,16 @@ def _runner(
     second: Strides,
     activation: Hashable,
     has_bias: bool,
-) -> Callable[..., None]:
-    """Return `run(first, second, result[, bias])` on operands of these element strides, all with channels last.
-
-    An algorithm that has things to prepare offers them as `prepare`; of the others the pass of that name is called.
-    """
+) -> Run:
+    """Return what runs a pass on operands of these element strides, all with channels last."""
     if direction == "input_grad" and any(mode != "zeros" for mode in spec.padding_mode):
         padded = padding_modes.padded_spec(spec)
         return partial(_run_folded, spec, _runner(padded, direction, algorithm, first, second, None, False))
-    if hasattr(algorithm, "prepare"):
-        return cast("Callable[..., None]", algorithm.prepare(spec, direction, first, second, activation, has_bias))
-    run = getattr(algorithm, direction)
-    if direction == "kernel_grad":
-        return partial(run, spec)
-
-    def run_product(first: NDArray, second: NDArray, result: NDArray, bias: NDArray | None = None) -> None:
-        run(spec, first, second, bias, activation, result)
-
-    return run_product
+    run: Run = algorithm.prepare(spec, direction, first, second, activation, has_bias)
+    return run
 
 
-def _run_folded(spec: ConvSpec, run: Callable[..., None], grad_y: NDArray, kernel: NDArray, grad_x: NDArray) -> None:
+def _run_folded(spec: ConvSpec, run: Run, grad_y: NDArray, kernel: NDArray, grad_x: NDArray) -> None:
     """Run the input gradient of the padded input, then add up what its positions were copied from."""
     grad_padded = memory.empty((spec.batch, *spec.padded_spatial, spec.in_channels), spec.dtype)
     run(grad_y, kernel, grad_padded)

@@ -191,8 +191,11 @@ def test_cleared_plans_choose_anew(monkeypatch, rng):
             return None
 
         @staticmethod
-        def forward(spec, x, kernel, bias, activation, y):
-            y[...] = -oracle.conv(x, kernel)
+        def prepare(spec, direction, first, second, activation, has_bias):
+            def run(x, kernel, y):
+                y[...] = -oracle.conv(x, kernel)
+
+            return run
 
     monkeypatch.setitem(planner.ALGORITHMS, "forward", (Negative, *planner.ALGORITHMS["forward"]))
     assert_array_equal(nc.conv(x, kernel), expected)

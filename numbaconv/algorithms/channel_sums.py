@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
+from numbaconv.arrays import DTYPES
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import channel_sums as kernels
 
@@ -19,8 +20,6 @@ _CHUNK = 1 << 14
 MOST_CHANNELS = 1 << 12
 # Less than this takes about as long as waking the threads does.
 SERIAL_NUMBERS = 1 << 16
-# dtype.name takes longer than a small launch.
-_NAMES = {"f": "float32", "d": "float64"}
 
 
 @lru_cache(maxsize=512)
@@ -39,7 +38,7 @@ def _prepared(kernel: TaskKernel, arguments: int, size: int, channels: int, dtyp
 def relu_gradient_sums(g: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     """Return g where y is positive and 0 elsewhere, and its sums over all axes but the last; C order both."""
     channels, dtype = g.shape[-1], g.dtype
-    tasks, launch = _prepared(kernels.relu_gradient_sums, 4, g.size, channels, _NAMES[dtype.char])
+    tasks, launch = _prepared(kernels.relu_gradient_sums, 4, g.size, channels, DTYPES[dtype.char])
     kept, partial = memory.empty(g.shape, dtype), np.empty((tasks, channels), dtype)
     if tasks:
         launch(g, y, kept, partial)
@@ -49,7 +48,7 @@ def relu_gradient_sums(g: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
 def channel_sums(g: NDArray) -> NDArray:
     """Return the sums over all axes but the last of an array in C order."""
     channels, dtype = g.shape[-1], g.dtype
-    tasks, launch = _prepared(kernels.channel_sums, 2, g.size, channels, _NAMES[dtype.char])
+    tasks, launch = _prepared(kernels.channel_sums, 2, g.size, channels, DTYPES[dtype.char])
     partial = np.empty((tasks, channels), dtype)
     if tasks:
         launch(g, partial)

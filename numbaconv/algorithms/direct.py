@@ -21,6 +21,7 @@ from numbaconv.algorithms.blocking import (
     pixel_pitch,
     taps_per_pass,
 )
+from numbaconv.algorithms.finite import Checked, CheckedFirst
 from numbaconv.algorithms.geometry import (
     Record,
     ahead_step,
@@ -45,7 +46,6 @@ from numbaconv.algorithms.plan_parts import (
     array_strides,
     bias_copies,
     bias_template,
-    is_finite,
     is_small,
     kernel_strides,
     lattice_extent,
@@ -210,8 +210,8 @@ def prepare(
     launch, is_widened = _product_launch(*key, True)
     if not is_widened:
         return launch
-    form = _WidenedWithFunction if isinstance(activation, FusedActivation) else _Widened
-    return form(launch, key)
+    form = CheckedFirst if isinstance(activation, FusedActivation) else Checked
+    return form(launch, lambda: _product_launch(*key, False)[0])
 
 
 @lru_cache(maxsize=512)
@@ -236,41 +236,6 @@ def _product_launch(
         plan.serial,
     )
     return launch, plan.is_widened
-
-
-class _Widened:
-    """A pass of which outputs side by side share their products.
-
-    An absent tap is a zero there, and zero times infinity or NaN is NaN: a result that is not all finite is computed
-    again without.
-    """
-
-    __slots__ = ("_key", "_launch")
-
-    def __init__(self, launch: parallel.Launch, key: tuple[ConvSpec, str, Strides, Ending, bool]) -> None:
-        self._launch = launch
-        self._key = key
-
-    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
-        self._launch(x, kernel, y, *bias)
-        if not is_finite(y):
-            self._run_without(x, kernel, y, *bias)
-
-    def _run_without(self, *arrays: NDArray) -> None:
-        launch, _ = _product_launch(*self._key, False)
-        launch(*arrays)
-
-
-class _WidenedWithFunction(_Widened):
-    """The same before a user's function, which may hide a NaN from the result: here the inputs must be finite."""
-
-    __slots__ = ()
-
-    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
-        if is_finite(x) and is_finite(kernel):
-            self._launch(x, kernel, y, *bias)
-        else:
-            self._run_without(x, kernel, y, *bias)
 
 
 @dataclass(frozen=True, slots=True)

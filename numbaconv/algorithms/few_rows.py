@@ -7,31 +7,39 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv import parallel
+from numbaconv import memory, parallel
+from numbaconv.arrays import DTYPES
 from numbaconv.kernels.few_rows import few_rows_product
 
-# dtype.name takes longer than a small launch.
-_NAMES = {"f": "float32", "d": "float64"}
-# Numbers of the matrix that a task reads: they stay in L2 for every row, and there are enough tasks for the threads.
+# Numbers of the matrix that a task reads: there are enough tasks for the threads, and few partial sums.
 _CHUNK = 1 << 15
+# Numbers of the matrix that are read for all its columns and all rows before the next ones: half of L1.
+_BLOCK = 1 << 12
 # Products below this take about as long as waking the threads does.
 _SMALL_PRODUCTS = 1 << 18
 
 
 @lru_cache(maxsize=256)
-def _prepared(rows: int, depth: int, units: int, dtype: str) -> tuple[int, parallel.Launch]:
-    """Return the number of tasks and the launch."""
+def launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool, is_relu: bool) -> parallel.Launch:
+    """Return a launch on (x, matrix, y), or (x, matrix, y, bias)."""
     chunk = max(1, _CHUNK // units)
     tasks = -(-depth // chunk)
-    geometry = np.array([0, rows, depth, units, chunk], np.int64)
+    geometry = np.array([0, rows, depth, units, chunk, max(1, _BLOCK // units), tasks, is_relu], np.int64)
+    partial = parallel.Uninitialised(tasks * rows * units * np.dtype(dtype).itemsize)
+    bias = 3 if has_bias else np.zeros(units, dtype)
+    buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))
     small = rows * depth * units < _SMALL_PRODUCTS
-    return tasks, parallel.Launch(few_rows_product, dtype, tasks, geometry, (0, 1, 2), 3, small=small)
+    arguments = 4 if has_bias else 3
+    return parallel.Launch(few_rows_product, dtype, tasks, geometry, buffers, arguments, small=small)
 
 
-def product(x: NDArray, matrix: NDArray) -> NDArray:
-    """Return x @ matrix for arrays in C order of one float dtype; chunks are added in order."""
+def product(x: NDArray, matrix: NDArray, bias: NDArray | None = None, is_relu: bool = False) -> NDArray:
+    """Return x matrix + bias, or relu of that, for arrays in C order of one float dtype; chunks are added in order."""
     (rows, depth), units = x.shape, matrix.shape[1]
-    tasks, launch = _prepared(rows, depth, units, _NAMES[x.dtype.char])
-    partial = np.empty((tasks, rows, units), x.dtype)
-    launch(x, matrix, partial)
-    return partial[0] if tasks == 1 else partial.sum(axis=0)
+    y = memory.empty((rows, units), x.dtype)
+    run = launch(rows, depth, units, DTYPES[x.dtype.char], bias is not None, is_relu)
+    if bias is None:
+        run(x, matrix, y)
+    else:
+        run(x, matrix, y, bias)
+    return y

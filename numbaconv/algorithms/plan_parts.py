@@ -171,15 +171,3 @@ def _joined_columns(phases: _Phases, size: int, mode: str, most: int) -> list[_P
         if part * joined.width <= most and part <= joined.count:
             ways.append([*widened(interleaved(joined, part), size, mode), *rest])
     return ways
-
-
-MAX_DOT_SIZE = 8192
-"""BLAS libraries start threads for the product of vectors longer than this."""
-
-
-def is_finite(y: NDArray) -> bool:
-    """Whether all numbers are finite; a sum that overflows counts as not."""
-    if y.size <= MAX_DOT_SIZE:
-        return math.isfinite(np.vdot(y, y))
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(y.sum()))

@@ -54,6 +54,7 @@ from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd import BIAS, winograd_kernel, winograd_product
 from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -290,13 +291,14 @@ def prepare(
 class _Product:
     """A forward pass or an input gradient: one launch transforms the kernel, unless workers do, the next the tiles."""
 
-    __slots__ = ("_product", "_transform", "_transformed")
+    __slots__ = ("_packed_size", "_product", "_transform", "_transformed")
 
     def __init__(self, spec: ConvSpec, direction: str, x_strides: Strides, activation: Ending, has_bias: bool) -> None:
         shape = spec.result_shape(direction)
         plan = product_plan(spec, direction, x_strides, contiguous_strides(shape))
         bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
         copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, BIAS - 1) if has_bias else ()
+        self._packed_size = plan.packed_size
         self._transformed = memory.allocator((plan.packed_size,), spec.dtype)
         self._transform = None if plan.kernel_tasks == 0 else parallel.Launch(
             winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (0, 1), 2, plan.kernel_workspace,
@@ -313,3 +315,11 @@ class _Product:
             self._transform(kernel, transformed)
             kernel = transformed
         self._product(x, kernel, y, *bias)
+
+    def record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:
+        """Record both launches."""
+        if self._transform is not None:
+            transformed = recorder.buffer(self._packed_size)
+            recorder.launch(self._transform, kernel, transformed)
+            kernel = transformed
+        recorder.launch(self._product, x, kernel, y, *bias)

@@ -2,8 +2,8 @@
 
 BLAS libraries start threads of their own for larger products and let them spin for a while afterwards. The engine's
 threads then share the cores with them: a launch that takes half a millisecond has been seen to wait for eight. So
-BLAS gets only products that it computes on the calling thread; larger ones are convolutions with one tap, and of few
-rows a kernel reads the matrix where it lies.
+products are convolutions with one tap, of few rows a kernel reads the matrix where it lies, and of the gradients BLAS
+gets those that it computes on the calling thread.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import functional, memory
+from numbaconv import functional, memory, planner
 from numbaconv.algorithms import few_rows
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
+from numbaconv.program import Operand, Recorder
+from numbaconv.spec import resolve_conv
 
 BLAS_PRODUCTS = 1 << 18
 """OpenBLAS starts threads for a product of matrices of more multiply-adds than this,"""
@@ -42,21 +44,33 @@ def is_engine_array(*arrays: np.ndarray) -> bool:
 def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, is_relu: bool) -> np.ndarray:
     """Return x kernel + bias for the rows of x, or relu of that, in one recycled array."""
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    count, (depth, units) = rows.shape[0], kernel.shape
+    count, units = rows.shape[0], kernel.shape[1]
     operands = (rows, kernel) if bias is None else (rows, kernel, bias)
-    if stays_on_thread(count, depth, units) or not is_engine_array(*operands):
+    if not is_engine_array(*operands):
         y = np.matmul(rows, kernel, out=memory.empty((count, units), np.result_type(x, kernel)))
+        if bias is not None:
+            np.add(y, bias, out=y)
+        if is_relu:
+            np.maximum(y, 0, out=y)
     elif count < FEW_ROWS:
-        y = few_rows.product(rows, kernel)
+        y = few_rows.product(rows, kernel, bias, is_relu)
     else:
         activation = "relu" if is_relu else None
         y = functional.conv.array_function(rows[None], kernel[None], bias, activation=activation)[0]
-        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], units)
-    if bias is not None:
-        np.add(y, bias, out=y)
-    if is_relu:
-        np.maximum(y, 0, out=y)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], units)
+
+
+def record_dense(
+    recorder: Recorder, x: Operand, kernel: np.ndarray, bias: np.ndarray | None, y: Operand, rows: int, is_relu: bool
+) -> bool:
+    """Record what `dense` computes; return False where it is more than launches."""
+    depth, units = kernel.shape
+    if rows < FEW_ROWS:
+        launch = few_rows.launch(rows, depth, units, recorder.dtype, bias is not None, is_relu)
+        recorder.launch(launch, x, kernel, y, *(() if bias is None else (bias,)))
+        return True
+    spec = resolve_conv((1, rows, depth), (1, depth, units), dtype=recorder.dtype)
+    return planner.record(recorder, spec, "forward", x, kernel, bias, "relu" if is_relu else None, y)
 
 
 def dense_gradient(

@@ -2,50 +2,95 @@
 
 from __future__ import annotations
 
-from numbaconv.jit import task_kernel
-from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
-from numbaconv.simd.vectors import lanes_of
+from numbaconv.jit import inline, task_kernel
+from numbaconv.simd.calls import atomic_fetch_add
+from numbaconv.simd.pointers import advance, as_counters, clear
+from numbaconv.simd.tiles import tile_fma, tile_read, tile_store
+from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
 # Geometry.
 ROWS = 1
 DEPTH = 2
 UNITS = 3
 CHUNK = 4  # rows of the matrix that a task reads
+BLOCK = 5  # rows of the matrix that stay in L1 for all columns
+TASKS = 6
+RELU = 7
 # Buffers.
 X = 1
 MATRIX = 2
-PARTIAL = 3  # (tasks, rows, units)
+BIAS = 3
+Y = 4
+PARTIAL = 5  # (tasks, rows, units)
+COUNTER = 6
 
 VECTORS = 8
 
 
 @task_kernel
 def few_rows_product(worker, task, geometry, buffers):
-    """partial[task, row, unit] = sum over one chunk of depth of x[row, i] * matrix[i, unit]."""
+    """y[row, unit] = bias[unit] + sum over i of x[row, i] * matrix[i, unit], at least 0 with relu.
+
+    A task sums one chunk of i; the one that ends last adds the chunks in order.
+    """
     rows, depth, units, chunk = geometry[ROWS], geometry[DEPTH], geometry[UNITS], geometry[CHUNK]
-    first = task * chunk
-    count = min(chunk, depth - first)
-    matrix = advance(buffers[MATRIX], first * units)
-    lanes = lanes_of(matrix)
-    for row in range(rows):
-        x, out = advance(buffers[X], row * depth + first), advance(buffers[PARTIAL], (task * rows + row) * units)
-        unit = 0
-        while unit + VECTORS * lanes <= units:
-            wide = tile_zeros(1, 8, x)
-            for i in range(count):
-                wide = tile_fma(wide, advance(x, i), 0, advance(matrix, i * units + unit))
-            tile_store(wide, advance(out, unit), 0)
-            unit += VECTORS * lanes
-        while unit + lanes <= units:
-            narrow = tile_zeros(1, 1, x)
-            for i in range(count):
-                narrow = tile_fma(narrow, advance(x, i), 0, advance(matrix, i * units + unit))
-            tile_store(narrow, advance(out, unit), 0)
-            unit += lanes
-        while unit < units:
-            total = x[0] * matrix[unit]
-            for i in range(1, count):
-                total += x[i] * matrix[i * units + unit]
-            out[unit] = total
-            unit += 1
+    size = rows * units
+    partial = advance(buffers[PARTIAL], task * size)
+    clear(partial, size)
+    first, end = task * chunk, min(depth, (task + 1) * chunk)
+    while first < end:
+        count = min(geometry[BLOCK], end - first)
+        for row in range(rows):
+            x = advance(buffers[X], row * depth + first)
+            add_product(x, advance(buffers[MATRIX], first * units), count, units, advance(partial, row * units))
+        first += count
+    if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == geometry[TASKS] - 1:
+        for row in range(rows):
+            partial, y = advance(buffers[PARTIAL], row * units), advance(buffers[Y], row * units)
+            add_chunks(partial, geometry[TASKS], size, units, buffers[BIAS], geometry[RELU], y)
+
+
+@inline
+def add_product(x, matrix, count, units, total):
+    """total[unit] += sum over i < count of x[i] * matrix[i, unit]."""
+    lanes, unit = lanes_of(x), 0
+    while unit + VECTORS * lanes <= units:
+        wide = tile_read(1, 8, advance(total, unit), 0)
+        for i in range(count):
+            wide = tile_fma(wide, advance(x, i), 0, advance(matrix, i * units + unit))
+        tile_store(wide, advance(total, unit), 0)
+        unit += VECTORS * lanes
+    while unit + lanes <= units:
+        narrow = tile_read(1, 1, advance(total, unit), 0)
+        for i in range(count):
+            narrow = tile_fma(narrow, advance(x, i), 0, advance(matrix, i * units + unit))
+        tile_store(narrow, advance(total, unit), 0)
+        unit += lanes
+    while unit < units:
+        single = total[unit]
+        for i in range(count):
+            single += x[i] * matrix[i * units + unit]
+        total[unit] = single
+        unit += 1
+
+
+@inline
+def add_chunks(partial, tasks, size, units, bias, relu, y):
+    """y[unit] = bias[unit] + sum over tasks of partial[task, unit] for one row, at least 0 with relu."""
+    lanes, unit = lanes_of(y), 0
+    while unit + lanes <= units:
+        total = load(advance(partial, unit))
+        for task in range(1, tasks):
+            total = total + load(advance(partial, task * size + unit))
+        total = total + load(advance(bias, unit))
+        if relu != 0:
+            total = at_least(total, splat(y, 0))
+        store(total, advance(y, unit))
+        unit += lanes
+    while unit < units:
+        single = partial[unit]
+        for task in range(1, tasks):
+            single += partial[task * size + unit]
+        single += bias[unit]
+        y[unit] = 0 if relu != 0 and single < 0 else single
+        unit += 1

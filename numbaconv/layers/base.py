@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from numbaconv import initializers, regularizers
+from numbaconv.arrays import CHARS
 from numbaconv.autograd import Tensor
 from numbaconv.layers.options import as_tensor, check_dtype, snake_case, unknown_options
 from numbaconv.layers.parameter import Parameter
@@ -22,8 +23,6 @@ Shape: TypeAlias = "tuple[int | None, ...]"
 
 # Types that most attributes have and that hold neither weights nor layers.
 _PLAIN = frozenset((bool, int, float, str, type(None), FunctionType, BuiltinFunctionType, np.ndarray, np.ufunc))
-# Comparing a dtype with its name takes longer than most of a layer's call.
-_CHARS = {"float32": "f", "float64": "d"}
 
 
 class Layer:
@@ -70,7 +69,6 @@ class Layer:
     _name: str | None = None
     _trainable: bool = True
     _takes_training: bool = False
-    _passed: Any = None  # shape and dtype of inputs that the checks have let pass (`layers/inference.py`)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Note whether `call` takes `training`, and let `build` mark the layer as built, so that users may call it."""
@@ -191,7 +189,7 @@ class Layer:
         if not self.built:
             self.build_once(shapes)
         self.check_input_shape(shapes)
-        if not isinstance(inputs, list) and inputs.data.dtype.char != _CHARS[self.dtype] and self._parameters():
+        if not isinstance(inputs, list) and inputs.data.dtype.char != CHARS[self.dtype] and self._parameters():
             inputs = inputs.astype(self.dtype)
         changes = training is not None and training is not TRAINING.get()
         token = TRAINING.set(bool(training)) if changes else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from numbaconv.layers import Input, Layer
-from numbaconv.layers.inference import infer, is_wanted
+from numbaconv.layers.inference import Stages, infer, is_wanted
 from numbaconv.model.base import Model
 
 
@@ -60,6 +60,7 @@ class Sequential(Model):
         super().__init__(name=name, seed=seed, **options)
         self._input: Input | None = None
         self._layers: list[Layer] = []
+        self._stages = Stages()
         for layer in layers or ():
             self._append(layer)
         self._build_from_input()
@@ -155,7 +156,7 @@ class Sequential(Model):
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Apply the layers one after the other."""
         if not training and is_wanted():
-            return infer(self._layers, inputs)
+            return infer(self._layers, inputs, self._stages)
         for layer in self._layers:
             inputs = layer(inputs, training=training)
         return inputs

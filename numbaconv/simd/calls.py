@@ -12,6 +12,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numbaconv.target import TARGET
+
+_I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
 
@@ -63,6 +66,34 @@ def call_parallel_for(typingctx, address, body, arguments, dimensions, steps, da
 
     i64 = types.int64
     return types.void(i64, i64, i64, i64, i64, i64, i64), codegen
+
+
+@intrinsic
+def call_void(typingctx, address):
+    """Call the function at ``address``, which takes no arguments."""
+
+    def codegen(context, b, sig, args):
+        b.call(_function_at(b, args[0], []), [])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the core that this is a loop that waits for another core."""
+
+    def codegen(context, b, sig, args):
+        if TARGET.architecture == "x86_64":
+            function_type = ir.FunctionType(ir.VoidType(), [])
+            b.call(cgutils.get_or_insert_function(b.module, function_type, "llvm.x86.sse2.pause"), [])
+        elif TARGET.architecture == "aarch64":
+            function_type = ir.FunctionType(ir.VoidType(), [_I32])
+            hint = cgutils.get_or_insert_function(b.module, function_type, "llvm.aarch64.hint")
+            b.call(hint, [_I32(1)])  # YIELD
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

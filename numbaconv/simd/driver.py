@@ -1,4 +1,4 @@
-"""The compiled side of a parallel launch: loops that hand the tasks of one kernel to workers.
+"""The compiled side of parallel launches: loops that hand the tasks of kernels to workers.
 
 The functions here are plain Python; `numbaconv.parallel` compiles them to C functions and fills the block they read.
 """
@@ -7,30 +7,59 @@ from __future__ import annotations
 
 from numba.extending import register_jitable
 
-from numbaconv.simd.calls import address_of, atomic_fetch_add, call_kernel, call_parallel_for, copy_bytes, pointer_at
+from numbaconv.simd.calls import (
+    address_of,
+    atomic_fetch_add,
+    call_kernel,
+    call_parallel_for,
+    call_void,
+    copy_bytes,
+    load_acquire,
+    pause,
+    pointer_at,
+    store_release,
+)
 from numbaconv.simd.pointers import advance, copy
 
 # The plan: what launches of the same kernel on the same sizes share. Python writes it once, then the buffers of the
-# kernel one by one from BUFFER_CODES on: a code >= 0 is the number of an argument, another one ~(bytes into the shared
-# memory). GEOMETRY, INITIAL and COPIES are array objects. A row of COPIES is (argument, byte there, byte in the shared
+# kernel one by one from BUFFER_CODES on: a code >= 0 is the number of an operand, another one ~(bytes into the shared
+# memory). GEOMETRY, INITIAL and COPIES are array objects. A row of COPIES is (operand, byte there, byte in the shared
 # memory, bytes): what each launch copies after the shared memory's first INITIAL_SIZE int64 are those of INITIAL.
-KERNEL, TASKS, GEOMETRY, BUFFERS, ARGUMENTS, INITIAL, INITIAL_SIZE, COPIES, COPY_COUNT, SHARED_BYTES = range(10)
+KERNEL, TASKS, GEOMETRY, BUFFERS, OPERANDS, INITIAL, INITIAL_SIZE, COPIES, COPY_COUNT, SHARED_BYTES = range(10)
 BUFFER_CODES = 10
 
-# The block: what Python writes for one launch (the address of the plan; that of the shared memory, which the workers'
-# workspaces follow; the arguments as array objects), what compiled code passes to the layer, the counter on a cache
-# line of its own, the table of buffers, room for a plan used once, and the workers' numbers.
+# The program: launches in a row. Python writes it once: how many steps, of how many units together, the arguments of a
+# run, the bytes of memory for what is passed from step to step; then each step: its plan, the number of its first unit,
+# how many units (one for each task, or one for all of them), and its operands as pairs (number of a base, bytes).
+STEPS, UNITS, ARGUMENTS, BETWEEN_BYTES, FIRST_STEP = range(5)
+STEP_PLAN, STEP_FIRST_UNIT, STEP_UNITS, STEP_OPERANDS = range(4)
+
+# The block: what Python writes for one run (the address of the program; that of its memory, behind which are the shared
+# memory of a launch and the workers' workspaces; the arguments as array objects), a word that kernels set, the bases
+# that operands are counted from (0, the memory, the status word, the arguments), the operands of the current step, what
+# is passed to the layer, the table of buffers, counters on cache lines of their own, room for a launch used once, and
+# the workers' numbers.
 MAX_ARRAYS = 40
-PLAN, MEMORY, THREADS, PARALLEL_FOR, WORKER_BODY, FIRST_ARGUMENT = range(6)
-DIMENSION = FIRST_ARGUMENT + MAX_ARRAYS
-STEP, ARGUMENT = DIMENSION + 1, DIMENSION + 2
-COUNTER = 56
-TABLE = 64
-OWN_PLAN = TABLE + 1 + MAX_ARRAYS
-WORKERS = OWN_PLAN + BUFFER_CODES + MAX_ARRAYS
+PROGRAM, MEMORY, THREADS, PARALLEL_FOR, WORKER_BODY, YIELD, STATUS, FIRST_ARGUMENT = range(8)
+BASES = FIRST_ARGUMENT + MAX_ARRAYS
+ABSOLUTE, BETWEEN, STATUS_WORD, FIRST_ARGUMENT_BASE = range(4)
+OPERAND = BASES + FIRST_ARGUMENT_BASE + MAX_ARRAYS
+DIMENSION = OPERAND + MAX_ARRAYS
+STEP_SIZE, NUMBERS = DIMENSION + 1, DIMENSION + 2
+TABLE = DIMENSION + 3
+_LINE = 8
+TAKEN = -(-(TABLE + 1 + MAX_ARRAYS) // _LINE) * _LINE
+DONE = TAKEN + _LINE
+CURRENT = DONE + _LINE
+OWN_PLAN = CURRENT + _LINE
+OWN_PROGRAM = OWN_PLAN + BUFFER_CODES + MAX_ARRAYS
+WORKERS = OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS + 2 * MAX_ARRAYS
 
 # An ndarray's first field after the object header is the address of its data (PyArrayObject_fields in NumPy's C API).
 DATA_FIELD = object.__basicsize__
+
+# A worker that waits for another one's task gives its core away after that many looks, some tens of microseconds.
+LOOKS = 1000
 
 
 @register_jitable
@@ -40,58 +69,122 @@ def _data(array):
 
 
 @register_jitable
-def _bind(block):
-    """Fill the table of buffers and the shared memory from the plan and the arguments; return the plan."""
-    plan, shared = pointer_at(block[PLAN]), block[MEMORY]
+def _first_step(program):
+    return advance(program, FIRST_STEP)
+
+
+@register_jitable
+def _next_step(step):
+    return advance(step, STEP_OPERANDS + 2 * pointer_at(step[STEP_PLAN])[OPERANDS])
+
+
+@register_jitable
+def _begin(block):
+    """Find out the bases of operands; return the program."""
+    program = pointer_at(block[PROGRAM])
+    block[STATUS] = 0
+    block[BASES + ABSOLUTE] = 0
+    block[BASES + BETWEEN] = block[MEMORY]
+    block[BASES + STATUS_WORD] = address_of(advance(block, STATUS))
+    for i in range(program[ARGUMENTS]):
+        block[BASES + FIRST_ARGUMENT_BASE + i] = _data(block[FIRST_ARGUMENT + i])
+    return program
+
+
+@register_jitable
+def _bind(block, program, step):
+    """Fill the table of buffers and the shared memory for a step."""
+    plan, shared = pointer_at(step[STEP_PLAN]), block[MEMORY] + program[BETWEEN_BYTES]
+    operands, table = advance(block, OPERAND), advance(block, TABLE)
+    for i in range(plan[OPERANDS]):
+        pair = advance(step, STEP_OPERANDS + 2 * i)
+        operands[i] = block[BASES + pair[0]] + pair[1]
     copy(pointer_at(shared), pointer_at(_data(plan[INITIAL])), plan[INITIAL_SIZE])
-    for i in range(plan[ARGUMENTS]):
-        block[FIRST_ARGUMENT + i] = _data(block[FIRST_ARGUMENT + i])
     copies = pointer_at(_data(plan[COPIES]))
     for i in range(plan[COPY_COUNT]):
         row = advance(copies, 4 * i)
-        copy_bytes(shared + row[2], block[FIRST_ARGUMENT + row[0]] + row[1], row[3])
-    block[TABLE] = shared + plan[SHARED_BYTES]
+        copy_bytes(shared + row[2], operands[row[0]] + row[1], row[3])
+    table[0] = shared + plan[SHARED_BYTES]
     for i in range(plan[BUFFERS]):
         code = plan[BUFFER_CODES + i]
-        block[TABLE + 1 + i] = block[FIRST_ARGUMENT + code] if code >= 0 else shared + ~code
-    return plan
+        table[1 + i] = operands[code] if code >= 0 else shared + ~code
 
 
-def run_serial(block):
-    """Run all tasks as worker 0."""
-    plan = _bind(block)
+@register_jitable
+def _run_all(block, step):
+    """Run all tasks of a step as worker 0."""
+    plan = pointer_at(step[STEP_PLAN])
     geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
     for task in range(plan[TASKS]):
         call_kernel(plan[KERNEL], 0, task, geometry, buffers)
 
 
-def run_worker(arguments, dimensions, steps, block):
-    """Run tasks until none are left; the layer calls this for one or more worker numbers, ``dimensions[0]`` of them."""
-    plan = pointer_at(block[PLAN])
-    geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
+def run_serial(block):
+    """Run the steps of a program one after the other."""
+    program = _begin(block)
+    step = _first_step(program)
+    for _ in range(program[STEPS]):
+        _bind(block, program, step)
+        _run_all(block, step)
+        step = _next_step(step)
+
+
+@register_jitable
+def _wait_for(block, number):
+    """Return when step ``number`` is the current one: another worker is at the last task of the step before it."""
+    looks = 0
+    while load_acquire(advance(block, CURRENT)) < number:
+        looks += 1
+        pause()
+        if looks > LOOKS and block[YIELD] != 0:
+            call_void(block[YIELD])
+
+
+def run_worker(numbers, dimensions, sizes, block):
+    """Run units until none are left; the layer calls this for one or more worker numbers, ``dimensions[0]`` of them.
+
+    Units of all steps are taken in order from one counter. Whoever has the first units of a step waits for those before
+    it, which others are running: no worker has to be there for the others to get on. Whoever ends a step's last unit
+    binds the next step.
+    """
+    program = pointer_at(block[PROGRAM])
     for i in range(dimensions[0]):
-        worker = arguments[0][i]
-        task = atomic_fetch_add(advance(block, COUNTER), 1)
-        while task < plan[TASKS]:
-            call_kernel(plan[KERNEL], worker, task, geometry, buffers)
-            task = atomic_fetch_add(advance(block, COUNTER), 1)
+        worker, number, step = numbers[0][i], 0, _first_step(program)
+        unit = atomic_fetch_add(advance(block, TAKEN), 1)
+        while unit < program[UNITS]:
+            while unit >= step[STEP_FIRST_UNIT] + step[STEP_UNITS]:
+                step = _next_step(step)
+                number += 1
+            _wait_for(block, number)
+            plan = pointer_at(step[STEP_PLAN])
+            if step[STEP_UNITS] == plan[TASKS]:
+                geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
+                call_kernel(plan[KERNEL], worker, unit - step[STEP_FIRST_UNIT], geometry, buffers)
+            else:
+                _run_all(block, step)
+            done = atomic_fetch_add(advance(block, DONE), 1) + 1
+            if done == step[STEP_FIRST_UNIT] + step[STEP_UNITS] and done < program[UNITS]:
+                _bind(block, program, _next_step(step))
+                store_release(number + 1, advance(block, CURRENT))
+            unit = atomic_fetch_add(advance(block, TAKEN), 1)
 
 
 def run_parallel(block):
     """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
-    _bind(block)
-    block[COUNTER] = 0
+    program = _begin(block)
+    _bind(block, program, _first_step(program))
+    block[TAKEN] = block[DONE] = block[CURRENT] = 0
     block[DIMENSION] = block[THREADS]
-    block[STEP] = 8
-    block[ARGUMENT] = address_of(advance(block, WORKERS))
+    block[STEP_SIZE] = 8
+    block[NUMBERS] = address_of(advance(block, WORKERS))
     for worker in range(block[THREADS]):
         block[WORKERS + worker] = worker
     call_parallel_for(
         block[PARALLEL_FOR],
         block[WORKER_BODY],
-        address_of(advance(block, ARGUMENT)),
+        address_of(advance(block, NUMBERS)),
         address_of(advance(block, DIMENSION)),
-        address_of(advance(block, STEP)),
+        address_of(advance(block, STEP_SIZE)),
         address_of(block),
         block[THREADS],
     )

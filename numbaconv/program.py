@@ -1,0 +1,147 @@
+"""Programs: launches in a row on known buffers, recorded once and run by one call of compiled code.
+
+A `Recorder` takes launches with their operands; what is passed from one launch to a later one lies in memory that is
+shared by all whose uses do not overlap, so that a small network stays in the caches. Threads enter the layer once for
+all launches (`run_worker` in `numbaconv.simd.driver`).
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv import memory, parallel
+from numbaconv.simd.driver import ABSOLUTE, BETWEEN, FIRST_ARGUMENT_BASE, STATUS_WORD
+
+MAX_BYTES_BETWEEN = 32 << 20
+"""Programs whose launches pass on more than this are not made: beside their work, Python in between is nothing."""
+
+
+class Buffer:
+    """Memory that some launches of a program write and read; its content is arbitrary at first."""
+
+    __slots__ = ("base", "first", "last", "nbytes", "offset", "size")
+
+    def __init__(self, size: int, item: int, base: int = BETWEEN) -> None:
+        self.size = size
+        self.nbytes = size * item
+        self.base = base
+        self.offset = 0
+        # Numbers of the first and the last launch that use it.
+        self.first = self.last = -1
+
+
+Operand: TypeAlias = Buffer | NDArray
+"""What a recorded launch works on: a buffer, or an array that stays where it is (a weight)."""
+
+
+class Recorder:
+    """Launches being recorded, on ``size`` numbers of ``dtype``.
+
+    Attributes
+    ----------
+    x : Buffer
+        The program's argument.
+    status : Buffer
+        A word that is 0 at first. A launch that sets it makes the program's result void.
+    """
+
+    def __init__(self, size: int, dtype: str) -> None:
+        self.dtype = dtype
+        self._item = np.dtype(dtype).itemsize
+        self.x = Buffer(size, self._item, FIRST_ARGUMENT_BASE)
+        self.status = Buffer(1, 8, STATUS_WORD)
+        self._steps: list[tuple[parallel.Launch, tuple[Operand, ...]]] = []
+        self._buffers: list[Buffer] = []
+
+    def buffer(self, size: int) -> Buffer:
+        """Return a new buffer for ``size`` numbers."""
+        self._buffers.append(Buffer(size, self._item))
+        return self._buffers[-1]
+
+    def launch(self, launch: parallel.Launch, *operands: Operand) -> None:
+        """Record a launch on operands."""
+        number = len(self._steps)
+        for operand in operands:
+            if isinstance(operand, Buffer):
+                operand.first = number if operand.first < 0 else operand.first
+                operand.last = number
+        self._steps.append((launch, operands))
+
+    def program(self, result: Buffer, shape: tuple[int, ...]) -> Program | None:
+        """Return the program of what was recorded, or None where there is nothing or too much between launches."""
+        if not self._steps or result is self.x:
+            return None
+        result.base = FIRST_ARGUMENT_BASE + 1
+        between = _place([buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0])
+        if between > MAX_BYTES_BETWEEN:
+            return None
+        return Program(self._steps, between, shape, self.dtype)
+
+
+def _place(buffers: list[Buffer]) -> int:
+    """Give each buffer the lowest place that is free during all its uses; return the bytes of all."""
+    placed: list[Buffer] = []
+    end = 0
+    for buffer in sorted(buffers, key=lambda each: each.first):
+        buffer.offset = 0
+        for other in sorted(placed, key=lambda each: each.offset):
+            is_in_use = other.first <= buffer.last and buffer.first <= other.last
+            if is_in_use and other.offset < buffer.offset + buffer.nbytes:
+                buffer.offset = max(buffer.offset, other.offset + memory.aligned_size(other.nbytes))
+        placed.append(buffer)
+        end = max(end, buffer.offset + memory.aligned_size(buffer.nbytes))
+    return end
+
+
+class Program:
+    """Launches in a row, from one array to another; made by a `Recorder`.
+
+    Parameters
+    ----------
+    steps : sequence of (Launch, operands)
+        What to run in order.
+    between : int
+        Bytes of memory in which the buffers of the steps have their places.
+    shape, dtype
+        Those of the result.
+    """
+
+    __slots__ = ("_address", "_allocate", "_memory", "_numbers", "_small", "_steps", "_units")
+
+    def __init__(
+        self,
+        steps: list[tuple[parallel.Launch, tuple[Operand, ...]]],
+        between: int,
+        shape: tuple[int, ...],
+        dtype: str,
+    ) -> None:
+        launches = [launch for launch, _ in steps]
+        numbers: list[int] = []
+        units = 0
+        for launch, operands in steps:
+            count = 1 if launch.is_small else launch.tasks
+            numbers += [launch.address, units, count]
+            units += count
+            for operand in operands:
+                if isinstance(operand, Buffer):
+                    numbers += [operand.base, operand.offset]
+                else:
+                    numbers += [ABSOLUTE, operand.ctypes.data]
+        # Launches and arrays must live as long as their addresses are used.
+        self._steps = steps
+        self._numbers = np.array([len(steps), units, 2, between, *numbers], np.int64)
+        self._address = self._numbers.ctypes.data
+        shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
+        self._memory = between + shared, private
+        self._units = units
+        self._small = sum(self._memory) if all(launch.is_small for launch in launches) else None
+        self._allocate = memory.allocator(shape, dtype)
+
+    def __call__(self, x: NDArray) -> NDArray | None:
+        """Return the result for an array of the recorded size in C order, or None where a launch made it void."""
+        y = self._allocate()
+        status = parallel.run_program(self._address, self._units, self._memory, self._small, (x, y))
+        return None if status else y
