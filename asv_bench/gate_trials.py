@@ -74,7 +74,9 @@ def summarise_trial(kind: str, plant: Plant | None, outcome: dict[str, Any]) -> 
         "plant": plant.name if plant else "",
         "found": bool(expected),
         "slower": {case: outcome["verdicts"][case]["ratio"] for case in outcome["slower"]},
-        "screened": {case: [p["ratio"] for p in outcome["screening"][case]] for case in cases},
+        "screened": {
+            case: [p["ratio"] for p in pairs] for case, pairs in outcome["screening"].items() if case in cases
+        },
         "suspected": outcome["suspected"],
         "cases": len(outcome["screening"]),
         "seconds": round(outcome["seconds"]),

@@ -37,3 +37,21 @@ class Layers:
         self.call()
 
     time_pass.version = "1"
+
+
+class Double:
+    """The same in float64, on a strided, a pointwise, a depthwise and a one-dimensional layer."""
+
+    params = (("rn18_l2_s2", "mbv1_pw7", "mbv2_dw_144", "tcn_k3_d16"), PASSES)
+    param_names = ("layer", "pass")
+    timeout = 300
+
+    def setup(self, name, direction):
+        (layer,) = load_layers(only=[name])
+        self.call = make_pass(layer, direction, make_arrays(layer, direction, "float64"))
+        self.call()
+
+    def time_pass(self, name, direction):
+        self.call()
+
+    time_pass.version = "1"

@@ -33,7 +33,7 @@ def text(document: dict[str, Any]) -> str:
         lines.append("noise-free tracks: no difference")
     screening, verdicts = document["screening"], document["verdicts"]
     if screening:
-        lines.append("times of head against base, one thread's processor time:")
+        lines.append("times of head against base, one thread's processor time, median of the pairs:")
     for name, pairs in screening.items():
         verdict = verdicts.get(name)
         line = f"  {name:30} {_per_cent(median(pair['ratio'] for pair in pairs)):>8}"
