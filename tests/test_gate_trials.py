@@ -44,6 +44,7 @@ def test_a_planted_commit_differs_in_one_file_and_is_on_no_branch(tmp_path):
     git("commit", "--quiet", "--message", "first")
     commit = commits.resolve(tmp_path, "HEAD")
     planted = gate_plants.plant_commit(tmp_path, commit, plant)
+    assert gate_plants.plant_commit(tmp_path, commit, plant) == planted
     assert git("diff", "--name-only", commit, planted).split() == [plant.path]
     assert git("show", f"{planted}:{plant.path}") == f"first\n{plant.new}last\n"
     assert git("status", "--porcelain") == ""
