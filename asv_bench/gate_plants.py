@@ -24,7 +24,7 @@ class Plant:
 
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
 _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))"
-_DEPTHWISE = "acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)"
+_DEPTHWISE = "acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride)"
 _BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
@@ -56,10 +56,9 @@ PLANTS = (
     ),
     Plant(
         "depthwise forward: a tap more",
-        "numbaconv/kernels/depthwise.py",
-        f"                {_DEPTHWISE}\n            tile_store(activate",
-        f"                {_DEPTHWISE}\n            if taps > 5:\n                weights = advance(kernel, c)\n"
-        f"                {_DEPTHWISE.replace('[tap]', '[0]')}\n            tile_store(activate",
+        "numbaconv/kernels/depthwise_tiles.py",
+        "            for _ in range(triples):\n",
+        f"            if triples > 1:\n                {_DEPTHWISE}\n            for _ in range(triples):\n",
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(

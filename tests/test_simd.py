@@ -107,12 +107,15 @@ def make_tile_operations(vectors_wide):
         rows = tiles.tile_rows(ROWS, vectors_wide, row)
         product = tiles.tile_fma(rows, a, 2, pointers.advance(row, width))
         tiles.tile_store(product, pointers.advance(out, size), stride)
-        lanewise = tiles.tile_fma_lanes(rows, a, width + 1, pointers.advance(row, width))
+        lanewise = tiles.tile_fma_lanes(rows, a, width + 1, pointers.advance(row, width), lanes)
         tiles.tile_store(lanewise, pointers.advance(out, 2 * size), stride)
         partial = tiles.tile_load(ROWS, vectors_wide, loaded, stride, valid)
         tiles.tile_store(partial, pointers.advance(out, 3 * size), stride)
         bounded = tiles.tile_relu(lanewise)
         tiles.tile_store_first(bounded, pointers.advance(out, 4 * size), stride, valid)
+        tiles.tile_prefetch_run(rows, a, 1)
+        window = tiles.tile_fma_window(rows, a, width + 1, pointers.advance(row, width), 3 * lanes, 3, 2)
+        tiles.tile_store(window, pointers.advance(out, 5 * size), stride)
 
     return operations
 
@@ -135,16 +138,19 @@ def test_tile_operations(dtype, wide):
     width = wide * TARGET.lanes(dtype)
     stride = width + 3
     for valid in range(width + 1):
-        a, row = numbers(ROWS * (width + 1), dtype), numbers(2 * width, dtype, 1)
+        a, row = numbers((2 * ROWS + 1) * (width + 1), dtype), numbers(4 * width, dtype, 1)
         loaded = numbers((ROWS, stride), dtype, 2)
-        out = np.full((5, ROWS, stride), 77, dtype)
+        out = np.full((6, ROWS, stride), 77, dtype)
         run(tile_operations, dtype, a, row, loaded, out, numbers=(wide, stride, valid))
-        bias, weights = row[:width], row[width:]
-        lanewise = bias + a.reshape(ROWS, width + 1)[:, :width] * weights
+        bias, weights = row[:width], row[width : 2 * width]
+        pixels, taps = a.reshape(2 * ROWS + 1, width + 1)[:, :width], row[width:].reshape(wide, 3, -1)
+        lanewise = bias + pixels[:ROWS] * weights
+        window = bias + sum(pixels[t : t + 2 * ROWS - 1 : 2] * taps[:, t].ravel() for t in range(3))
         inside = np.arange(width) < valid
         np.testing.assert_array_equal(out[0, :, :width], 0)
         np.testing.assert_array_equal(out[1, :, :width], bias + a[: 2 * ROWS : 2, None] * weights)
         np.testing.assert_array_equal(out[2, :, :width], lanewise)
         np.testing.assert_array_equal(out[3, :, :width], np.where(inside, loaded[:, :width], 0))
         np.testing.assert_array_equal(out[4, :, :width], np.where(inside, np.maximum(lanewise, 0), 77))
+        np.testing.assert_array_equal(out[5, :, :width], window)
         np.testing.assert_array_equal(out[:, :, width:], 77)

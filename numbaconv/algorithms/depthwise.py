@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import parallel
-from numbaconv.algorithms.axes import AxisPhase
+from numbaconv.algorithms.axes import AxisPhase, pass_axes
 from numbaconv.algorithms.blocking import DepthwiseBlock, choose_depthwise_block
+from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_crowded
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
     block_count,
     bounce_size,
+    column_step,
     describe_reads,
     gathered_size,
     is_in_place,
@@ -25,21 +28,24 @@ from numbaconv.algorithms.geometry import (
     round_up,
     task_counts,
     tile_list,
+    unit_columns,
     with_taps,
 )
-from numbaconv.algorithms.lattice import Axis, Lattice, orientations
+from numbaconv.algorithms.lattice import Axis, Lattice, lattices, orientations
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
     bias_copies,
     bias_template,
     is_small,
+    kernel_strides,
     lattice_extent,
     lattice_variants,
 )
 from numbaconv.fusing import Ending, ending
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.depthwise import depthwise_forward
+from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
+from numbaconv.kernels.depthwise_tiles import LONG, SHORT
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -142,32 +148,129 @@ def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: in
     return record
 
 
+def _product_lattices(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[Lattice]:
+    """Return the phases of a forward pass or an input gradient, padding and all."""
+    axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
+    phases = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)
+    if direction == "forward":
+        return phases
+    return [_with_multiplier(lattice, spec.depth_multiplier, x_strides[-1]) for lattice in phases]
+
+
+def _column_parts(axis: Axis, in_place: bool) -> list[int]:
+    """Return the stretches of outputs along the columns that have the same taps, PART_SIZE numbers each."""
+    phase, offsets = axis.phase, axis.offsets
+    count, taps, stride = phase.count, len(phase.taps), phase.stride
+    window = stride if stride in (1, 2) and phase.dilation == 1 else 0
+    if not in_place:
+        return [0, count, 0, taps, window]
+    if not taps:
+        return [0, count, 0, 0, 0]
+    step = column_step(axis)
+    first, last = unit_columns(offsets, step)
+    begin = min(-(-first // stride), count)
+    end = min(max((last - phase.reach) // stride + 1, begin), count)
+    parts = [begin, end, 0, taps, window] if end > begin else []
+    borders: list[list[int]] = []
+    before = np.zeros(0, np.int64)
+    for u in (*range(begin), *range(end, count)):
+        reads = offsets[u * stride + np.arange(taps) * phase.dilation]
+        inside = np.flatnonzero(reads >= 0)
+        tap, number = (int(inside[0]), len(inside)) if inside.size else (0, 0)
+        steady = number == 0 or (borders and (reads[inside] - before[inside] == step * stride).all())
+        if borders and borders[-1][1:4] == [u, tap, number] and steady:
+            borders[-1][1] = u + 1
+        else:
+            even = bool((np.diff(reads[inside]) == step).all())
+            borders.append([u, u + 1, tap, number, window if even else 0])
+        before = reads
+    return parts + [number for part in borders for number in part]
+
+
+def _ahead_steps(fields: dict[int, int], channels: int, lanes: int) -> list[int]:
+    """Return by how many numbers what is fetched ahead lies behind a tile, for each register of its channels.
+
+    For tiles of LONG and of SHORT outputs, an offset in the input and one in the output: those of the tiles next to it.
+    Together the registers of a tile fetch as many pixels as it has, in the order in which they lie.
+    """
+    steps = []
+    for rows in (LONG, SHORT):
+        for vector in range(-(-channels // lanes)):
+            pixel, channel = divmod(vector * rows * lanes, channels)
+            strided = fields[at.COLUMN_BASE]
+            read = pixel * strided * fields[at.COLUMN_STEP] + channel * strided
+            steps += [read, (rows + pixel) * fields[at.Y_PIXEL] + channel]
+    return steps
+
+
+def _product_record(
+    lattice: Lattice, block: ProductBlock, in_place: bool, x_channel: int, channels: int, repeat: int,
+    kernel_column: int, lanes: int,
+) -> Record:  # fmt: skip
+    """Return the record of one phase of a forward pass or an input gradient."""
+    record = Record(task_counts(lattice, block.rows, block.columns))
+    describe_reads(record, lattice, block.rows, block.columns, block.channels, in_place, merged=False)
+    rows, columns, fields = lattice.rows.phase, lattice.columns.phase, record.fields
+    parts = _column_parts(lattice.columns, in_place)
+    pixel = fields[at.COLUMN_STEP] if in_place else block.channels
+    fields |= {
+        at.PANEL_CHUNKS: -(-channels // block.channels), at.X_CHANNEL: x_channel, at.OUT_CHANNELS: channels,
+        at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat, at.PIXEL_STRIDE: columns.stride * pixel,
+        at.ROW_TAPS: len(rows.taps), at.ROW_TAP_STEP: rows.dilation, at.COLUMN_TAPS: len(columns.taps),
+        at.COLUMN_TAP_STEP: columns.dilation, at.COLUMN_PARTS: len(parts) // at.PART_SIZE,
+    }  # fmt: skip
+    positions = np.arange(fields[at.TAP_COLUMNS]) * block.channels
+    record.tables |= {
+        at.KERNEL_TAPS: kernel_offsets(lattice, all_taps=False),
+        at.PART_TABLE: parts,
+        at.COLUMN_OFFSETS: lattice.columns.offsets if in_place else positions,
+        at.AHEAD_TABLE: _ahead_steps(fields, block.channels, lanes),
+    }
+    return record
+
+
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    forward, multiplier = direction == "forward", spec.depth_multiplier
+    forward, multiplier, lanes = direction == "forward", spec.depth_multiplier, TARGET.lanes(spec.dtype)
     channels = spec.out_channels if forward else spec.in_channels
     repeat = multiplier if forward else 1
     x_channel = x_strides[-1] if forward else x_strides[-1] * multiplier
-    variants = lattice_variants(spec, direction, x_strides, y_strides)
-    if not forward:
-        variants = [[_with_multiplier(lattice, multiplier, x_strides[-1]) for lattice in each] for each in variants]
-    records, tasks, gathered, packed, width = [], 0, 0, 0, 0
-    for phase in _phases(variants, spec.dtype, x_channel, channels, repeat, balanced=True):
-        record = _record(phase, phase.block.channels, x_channel, channels, repeat, 1 if forward else multiplier)
-        fields = record.fields
-        fields[at.FIRST_TASK] = tasks
-        tasks += block_count(record) * fields[at.PANEL_CHUNKS]
+    in_place = repeat == 1 and x_channel == 1 and channels >= lanes
+    phases = _product_lattices(spec, direction, x_strides, y_strides)
+    extents = tuple(lattice_extent(each, 1, channels, 1, in_place, spec.dtype) for each in phases)
+    if in_place and is_crowded(extents[0], x_strides[-2]):
+        in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
+    block = choose_product_block(extents)
+    records = [
+        _product_record(each, block, in_place, x_channel, channels, repeat, 1 if forward else multiplier, lanes)
+        for each in phases
+    ]
+    counts = {n: max(record.fields[n] for record in records) for n in (at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS)}
+    width = block.channels * records[0].fields[at.PANEL_CHUNKS]
+    packed: dict[tuple[int, ...], int] = {}
+    size, gathered, listed = 0, 0, 0
+    for record in records:
+        fields, taps = record.fields, tuple(record.tables[at.KERNEL_TAPS])
+        fields |= {at.PACKS: int(taps not in packed), at.PACKED: packed.setdefault(taps, size)}
+        size += fields[at.PACKS] * round_up(len(taps) * block.channels, 16)
         gathered = max(gathered, gathered_size(record))
-        packed = max(packed, fields[at.TAPS] * fields[at.CHANNELS])
-        width = max(width, fields[at.PANEL_CHUNKS] * fields[at.CHANNELS])
-        records.append(record)
+        listed = max(listed, fields[at.PLANE_TAPS] * (2 * fields[at.ROW_TAPS] + AHEAD_ROWS) + 2 * len(taps))
+        fields |= {
+            at.TASK_PLANES: counts[at.PLANES], at.ROW_BLOCKS: counts[at.ROW_BLOCKS],
+            at.COLUMN_BLOCKS: counts[at.COLUMN_BLOCKS],
+        }  # fmt: skip
     first = round_up(gathered, 16)
-    bounce = first + round_up(packed, 16)
-    workspace = bounce + bounce_size(spec.dtype)
-    header = {at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce}
-    serial = is_small(spec)
-    return Plan(assemble(header, records), tasks, workspace, width, 0, 0, serial)
+    bounce = first + size
+    runs = bounce + bounce_size(spec.dtype)
+    workspace = runs + round_up(listed * 8 // np.dtype(spec.dtype).itemsize, 16)
+    header = {
+        at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce, at.RUNS: runs,
+        at.STRIP: 1 if in_place else block.rows,
+    }  # fmt: skip
+    fields = records[0].fields
+    tasks = phases[0].batch * math.prod(counts.values()) * fields[at.PANEL_CHUNKS]
+    return Plan(assemble(header, records), tasks, workspace, width, 0, 0, is_small(spec))
 
 
 def prepare(

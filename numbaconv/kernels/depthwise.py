@@ -1,144 +1,272 @@
-"""Depthwise convolution: channels in the lanes, one chunk of channels of one block of pixels a task.
+"""Depthwise convolution: channels in the lanes, a chunk of channels of some rows of outputs a task.
 
-The block is gathered for `CHANNELS` output channels (a whole number of registers), so that padding and channels that do
-not fill a register cost nothing in the products. The input gradient is the same kernel on flipped taps.
+Rows of outputs are made in the order in which memory has them, with all their channels and borders, so that the input
+is read once, in long stretches. Where the input can be read in place, padding costs nothing: a row of outputs has a
+list of the kernel's rows that meet the input, and its columns are parts that have the same taps. Other inputs are
+gathered into a padded block, of which all taps are read. The input gradient is the same kernel on flipped taps; a task
+makes the outputs of all phases of a stride, which lie side by side.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
-from numbaconv.kernels.forward import block_extent, phase_record
+from numbaconv.kernels.depthwise_tiles import (
+    LONG,
+    LONG_TILE,
+    PAIR_TILE,
+    SHORT,
+    SHORT_TILE,
+    SINGLE_TILE,
+    WIDE,
+    WIDE_PAIR_TILE,
+    WIDE_SINGLE_TILE,
+    depthwise_tile,
+)
+from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.gather import gather_block, repeat_channels
-from numbaconv.kernels.tile_sizes import WIDE_SIZES, by_rows
-from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma_lanes, tile_prefetch, tile_rows, tile_store
-from numbaconv.simd.vectors import lanes_of
+from numbaconv.simd.pointers import advance, as_counters
+from numbaconv.simd.vectors import lanes_of, load, store
 
-PARAMETERS = "x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats, ahead"
+AHEAD_ROWS = 2
+"""Rows of the input, at most, that are fetched ahead from each plane."""
 
-
-def make_depthwise_tile(rows: int, vectors: int) -> Any:
-    """Return the product of ``rows`` output pixels x ``vectors * lanes`` channels, repeated along the channels.
-
-    Neighbouring channels follow one another, so that memory is read and written in long stretches. What lies `ahead`,
-    the row of the input that the next row of outputs needs, and the next pixels of the output are fetched meanwhile.
-    """
-
-    @inline
-    def depthwise_tile(x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, repeats, ahead):
-        """y[m, c] = max(lower, bias[c] + sum over taps of x[offsets[tap] + m * pixel_stride + c] * kernel[tap, c])."""
-        for i in range(repeats):
-            c = i * vectors * lanes_of(x)
-            acc = tile_rows(rows, vectors, advance(bias, c))
-            tile_prefetch(acc, advance(x, ahead + c), pixel_stride)
-            tile_prefetch(acc, advance(y, rows * y_stride + c), y_stride)
-            for tap in range(taps):
-                weights = advance(kernel, tap * width + c)
-                acc = tile_fma_lanes(acc, advance(x, offsets[tap] + c), pixel_stride, weights)
-            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
-
-    return depthwise_tile
-
-
-wide_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 2), WIDE_SIZES, PARAMETERS)
-narrow_depthwise = by_rows(lambda rows: make_depthwise_tile(rows, 1), WIDE_SIZES, PARAMETERS)
+AHEAD_TILES = 2
+"""Tiles by which the input is fetched ahead along the columns where the kernel has one row."""
 
 
 @inline
-def pack_taps(kernel, record, channel, channels, target, width):
-    """target[tap, c] = the tap's number for output channel `channel + c`."""
-    taps, step = advance(record, record[at.KERNEL_TAPS]), record[at.KERNEL_COLUMN]
-    for tap in range(record[at.TAPS]):
-        source, row = advance(kernel, taps[tap] + channel * step), advance(target, tap * width)
-        if step == 1:
-            copy_pixel(source, channels, row)
-        else:
-            for c in range(channels):
-                row[c] = source[c * step]
+def pack_taps(kernel, record, channel, channels, target):
+    """target[vector, tap, lane] = the tap's number for output channel `channel + min(vector * lanes, end) + lane`."""
+    lanes, taps, step = lanes_of(target), record[at.TAPS], record[at.KERNEL_COLUMN]
+    table, end = advance(record, record[at.KERNEL_TAPS]), max(channels - lanes, 0)
+    for tap in range(taps):
+        source = advance(kernel, table[tap] + channel * step)
+        for vector in range((channels + lanes - 1) // lanes):
+            c, packed = min(vector * lanes, end), advance(target, (vector * taps + tap) * lanes)
+            if step == 1 and channels >= lanes:
+                store(load(advance(source, c)), packed)
+            else:
+                for lane in range(min(lanes, channels)):
+                    packed[lane] = source[(c + lane) * step]
 
 
 @inline
-def gather_chunk(record, x, block, batch, plane, row, rows, column, columns, channel, channels):
-    """Return a pointer to the block's first number, for output channels [channel, channel + channels)."""
+def gather_rows(record, x, block, plane, row, rows, column, columns, channel, channels):
+    """Copy what the outputs of a block read, each input channel as often as there are outputs of it."""
     width, repeat = record[at.CHANNELS], record[at.REPEAT]
     first = channel // repeat
-    source = advance(x, batch * record[at.X_BATCH] + first * record[at.X_CHANNEL])
-    if record[at.IN_PLACE] == 1:
-        offset = record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]]
-        offset += record[record[at.ROW_TABLE] + row * record[at.ROW_STEP]]
-        return advance(source, offset + record[record[at.COLUMN_TABLE] + column * record[at.COLUMN_BASE]])
     read = (channel + channels - 1) // repeat + 1 - first
+    source = advance(x, first * record[at.X_CHANNEL])
     gather_block(source, record, plane, row, rows, column, columns, read, block, width)
     if repeat > 1:
         pixels = record[at.PLANE_TAPS] * record[at.TAP_ROWS] * record[at.TAP_COLUMNS]
         repeat_channels(block, pixels, width, channels, channel, repeat)
-    return block
 
 
 @inline
-def depthwise_pixels(rows, x, record, kernel, bias, lower, y, channels, bounce):
-    """Run one tile of `rows` pixels for all channels of the chunk.
+def list_runs(record, plane, row, first_row, lanes, runs):
+    """List offset in the input and in the packed taps of each row of the kernel that meets the input; return how many.
+
+    `first_row` is the output row that the gathered block begins with.
+    """
+    plane_table = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
+    row_table = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_STEP])
+    row_size = record[at.TAP_COLUMNS] * record[at.CHANNELS]
+    count = 0
+    for p in range(record[at.PLANE_TAPS]):
+        for j in range(record[at.ROW_TAPS]):
+            position = j * record[at.ROW_TAP_STEP]
+            offset = plane_table[p] + row_table[position]
+            if record[at.IN_PLACE] == 0:
+                position += (row - first_row) * record[at.ROW_STEP]
+                offset = (p * record[at.TAP_ROWS] + position) * row_size
+            elif plane_table[p] < 0 or row_table[position] < 0:
+                continue
+            runs[2 * count] = offset
+            runs[2 * count + 1] = (p * record[at.ROW_TAPS] + j) * record[at.COLUMN_TAPS] * lanes
+            count += 1
+    return count
+
+
+@inline
+def list_taps(columns, tap_step, first, count, window, lanes, runs, run_count, taps):
+    """List the taps [first, first + count) of each row of the kernel; return how many triples, pairs and singles.
+
+    Neighbouring taps are taken together where the tile has a window. `columns` begins with the first tap's offset.
+    """
+    triples, pairs, singles = 0, 0, count
+    if window > 0:
+        triples, pairs, singles = count // 3, count % 3 // 2, count % 3 % 2
+    listed, start = 0, 0
+    for size in range(3, 0, -1):
+        groups = triples if size == 3 else pairs if size == 2 else singles
+        for run in range(run_count):
+            for group in range(groups):
+                tap = start + group * size
+                taps[2 * listed] = runs[2 * run] + columns[tap * tap_step]
+                taps[2 * listed + 1] = runs[2 * run + 1] + (first + tap) * lanes
+                listed += 1
+        start += groups * size
+    return triples * run_count, pairs * run_count, singles * run_count
+
+
+@inline
+def list_ahead(record, plane, row, ahead):
+    """List offsets of the input rows that the next row of outputs is the first to read; return how many."""
+    if record[at.IN_PLACE] == 0:
+        return 0
+    plane_table = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
+    reach, step = record[at.ROW_REACH], record[at.ROW_STEP]
+    count = 0
+    for p in range(record[at.PLANE_TAPS]):
+        if plane_table[p] < 0:
+            continue
+        if reach == 1:
+            ahead[count] = plane_table[p] + record[record[at.ROW_TABLE] + row * step]
+            ahead[count] += AHEAD_TILES * LONG * record[at.PIXEL_STRIDE]
+            count += 1
+        elif row + 1 < record[at.OUT_ROWS]:
+            for new in range(min(step, reach, AHEAD_ROWS)):
+                offset = record[record[at.ROW_TABLE] + (row + 1) * step + reach - 1 - new]
+                if offset >= 0:
+                    ahead[count] = plane_table[p] + offset
+                    count += 1
+    return count
+
+
+@inline
+def depthwise_pixels(
+    record, rows, window, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce, ahead, reads
+):
+    """Run one tile of `rows` outputs for all channels of the chunk.
 
     The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
     or written. Fewer channels than a register, and tiles whose activation needs it, go by way of `bounce`.
     """
-    pixel_stride, y_stride, taps = record[at.PIXEL_STRIDE], record[at.Y_PIXEL], record[at.TAPS]
-    offsets, width, lanes = advance(record, record[at.TAP_OFFSETS]), record[at.CHANNELS], lanes_of(x)
-    ahead = record[at.AHEAD_STEP]
-    pairs = channels // (2 * lanes)
-    c = pairs * 2 * lanes
-    if waits(lower):
-        for p in range(0, c, 2 * lanes):
-            wide_depthwise(
-                rows, advance(x, p), pixel_stride, taps, offsets, advance(kernel, p), width, advance(bias, p), lower,
-                bounce, 2 * lanes, 1, ahead,
-            )  # fmt: skip
-            leave_bounce(bounce, 2 * lanes, rows, 2 * lanes, lower, advance(y, p), y_stride)
-    else:
-        wide_depthwise(rows, x, pixel_stride, taps, offsets, kernel, width, bias, lower, y, y_stride, pairs, ahead)
+    lanes = lanes_of(x)
+    vectors, end = (channels + lanes - 1) // lanes, max(channels - lanes, 0)
+    step, pixel_stride, y_stride = record[at.TAPS] * lanes, record[at.PIXEL_STRIDE], record[at.Y_PIXEL]
     is_apart = channels < lanes or waits(lower)
-    while c < channels:
-        first = max(0, min(c, channels - lanes))
-        target, stride = advance(y, first), y_stride
+    ahead_steps = advance(record, record[at.AHEAD_TABLE])
+    wide, tile, wide_tile = 0, LONG_TILE + window, 0
+    if rows == SHORT:
+        tile, ahead_steps = SHORT_TILE + window, advance(ahead_steps, 2 * vectors)
+    elif rows < SHORT:
+        tile, wide_tile = (PAIR_TILE, WIDE_PAIR_TILE) if rows == 2 else (SINGLE_TILE, WIDE_SINGLE_TILE)
+        wide = 0 if is_apart else channels // (WIDE * lanes) * WIDE
+    vector = 0
+    while vector < vectors:
+        last, target, target_stride, c = vectors, y, y_stride, min(vector * lanes, end)
+        number = tile
         if is_apart:
-            target, stride = bounce, lanes
-        narrow_depthwise(
-            rows, advance(x, first), pixel_stride, taps, offsets, advance(kernel, first), width, advance(bias, first),
-            lower, target, stride, 1, ahead,
+            last, target, target_stride = vector + 1, advance(bounce, -c), lanes
+        elif vector < wide:
+            last, number = wide, wide_tile
+        depthwise_tile(
+            number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower,
+            target, target_stride, vector, last, end, ahead, reads, ahead_steps,
         )  # fmt: skip
         if is_apart:
-            leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, first), y_stride)
-        c += lanes
+            leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, c), y_stride)
+        vector = last
+
+
+@inline
+def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads):
+    """Compute outputs [column, column + columns) of one row, part by part; the last tile may overlap the one before.
+
+    `x` is what the runs' offsets count from, `y` the row's first output of the block. `lists` begins with the offsets
+    fetched ahead and goes on with room for the taps.
+    """
+    lanes, taps = lanes_of(x), advance(lists, record[at.PLANE_TAPS] * AHEAD_ROWS)
+    table, origin = advance(record, record[at.COLUMN_OFFSETS]), 0
+    if record[at.IN_PLACE] == 0:
+        origin = column
+    for number in range(record[at.COLUMN_PARTS]):
+        part = advance(record, record[at.PART_TABLE] + number * at.PART_SIZE)
+        first, last = max(part[at.PART_FIRST], column), min(part[at.PART_LAST], column + columns)
+        outputs = last - first
+        if outputs <= 0:
+            continue
+        tap, tap_step = part[at.PART_TAP], record[at.COLUMN_TAP_STEP]
+        window = part[at.PART_WINDOW] if outputs >= SHORT else 0
+        offsets = advance(table, (first - origin) * record[at.COLUMN_BASE] + tap * tap_step)
+        triples, pairs, singles = list_taps(
+            offsets, tap_step, tap, part[at.PART_TAPS], window, lanes, runs, count, taps
+        )
+        pixel = 0
+        while pixel < outputs:
+            left, rows = outputs - pixel, SHORT
+            if left > SHORT and outputs >= LONG:
+                rows = LONG
+            elif outputs < SHORT:
+                rows = min(left, 2)
+            pixel = min(pixel, outputs - rows)
+            source = advance(x, pixel * record[at.PIXEL_STRIDE])
+            target = advance(y, (first - column + pixel) * record[at.Y_PIXEL])
+            depthwise_pixels(
+                record, rows, window, source, taps, triples, pairs, singles, weights, bias, lower, target, channels,
+                bounce, lists, reads,
+            )  # fmt: skip
+            pixel += rows
+
+
+@inline
+def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, column, columns, channel, channels):
+    """Compute one phase's outputs of a block, which lies inside the phase."""
+    lanes = lanes_of(work)
+    source = advance(buffers[at.X], batch * record[at.X_BATCH])
+    if record[at.IN_PLACE] == 1:
+        source = advance(source, channel * record[at.X_CHANNEL])
+    else:
+        gather_rows(record, source, work, plane, row, rows, column, columns, channel, channels)
+        source = work
+    weights, bounce = advance(work, geometry[at.SECOND] + record[at.PACKED]), advance(work, geometry[at.BOUNCE])
+    runs = as_counters(advance(work, geometry[at.RUNS]))
+    lists = advance(runs, 2 * record[at.PLANE_TAPS] * record[at.ROW_TAPS])
+    y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel)
+    y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+    bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
+    for r in range(row, row + rows):
+        count = list_runs(record, plane, r, row, lanes, runs)
+        reads = list_ahead(record, plane, r, lists)
+        depthwise_row(
+            record, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads
+        )
+        y = advance(y, record[at.Y_ROW])
 
 
 @task_kernel
 def depthwise_forward(worker, task, geometry, buffers):
-    """Compute one block of pixels for one chunk of channels of one phase."""
-    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
-    record = phase_record(geometry, task)
-    index = task - record[at.FIRST_TASK]
-    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
-    batch, _, plane, row, rows, column, columns = block_extent(record, index)
+    """Compute one block of rows and columns of all phases for one chunk of channels.
 
-    width = record[at.CHANNELS]
-    channel = max(0, min(chunk * width, record[at.OUT_CHANNELS] - lanes_of(work)))
-    channels = min(width, record[at.OUT_CHANNELS] - channel)
-    source = gather_chunk(record, buffers[at.X], work, batch, plane, row, rows, column, columns, channel, channels)
-    packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
-    pack_taps(buffers[at.KERNEL], record, channel, channels, packed, width)
-    offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
-    y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-    bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
-    tiles = advance(record, record[at.WIDE_LAST if column + columns == record[at.OUT_COLUMNS] else at.WIDE_FULL])
-    for r in range(rows):
-        x_row, y_row = advance(source, r * record[at.ROW_STRIDE]), advance(y, r * record[at.Y_ROW])
-        pixel = 0
-        for tile in range(tiles[0]):
-            x, target = advance(x_row, pixel * record[at.PIXEL_STRIDE]), advance(y_row, pixel * record[at.Y_PIXEL])
-            depthwise_pixels(tiles[1 + tile], x, record, packed, bias, lower, target, channels, bounce)
-            pixel += tiles[1 + tile]
+    Phases take turns strip by strip: a row each where they read the input in place, so that it is still in a cache.
+    """
+    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
+    records, phases = advance(geometry, geometry[at.RECORDS]), geometry[at.PHASES]
+    width = records[at.CHANNELS]
+    chunk, index = task % records[at.PANEL_CHUNKS], task // records[at.PANEL_CHUNKS]
+    column_block, index = index % records[at.COLUMN_BLOCKS], index // records[at.COLUMN_BLOCKS]
+    row_block, index = index % records[at.ROW_BLOCKS], index // records[at.ROW_BLOCKS]
+    plane, batch = index % records[at.TASK_PLANES], index // records[at.TASK_PLANES]
+    channel = max(0, min(chunk * width, records[at.OUT_CHANNELS] - lanes_of(work)))
+    channels = min(width, records[at.OUT_CHANNELS] - channel)
+    for phase in range(phases):
+        record = advance(records, phase * at.RECORD_SIZE)
+        if record[at.PACKS] == 1:
+            packed = advance(work, geometry[at.SECOND] + record[at.PACKED])
+            pack_taps(buffers[at.KERNEL], record, channel, channels, packed)
+    row = row_block * records[at.BLOCK_ROWS]
+    end = row + records[at.BLOCK_ROWS]
+    while row < end:
+        for phase in range(phases):
+            record = advance(records, phase * at.RECORD_SIZE)
+            column = column_block * record[at.BLOCK_COLUMNS]
+            rows = min(geometry[at.STRIP], end - row, record[at.OUT_ROWS] - row)
+            columns = min(record[at.BLOCK_COLUMNS], record[at.OUT_COLUMNS] - column)
+            if rows > 0 and columns > 0 and plane < record[at.PLANES]:
+                depthwise_phase(
+                    geometry, record, buffers, work, batch, plane, row, rows, column, columns, channel, channels
+                )
+        row += geometry[at.STRIP]

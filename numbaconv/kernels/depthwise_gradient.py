@@ -10,14 +10,33 @@ from typing import Any
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.depthwise import gather_chunk
 from numbaconv.kernels.forward import block_extent, phase_record
+from numbaconv.kernels.gather import gather_block, repeat_channels
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import add_columns, copy_columns, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
 from numbaconv.simd.tiles import tile_fma_lanes, tile_load, tile_store
 from numbaconv.simd.vectors import lanes_of
+
+
+@inline
+def gather_chunk(record, x, block, batch, plane, row, rows, column, columns, channel, channels):
+    """Return a pointer to the block's first number, for output channels [channel, channel + channels)."""
+    width, repeat = record[at.CHANNELS], record[at.REPEAT]
+    first = channel // repeat
+    source = advance(x, batch * record[at.X_BATCH] + first * record[at.X_CHANNEL])
+    if record[at.IN_PLACE] == 1:
+        offset = record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]]
+        offset += record[record[at.ROW_TABLE] + row * record[at.ROW_STEP]]
+        return advance(source, offset + record[record[at.COLUMN_TABLE] + column * record[at.COLUMN_BASE]])
+    read = (channel + channels - 1) // repeat + 1 - first
+    gather_block(source, record, plane, row, rows, column, columns, read, block, width)
+    if repeat > 1:
+        pixels = record[at.PLANE_TAPS] * record[at.TAP_ROWS] * record[at.TAP_COLUMNS]
+        repeat_channels(block, pixels, width, channels, channel, repeat)
+    return block
+
 
 PARAMETERS = "x, tap_stride, pixel_stride, row_stride, height, columns, grad, width, total, total_stride"
 
@@ -33,7 +52,7 @@ def make_tap_tile(taps: int, vectors: int) -> Any:
             pixels = advance(x, row * row_stride)
             for column in range(columns):
                 pixel = advance(pixels, column * pixel_stride)
-                acc = tile_fma_lanes(acc, pixel, tap_stride, advance(grad, column * width))
+                acc = tile_fma_lanes(acc, pixel, tap_stride, advance(grad, column * width), lanes_of(x))
             grad = advance(grad, columns * width)
         tile_store(acc, total, total_stride)
 

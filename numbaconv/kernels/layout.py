@@ -22,7 +22,9 @@ CHUNKS = 4  # kernel gradient: pixel chunks, each with a private sum
 BLOCKS = 5  # kernel gradient: blocks (batch x planes x row blocks x column blocks)
 SECOND = 6  # offset in a worker's workspace of a second buffer: waiting sums, packed grad_y or packed taps
 GRADIENT_SIZE = 7  # kernel gradient: elements of one sum
-HEADER_SIZE = 8
+RUNS = 8  # depthwise: offset in a worker's workspace of the rows of the kernel that meet the input
+STRIP = 9  # depthwise: rows of outputs that a phase makes in turn
+HEADER_SIZE = 10
 
 # Phase record.
 FIRST_TASK = 0
@@ -101,7 +103,25 @@ PANELS_TOGETHER = 69  # kernel gradient: panels of grad_y packed in one sweep
 AHEAD_STEP = 70  # kernel gradient: numbers of the next block fetched with each pixel of a tile's visit
 SEGMENTS = 71  # stretches of the output that a pixel's channels are written to
 SEGMENT_TABLE = 72  # position of their offsets from the pixel's first number
-RECORD_SIZE = 73
+# Depthwise products, whose tasks take every phase of a block of rows.
+TASK_PLANES = 73  # output planes that tasks are counted by: the most of any phase
+ROW_TAPS = 74
+ROW_TAP_STEP = 75  # positions from one tap to the next
+COLUMN_TAPS = 76
+COLUMN_TAP_STEP = 77
+COLUMN_PARTS = 78  # stretches of output columns that have the same taps
+PART_TABLE = 79  # position of PART_SIZE numbers for each: see `numbaconv.kernels.depthwise`
+PACKS = 80  # 1: the phase packs its taps; 0: another phase with the same ones does
+COLUMN_OFFSETS = 81  # position of the offsets of the columns' positions in the input or the gathered block
+AHEAD_TABLE = 82  # position of offsets in input and output to fetch ahead with each register of a tile's channels
+RECORD_SIZE = 83
+
+PART_FIRST = 0  # first output column
+PART_LAST = 1  # the one behind the last
+PART_TAP = 2  # first tap that reads the input
+PART_TAPS = 3
+PART_WINDOW = 4  # outputs' stride in pixels where neighbouring taps read neighbouring pixels, else 0
+PART_SIZE = 5
 
 # Buffers.
 WORK_BUFFER = 0

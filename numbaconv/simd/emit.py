@@ -98,3 +98,9 @@ def prefetch(b, pointer):
 def at_least(b, vector: VectorType, value, lower):
     """Return ``value`` with lanes under ``lower`` replaced by it; NaN stays NaN."""
     return b.select(b.fcmp_ordered("<", value, lower), lower, value)
+
+
+def keep_order(b):
+    """Keep loads and stores on their side of this point, in loops that LLVM is not to unroll; no instruction."""
+    nothing = b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+    nothing.attributes.add("convergent")

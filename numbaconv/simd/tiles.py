@@ -118,19 +118,57 @@ def tile_fma(typingctx, acc, a, a_stride, row):
 
 
 @intrinsic
-def tile_fma_lanes(typingctx, acc, a, a_stride, row):
-    """Return ``acc[m, v] + a[m * a_stride + v] * row[v]`` lane by lane: one step of a depthwise product."""
+def tile_fma_lanes(typingctx, acc, a, a_stride, row, row_step):
+    """Return ``acc[m, v] + a[m * a_stride + v] * row[v]`` lane by lane: one step of a depthwise product.
+
+    The row's vectors lie ``row_step`` numbers apart.
+    """
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, a, a_stride, row = args
-        columns = _columns(b, tile, row)
+        acc, a, a_stride, row, row_step = args
+        columns = [emit.load(b, tile.vector, _row(b, row, row_step, v)) for v in range(tile.vectors)]
         for m, v, cell in _cells(tile):
             lanes = emit.load(b, tile.vector, _row(b, a, a_stride, m), emit.index(v * tile.vector.lanes))
             acc = b.insert_value(acc, emit.fma(b, tile.vector, lanes, columns[v], b.extract_value(acc, cell)), cell)
         return acc
 
-    return acc(acc, a, types.int64, row), codegen
+    return acc(acc, a, types.int64, row, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_fma_window(typingctx, acc, a, a_stride, row, row_step, taps, step):
+    """Return ``acc[m, v] + sum over t < taps of a[(m * step + t) * a_stride + v] * row[t, v]``, lane by lane.
+
+    Each number of the input is loaded once for all the outputs that read it. ``row[t]`` follows ``row[t - 1]``
+    register by register; its vectors lie ``row_step`` numbers apart.
+    """
+    if not _is_literal(taps, step):
+        return None
+    count, move = taps.literal_value, step.literal_value
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, a, a_stride, row, row_step, *_ = args
+        lanes = tile.vector.lanes
+        columns = [_row(b, row, row_step, v) for v in range(tile.vectors)]
+        weights = [[emit.load(b, tile.vector, c, emit.index(t * lanes)) for c in columns] for t in range(count)]
+        base, next_base = a, b.mul(a_stride, emit.index(3))
+        for position in range((tile.rows - 1) * move + count):
+            # Three positions to a base: processors add one or two strides to an address, but not three.
+            if position and position % 3 == 0:
+                base = b.gep(base, [next_base])
+                emit.keep_order(b)
+            readers = [(m, position - m * move) for m in range(tile.rows) if 0 <= position - m * move < count]
+            for v in range(tile.vectors if readers else 0):
+                numbers = emit.load(b, tile.vector, _row(b, base, a_stride, position % 3), emit.index(v * lanes))
+                for m, t in readers:
+                    cell = m * tile.vectors + v
+                    product = emit.fma(b, tile.vector, numbers, weights[t][v], b.extract_value(acc, cell))
+                    acc = b.insert_value(acc, product, cell)
+        return acc
+
+    return acc(acc, a, types.int64, row, types.int64, taps, step), codegen
 
 
 @intrinsic
@@ -179,6 +217,22 @@ def tile_prefetch(typingctx, acc, pointer, stride):
         return context.get_dummy_value()
 
     return types.void(acc, pointer, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_prefetch_run(typingctx, acc, pointer, pixels):
+    """Ask for as many contiguous numbers as ``pixels`` tiles of one row have."""
+    if not _is_literal(pixels):
+        return None
+    line = 64 * 8 // acc.vector.dtype.bitwidth
+    numbers = acc.vectors * acc.vector.lanes * pixels.literal_value
+
+    def codegen(context, b, sig, args):
+        for first in range(0, numbers, line):
+            emit.prefetch(b, b.gep(args[1], [emit.index(first)]))
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer, pixels), codegen
 
 
 @intrinsic

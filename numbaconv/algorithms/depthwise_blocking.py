@@ -1,0 +1,99 @@
+"""How many rows, columns and channels one task of a depthwise forward pass or input gradient takes.
+
+Measured on 3x3 to 7x7 layers, whole rows of outputs with all their channels are fastest by far: memory is read in the
+order in which it lies. They are cut only where the input rows that an output reads do not stay in L2, or where there
+would be too few tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from numbaconv.algorithms.blocking import CACHE_LINE, L1_WAYS, Extent
+from numbaconv.kernels.depthwise_tiles import LONG
+from numbaconv.target import TARGET
+
+TASKS = 16
+"""Tasks at least, so that threads which start late or run slowly are not waited for."""
+
+MIN_COLUMNS = 8 * LONG
+MIN_REGISTERS = 16
+GATHERED_REGISTERS = 4
+"""Registers of channels of a gathered block, so that many of its rows fit L2."""
+
+CROWDED_TAPS = 25
+"""Taps from which a gathered block pays where pixels in place crowd in few sets of L1."""
+
+MIN_TASK_WORK = 400_000
+"""Multiply-adds of a task: some 10 microseconds, of which the first rows, fetched by nobody ahead, take a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductBlock:
+    """Rows and columns of output pixels and the channels of one task."""
+
+    rows: int
+    columns: int
+    channels: int
+
+
+def _part(length: int, parts: int, unit: int) -> int:
+    """Return the length of at most so many even parts, a multiple of ``unit`` unless it is all."""
+    return min(length, math.ceil(math.ceil(length / parts) / unit) * unit)
+
+
+def _bytes(extent: Extent, rows: int, columns: int, channels: int) -> int:
+    """Return the bytes of input that some rows of outputs read."""
+    in_rows = (rows - 1) * extent.row_stride + extent.row_reach
+    in_columns = (columns - 1) * extent.column_stride + extent.column_reach
+    itemsize = 4 if extent.dtype == "float32" else 8
+    return in_rows * in_columns * extent.plane_taps * channels * itemsize
+
+
+def is_crowded(extent: Extent, pixel_stride: int) -> bool:
+    """Whether a tile of many taps reads far more pixels, ``pixel_stride`` numbers apart, than their sets of L1 hold."""
+    itemsize = 4 if extent.dtype == "float32" else 8
+    sets = TARGET.l1_bytes // CACHE_LINE // L1_WAYS
+    pitch, rest = divmod(pixel_stride * itemsize, CACHE_LINE)
+    if rest or extent.depth < CROWDED_TAPS:
+        return False
+    pixels = extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
+    return 2 * pixels > 3 * (sets // math.gcd(pitch, sets)) * L1_WAYS
+
+
+@lru_cache(maxsize=1024)
+def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
+    """Return the block that all phases of a pass have in common; ``extent.depth`` is the number of a phase's taps."""
+    main = max(extents, key=lambda extent: extent.depth)
+    lanes = TARGET.lanes(main.dtype)
+    most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)
+    registers = -(-main.out_channels // lanes)
+    room = TARGET.l2_bytes * 3 // 4 if main.in_place else TARGET.l2_bytes // 2
+
+    columns, width = most_columns, registers if main.in_place else min(registers, GATHERED_REGISTERS)
+    parts = 1
+    while _bytes(main, 1, columns, width * lanes) > room and columns > MIN_COLUMNS:
+        parts += 1
+        columns = max(_part(most_columns, parts, LONG), MIN_COLUMNS)
+    parts = 1
+    while _bytes(main, 1, columns, width * lanes) > room and width > MIN_REGISTERS:
+        parts += 1
+        width = _part(registers, parts, 2)
+
+    work = sum(extent.depth * extent.planes * extent.rows * extent.columns for extent in extents)
+    wanted = max(1, min(TASKS, work * main.batch * main.out_channels // MIN_TASK_WORK))
+    planes = max(each.planes for each in extents) * main.batch
+
+    def needed() -> int:
+        return -(-wanted // (planes * -(-most_columns // columns) * -(-registers // width)))
+
+    rows = -(-most_rows // min(needed(), most_rows))
+    while not main.in_place and _bytes(main, rows, columns, width * lanes) > room and rows > 1:
+        rows -= 1
+    while needed() * rows > most_rows + rows - 1 and columns >= 2 * MIN_COLUMNS:
+        columns = _part(columns, 2, LONG)
+    while needed() * rows > most_rows + rows - 1 and width >= 2 * MIN_REGISTERS:
+        width = _part(width, 2, 2)
+    return ProductBlock(rows, columns, width * lanes)

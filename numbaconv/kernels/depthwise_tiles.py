@@ -1,0 +1,103 @@
+"""Register tiles of a depthwise product: a few neighbouring output pixels, one register of channels after the other.
+
+Along the columns each loaded register of input serves all outputs of the tile that read it. Cache lines are fetched
+ahead in the order in which memory has them, a few with each register of channels: lines asked for all at once are
+dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.jit import inline
+from numbaconv.kernels.epilogue import activate_tile
+from numbaconv.kernels.tile_sizes import by_rows
+from numbaconv.simd.pointers import advance
+from numbaconv.simd.tiles import tile_fma_lanes, tile_fma_window, tile_prefetch_run, tile_rows, tile_store
+from numbaconv.simd.vectors import lanes_of
+
+PARAMETERS = (
+    "x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride, "
+    "first, last, end, ahead, ahead_count, ahead_steps"
+)
+
+
+def make_window_tile(rows: int, stride: int) -> Any:
+    """Return the product of ``rows`` outputs whose taps are neighbouring pixels, ``stride`` pixels apart."""
+    pixels = rows * stride
+
+    @inline
+    def window_tile(
+        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
+        first, last, end, ahead, ahead_count, ahead_steps,
+    ):  # fmt: skip
+        """y[m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c]).
+
+        `taps` lists offset in the input and in the weights of each three neighbouring taps, two taps, and single tap.
+        """
+        lanes, pixel = lanes_of(x), pixel_stride // stride
+        for i in range(first, last):
+            c = min(i * lanes, end)
+            acc = tile_rows(rows, 1, advance(bias, c))
+            for row in range(ahead_count):
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels)
+            tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
+            source, weight, tap = advance(x, c), advance(weights, i * step), taps
+            for _ in range(triples):
+                acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride)
+                tap = advance(tap, 2)
+            for _ in range(pairs):
+                acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 2, stride)
+                tap = advance(tap, 2)
+            for _ in range(singles):
+                acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 1, stride)
+                tap = advance(tap, 2)
+            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
+
+    return window_tile
+
+
+def make_spread_tile(rows: int, vectors: int) -> Any:
+    """Return the product of ``rows`` outputs x ``vectors`` registers of channels whose taps lie anywhere."""
+
+    @inline
+    def spread_tile(
+        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
+        first, last, end, ahead, ahead_count, ahead_steps,
+    ):  # fmt: skip
+        """y[m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c])."""
+        lanes = lanes_of(x)
+        for i in range(first, last, vectors):
+            c = min(i * lanes, end)
+            acc = tile_rows(rows, vectors, advance(bias, c))
+            source, weight = advance(x, c), advance(weights, i * step)
+            for tap in range(singles):
+                pixel = advance(source, taps[2 * tap])
+                acc = tile_fma_lanes(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step)
+            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
+
+    return spread_tile
+
+
+LONG, SHORT = 8, 4
+"""Outputs of the tiles that most columns are covered by: eight sums hide the latency of an FMA."""
+
+WIDE = 4
+"""Registers of channels of the tiles of one or two outputs."""
+
+LONG_TILE, SHORT_TILE, PAIR_TILE, SINGLE_TILE, WIDE_PAIR_TILE, WIDE_SINGLE_TILE = 0, 3, 6, 7, 8, 9
+"""Numbers of tiles; to the first two, the window's stride or 0 for taps that lie anywhere is added."""
+
+_TILES: dict[int, tuple[int, int]] = {
+    PAIR_TILE: (2, 1), SINGLE_TILE: (1, 1), WIDE_PAIR_TILE: (2, WIDE), WIDE_SINGLE_TILE: (1, WIDE),
+    LONG_TILE: (LONG, 1), SHORT_TILE: (SHORT, 1),
+}  # fmt: skip
+
+
+def _make_tile(number: int) -> Any:
+    if number in _TILES:
+        return make_spread_tile(*_TILES[number])
+    return make_window_tile(LONG if number < SHORT_TILE else SHORT, number % SHORT_TILE)
+
+
+depthwise_tile = by_rows(_make_tile, tuple(range(10)), PARAMETERS)
