@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, padding_modes, winograd
+from numbaconv.algorithms import depthwise, direct, padding_modes, planar, winograd
 from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
@@ -24,8 +24,8 @@ from numbaconv.spec import ConvSpec
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "forward": (depthwise, winograd, direct),
-    "input_grad": (depthwise, winograd, direct),
+    "forward": (depthwise, winograd, planar, direct),
+    "input_grad": (depthwise, winograd, planar, direct),
     "kernel_grad": (depthwise, winograd, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""
@@ -42,18 +42,23 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
 WINOGRAD_GAIN = 1.1
 """Winograd is taken where its estimate is that many times below the direct algorithm's: no less is certain."""
 
+PLANAR_GAIN = 0.97
+"""The same for few output channels, where the direct algorithm takes longer beside its estimate than the planar one."""
+
 
 def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | None:
     """Return why an algorithm that can run a pass leaves it to the next one unless it is asked for by name."""
-    if algorithm is not winograd:
+    if algorithm is winograd:
+        reason = winograd.declines(spec, direction) if config.winograd else "numbaconv.config.winograd is False"
+        if reason is not None:
+            return reason
+        gain = WINOGRAD_GAIN
+    elif algorithm is planar:
+        gain = PLANAR_GAIN
+    else:
         return None
-    if not config.winograd:
-        return "numbaconv.config.winograd is False"
-    reason = winograd.declines(spec, direction)
-    if reason is not None:
-        return reason
-    own, other = winograd.estimate(spec, direction), direct.estimate(spec, direction)
-    if own * WINOGRAD_GAIN < other:
+    own, other = algorithm.estimate(spec, direction), direct.estimate(spec, direction)
+    if own * gain < other:
         return None
     return f"it is estimated to take {own / 1e6:.3g} million cycles, the direct algorithm {other / 1e6:.3g}"
 

@@ -114,7 +114,8 @@ PART_TABLE = 79  # position of PART_SIZE numbers for each: see `numbaconv.kernel
 PACKS = 80  # 1: the phase packs its taps; 0: another phase with the same ones does
 COLUMN_OFFSETS = 81  # position of the offsets of the columns' positions in the input or the gathered block
 AHEAD_TABLE = 82  # position of offsets in input and output to fetch ahead with each register of a tile's channels
-RECORD_SIZE = 83
+RUN_STRIDE = 83  # planar: from a number of a run to the next, in the gathered planes
+RECORD_SIZE = 84
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

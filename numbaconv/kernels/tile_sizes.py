@@ -26,6 +26,16 @@ NARROW_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (10, 8, 6, 4, 3
 SHORT_SIZES = NARROW_SIZES if MANY_REGISTERS else (10, 8, 6, 5, 4, 3, 2, 1)
 """Rows of a kernel gradient's tiles with one vector of channels; with one input channel runs are short."""
 
+PLANAR_VECTORS = (
+    {1: (8, 4, 2, 1), 2: (8, 4, 2, 1), 3: (6, 3, 1), 4: (6, 3, 1), 5: (4, 2, 1), 6: (4, 2, 1)}
+    if MANY_REGISTERS
+    else {1: (8, 4, 2, 1), 2: (5, 3, 2, 1), 3: (3, 2, 1), 4: (3, 2, 1), 5: (2, 1), 6: (2, 1)}
+)
+"""Registers of pixels of the tiles for each number of output channels, largest first; always ends in 1."""
+
+PLANAR_SIZES = tuple(16 * channels + vectors for channels, many in PLANAR_VECTORS.items() for vectors in many)
+"""Sizes of these tiles as one number each."""
+
 CHAINS_IN_FLIGHT = 8
 """Independent FMAs that hide the latency of one (4 cycles, two units): a tile with fewer accumulators costs as much."""
 

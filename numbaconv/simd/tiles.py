@@ -61,6 +61,25 @@ def tile_rows(typingctx, rows, vectors, row):
 
 
 @intrinsic(prefer_literal=True)
+def tile_splat(typingctx, rows, vectors, pointer, stride):
+    """Return a tile whose row ``m`` has ``pointer[m * stride]`` in every lane."""
+    if not _is_literal(rows, vectors):
+        return None
+    tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
+
+    def codegen(context, b, sig, args):
+        _, _, pointer, stride = args
+        acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        for m in range(tile.rows):
+            scalar = emit.splat(b, tile.vector, b.load(_row(b, pointer, stride, m)))
+            for v in range(tile.vectors):
+                acc = b.insert_value(acc, scalar, m * tile.vectors + v)
+        return acc
+
+    return tile(rows, vectors, pointer, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
 def tile_read(typingctx, rows, vectors, pointer, stride):
     """Return the tile stored at ``pointer``, rows ``stride`` apart."""
     if not _is_literal(rows, vectors):

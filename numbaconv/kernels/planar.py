@@ -1,0 +1,189 @@
+"""Convolution with few output channels: pixels in the lanes, from an input gathered as one plane per channel.
+
+Channels that fill a part of a register would leave its other lanes idle. Here a register holds neighbouring output
+pixels of one channel, and a number of the kernel is copied to all lanes: acc[k, pixel] += kernel[i, k] * x[i, pixel].
+Block layout: (plane taps, rows, residues, channels, pitch). Columns are dealt to as many residues as their stride, so
+that the inputs of neighbouring outputs are neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
+from numbaconv.kernels.forward import block_extent, phase_record
+from numbaconv.kernels.tile_sizes import PLANAR_SIZES, by_rows
+from numbaconv.simd.pointers import advance, clear, copy
+from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
+from numbaconv.simd.transposes import transpose_square
+from numbaconv.simd.vectors import lanes_of
+
+
+@inline
+def gather_pixels(x, table, step, pixels, channels, channel_step, block, pitch):
+    """Copy single pixels by every `step`-th offset in `table`; -1 is padding."""
+    for pixel in range(pixels):
+        offset = table[pixel * step]
+        for channel in range(channels):
+            number = advance(block, channel * pitch + pixel)
+            if offset < 0:
+                number[0] = 0
+            else:
+                number[0] = x[offset + channel * channel_step]
+
+
+@inline
+def gather_planes(x, step, pixels, channels, channel_step, block, pitch):
+    """block[channel * pitch + pixel] = x[pixel * step + channel * channel_step].
+
+    Whole registers of pixels are transposed in registers. Where these hold more than the pixel's channels, what follows
+    the channels' planes is overwritten: it is gathered later.
+    """
+    lanes, pixel = lanes_of(x), 0
+    if step == 1:
+        for channel in range(channels):
+            copy(advance(block, channel * pitch), advance(x, channel * channel_step), pixels)
+        return
+    if channel_step == 1 and channels > 1 and step > 0:
+        idle = max(lanes - channels, 0)
+        while pixel + lanes <= pixels and (pixels - pixel - lanes) * step >= idle:
+            first = 0
+            while first < channels:
+                channel = min(first, max(channels - lanes, 0))
+                source, target = advance(x, pixel * step + channel), advance(block, channel * pitch + pixel)
+                transpose_square(source, step, target, pitch)
+                first += lanes
+            pixel += lanes
+    for rest in range(pixel, pixels):
+        for channel in range(channels):
+            block[channel * pitch + rest] = x[rest * step + channel * channel_step]
+
+
+@inline
+def gather_row(x, record, column, positions, block):
+    """Copy `positions` columns of one input row, from position `column` of the padded row on."""
+    channels, pitch, stride = record[at.CHANNELS], record[at.PIXEL_PITCH], record[at.COLUMN_BASE]
+    channel_step = record[at.X_CHANNEL]
+    table = advance(record, record[at.COLUMN_TABLE] + column)
+    first = min(max(record[at.COLUMN_FIRST] - column, 0), positions)
+    last = min(max(record[at.COLUMN_LAST] - column, first), positions)
+    for residue in range(stride):
+        count = max(positions - residue + stride - 1, 0) // stride
+        begin = min(max(first - residue + stride - 1, 0) // stride, count)
+        end = min(max(last - residue + stride - 1, 0) // stride, count)
+        planes, offsets = advance(block, residue * channels * pitch), advance(table, residue)
+        gather_pixels(x, offsets, stride, begin, channels, channel_step, planes, pitch)
+        if end > begin:
+            source = advance(x, offsets[begin * stride])
+            step = stride * record[at.COLUMN_STEP]
+            gather_planes(source, step, end - begin, channels, channel_step, advance(planes, begin), pitch)
+        rest = advance(offsets, end * stride)
+        gather_pixels(x, rest, stride, count - end, channels, channel_step, advance(planes, end), pitch)
+
+
+@inline
+def gather_block(x, record, plane, row, rows, column, columns, block):
+    """Copy what output rows [row, row + rows) x columns [column, column + columns) of one plane need."""
+    in_rows = (rows - 1) * record[at.ROW_STEP] + record[at.ROW_REACH]
+    positions = (columns - 1) * record[at.COLUMN_BASE] + record[at.COLUMN_REACH]
+    row_table = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_STEP])
+    plane_table = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
+    row_size = record[at.COLUMN_BASE] * record[at.CHANNELS] * record[at.PIXEL_PITCH]
+    for tap in range(record[at.PLANE_TAPS]):
+        for q in range(in_rows):
+            target = advance(block, (tap * record[at.TAP_ROWS] + q) * row_size)
+            if plane_table[tap] < 0 or row_table[q] < 0:
+                clear(target, row_size)
+            else:
+                source = advance(x, plane_table[tap] + row_table[q])
+                gather_row(source, record, column * record[at.COLUMN_BASE], positions, target)
+
+
+def make_planar_tile(size: int) -> Any:
+    """Return the product of ``size // 16`` output channels x ``size % 16`` registers of pixels."""
+    channels, vectors = divmod(size, 16)
+
+    @inline
+    def planar_tile(
+        x, taps, offsets, run, run_stride, kernel, kernel_taps, kernel_step, kernel_column, bias, activates, y, y_stride
+    ):
+        """y[k, m] = bias[k] + sum of kernel[taps[tap] + i * step + k * column] * x[offsets[tap] + i * stride + m].
+
+        Or relu of that, where it `activates`. The sum runs over the taps and i < run.
+        """
+        acc = tile_splat(channels, vectors, bias, 1)
+        for tap in range(taps):
+            row, weights = advance(x, offsets[tap]), advance(kernel, kernel_taps[tap])
+            for i in range(run):
+                acc = tile_fma(acc, advance(weights, i * kernel_step), kernel_column, advance(row, i * run_stride))
+        tile_store(activate_tile(acc, activates), y, y_stride)
+
+    return planar_tile
+
+
+PARAMETERS = (
+    "x, taps, offsets, run, run_stride, kernel, kernel_taps, kernel_step, kernel_column, bias, activates, y, y_stride"
+)
+planar_tile = by_rows(make_planar_tile, PLANAR_SIZES, PARAMETERS)
+
+
+@inline
+def leave_planes(planes, width, channels, pixels, y, y_stride):
+    """y[pixel * y_stride + channel] = planes[channel * width + pixel]."""
+    if channels == 1 and y_stride == 1:
+        copy(y, planes, pixels)
+        return
+    for pixel in range(pixels):
+        for channel in range(channels):
+            y[pixel * y_stride + channel] = planes[channel * width + pixel]
+
+
+@inline
+def product_row(record, x, kernel, bias, lower, columns, y, bounce):
+    """Compute one row of output pixels from the gathered rows at `x`."""
+    lanes, y_stride = lanes_of(x), record[at.Y_PIXEL]
+    is_last = columns < record[at.BLOCK_COLUMNS]
+    tiles = advance(record, record[at.WIDE_LAST if is_last else at.WIDE_FULL])
+    offsets, kernel_taps = advance(record, record[at.TAP_OFFSETS]), advance(record, record[at.KERNEL_TAPS])
+    column = record[at.KERNEL_COLUMN]
+    for tile in range(tiles[0]):
+        size, channel, pixel = tiles[1 + 3 * tile], tiles[2 + 3 * tile], tiles[3 + 3 * tile]
+        channels, width = size // 16, size % 16 * lanes
+        pixels = min(width, columns - pixel)
+        target = advance(y, pixel * y_stride + channel)
+        is_direct = channels == 1 and y_stride == 1 and pixels == width and not waits(lower)
+        planar_tile(
+            size, advance(x, pixel), record[at.TAPS], offsets, record[at.RUN], record[at.RUN_STRIDE],
+            advance(kernel, channel * column), kernel_taps, record[at.KERNEL_CHANNEL], column, advance(bias, channel),
+            lower == 0, target if is_direct else bounce, width,
+        )  # fmt: skip
+        if not is_direct:
+            planes = bounce
+            if waits(lower):
+                planes = advance(bounce, channels * width)
+                leave_bounce(bounce, width, channels, width, lower, planes, width)
+            leave_planes(planes, width, channels, pixels, target, y_stride)
+
+
+@task_kernel
+def planar_forward(worker, task, geometry, buffers):
+    """Compute one block of outputs of one phase and group, image by image."""
+    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
+    bounce = advance(work, geometry[at.BOUNCE])
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    group, index = index % record[at.GROUPS], index // record[at.GROUPS]
+    batch, images, plane, row, rows, column, columns = block_extent(record, index)
+    kernel = advance(buffers[at.KERNEL], group * record[at.KERNEL_GROUP])
+    bias = advance(buffers[at.BIAS], at.BIAS_HEADER + group * record[at.BIAS_GROUP])
+    offset = record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
+    offset += row * record[at.Y_ROW] + column * record[at.Y_PIXEL]
+    for image in range(batch, batch + images):
+        x = advance(buffers[at.X], image * record[at.X_BATCH] + group * record[at.X_GROUP])
+        gather_block(x, record, plane, row, rows, column, columns, work)
+        y = advance(buffers[at.Y], image * record[at.Y_BATCH] + offset)
+        for r in range(rows):
+            source, target = advance(work, r * record[at.ROW_STRIDE]), advance(y, r * record[at.Y_ROW])
+            product_row(record, source, kernel, bias, buffers[at.BIAS][0], columns, target, bounce)

@@ -1,0 +1,75 @@
+"""Transposes of square blocks in registers."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from numbaconv.simd import emit
+from numbaconv.simd.types import VectorType
+
+LANE_BITS = 128
+"""Shuffles across the 128-bit parts of a register cost more than those inside: they move whole parts only."""
+
+
+def _shuffled(b, first, second, mask):
+    return b.shuffle_vector(first, second, ir.Constant(ir.VectorType(emit.I32, len(mask)), mask))
+
+
+def _with_blocks_swapped(b, rows, block: int):
+    """Swap the blocks of ``block`` x ``block`` numbers beside the diagonal of each block of twice that size."""
+    n = len(rows)
+    lower = [n + j - block if j & block else j for j in range(n)]
+    upper = [n + j if j & block else j + block for j in range(n)]
+    swapped = list(rows)
+    for i in range(n):
+        if not i & block:
+            first, second = rows[i], rows[i + block]
+            swapped[i], swapped[i + block] = _shuffled(b, first, second, lower), _shuffled(b, first, second, upper)
+    return swapped
+
+
+def _interleaved(b, first, second, unit: int, part: int):
+    """Interleave the lower, then the upper halves of each ``part`` of two registers, ``unit`` numbers at a time."""
+    n = first.type.count
+    halves = []
+    for half in (0, part // 2):
+        mask = []
+        for start in range(0, n, part):
+            for i in range(start + half, start + half + part // 2, unit):
+                mask += [*range(i, i + unit), *range(n + i, n + i + unit)]
+        halves.append(_shuffled(b, first, second, mask))
+    return halves
+
+
+def _transposed(b, rows, part: int):
+    """Return the transpose of a list of as many registers as each has lanes; ``part`` numbers fill `LANE_BITS`."""
+    block = len(rows) // 2
+    while block >= part:
+        rows = _with_blocks_swapped(b, rows, block)
+        block //= 2
+    result = []
+    for start in range(0, len(rows), part):
+        pairs = [_interleaved(b, rows[start + i], rows[start + i + 1], 1, part) for i in range(0, part, 2)]
+        if part == 2:
+            result += pairs[0]
+        else:
+            (low, high), (next_low, next_high) = pairs
+            result += _interleaved(b, low, next_low, 2, part) + _interleaved(b, high, next_high, 2, part)
+    return result
+
+
+@intrinsic
+def transpose_square(typingctx, source, source_stride, target, target_stride):
+    """target[j * target_stride + i] = source[i * source_stride + j], i and j up to the lanes of a register."""
+    vector = VectorType(source.dtype)
+
+    def codegen(context, b, sig, args):
+        source, source_stride, target, target_stride = args
+        rows = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(vector.lanes)]
+        for j, column in enumerate(_transposed(b, rows, LANE_BITS // vector.dtype.bitwidth)):
+            emit.store(b, vector, column, target, b.mul(target_stride, emit.index(j)))
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), codegen

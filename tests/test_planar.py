@@ -1,0 +1,112 @@
+"""Pixels in the lanes of registers: exact for every spec with few output channels."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import oracle
+import pytest
+from numpy.testing import assert_array_equal
+from passes import draw, run
+from problems import Problem
+from random_problems import any_convolution
+
+import numbaconv as nc
+from numbaconv import planner
+from numbaconv.algorithms import planar
+from numbaconv.spec import resolve_conv
+
+DIRECTIONS = {"forward": ("x", "kernel", "conv"), "input_grad": ("grad_y", "kernel", "conv_input_grad")}
+
+
+def check(problem, dtype, rng):
+    """Compare every pass that the algorithm takes with the oracle; return how many these are."""
+    spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
+    arrays, passes = draw(problem, rng, dtype), 0
+    for direction, (first, second, reference) in DIRECTIONS.items():
+        if planar.refuses(spec, direction) is None:
+            passes += 1
+            result = getattr(planner, direction)(spec, arrays[first], arrays[second], algorithm="planar")
+            assert_array_equal(result, run(oracle, reference, problem, arrays), f"{problem} {direction}")
+    return passes
+
+
+def test_random_problems_are_exact():
+    rng = np.random.default_rng(0)
+
+    def choose(options):
+        return options[int(rng.integers(len(options)))]
+
+    passes = sum(check(any_convolution(choose), choose(["float32", "float64"]), rng) for _ in range(120))
+    assert passes > 100
+
+
+@pytest.mark.parametrize("out_channels", range(1, planar.MAX_CHANNELS + 1))
+@pytest.mark.parametrize("in_channels", [1, 3, 8, 13])
+def test_all_channel_counts_are_exact(in_channels, out_channels, rng):
+    """Rows of many lengths, so that every size of tile ends some row; channels that do and do not fill a register."""
+    for columns in (1, 7, 8, 30, 67, 150):
+        options = {"padding": "same", "strides": 1 + columns % 2}
+        problem = Problem("few", (2, 5, columns, in_channels), (3, 3, in_channels, out_channels), options)
+        check(problem, "float32", rng)
+
+
+def test_long_rows_are_cut_into_blocks(rng):
+    check(Problem("long", (2, 3000, 2), (5, 2, 3), {"padding": "causal"}), "float32", rng)
+
+
+def test_results_have_the_same_bits_for_any_number_of_threads(rng):
+    x, kernel = rng.standard_normal((3, 70, 70, 5)), rng.standard_normal((5, 5, 5, 3))
+    most, results = numba.get_num_threads(), []
+    for threads in {1, most}:
+        numba.set_num_threads(threads)
+        results.append(nc.conv(x, kernel, padding="same", algorithm="planar"))
+    numba.set_num_threads(most)
+    assert_array_equal(results[0], results[-1])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_first_layers_are_planar(direction):
+    shape, kernel = {"forward": ((8, 256, 256, 1), (3, 3, 1, 1)), "input_grad": ((4, 64, 64, 3), (3, 3, 3, 64))}[
+        direction
+    ]
+    assert planner.choose(resolve_conv(shape, kernel, padding="same"), direction) == "planar"
+
+
+def test_more_channels_are_refused(rng):
+    spec = resolve_conv((1, 9, 9, 2), (3, 3, 2, 16))
+    x, kernel = np.zeros(spec.x_shape, "float32"), np.zeros(spec.kernel_shape, "float32")
+    with pytest.raises(ValueError, match=r"'planar' cannot run the pass 'forward' .*: a group writes 16 channels, "):
+        planner.forward(spec, x, kernel, algorithm="planar")
+
+
+def test_what_is_not_finite_stays_where_it_is_read(rng):
+    """A NaN or an infinity reaches the outputs whose window holds it, and no others."""
+    x, kernel = rng.standard_normal((2, 12, 40, 3)).astype("float32"), np.ones((3, 3, 3, 2), "float32")
+    x[0, 5, 20, 1], x[1, 11, 39, 2] = np.nan, np.inf
+    y = nc.conv(x, kernel, padding="same", algorithm="planar")
+    expected = np.ones((2, 12, 40), bool)
+    expected[0, 4:7, 19:22] = expected[1, 10:12, 38:40] = False
+    assert_array_equal(np.isfinite(y).all(axis=-1), expected)
+
+
+@pytest.mark.parametrize("filters", [1, 4])
+def test_a_users_function_ends_the_pass(filters, rng):
+    cube = numba.njit(lambda v: v * v * v)
+    x = rng.integers(-2, 3, (2, 9, 21, 2)).astype("float32")
+    kernel = rng.integers(-1, 2, (3, 3, 2, filters)).astype("float32")
+    bias = rng.integers(-2, 3, filters).astype("float32")
+    y = nc.conv(x, kernel, bias, padding="same", activation=cube, algorithm="planar")
+    assert_array_equal(y, oracle.conv(x, kernel, bias, padding="same").astype("float32") ** 3)
+
+
+def test_a_given_output_array_is_filled_and_nothing_else(rng):
+    """Rows end anywhere in a tile: the numbers behind the output keep their values."""
+    x, kernel = rng.integers(-3, 4, (1, 6, 19, 1)).astype("float32"), np.ones((3, 3, 1, 1), "float32")
+    memory = np.full(6 * 19 + 64, 7, "float32")
+    out = memory[: 6 * 19].reshape(1, 6, 19, 1)
+    nc.conv(x, kernel, padding="same", out=out, algorithm="planar")
+    assert_array_equal(out, oracle.conv(x, kernel, padding="same"))
+    assert (memory[math.prod(out.shape) :] == 7).all()
