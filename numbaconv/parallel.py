@@ -147,10 +147,10 @@ class _Call:
             self.workspace_size = self.workspace_address = 0
 
     def run(
-        self, program: int, units: int, memory: tuple[int, int], serial: bool, arrays: Sequence[np.ndarray]
+        self, program: int, tasks: int, memory: tuple[int, int], serial: bool, arrays: Sequence[np.ndarray]
     ) -> None:
         """Run a program of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all."""
-        threads = 1 if serial or units <= 1 else min(thread_count(), units)
+        threads = 1 if serial or tasks <= 1 else min(thread_count(), tasks)
         entry = _layer.entry
         if threads > 1 and entry is not None and not entry.acquire(blocking=False):
             threads = 1
@@ -246,14 +246,14 @@ def launch(
         count = len(arrays)
         plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0)
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
-        _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, tasks, count, 0, call.own_plan, 0, tasks)
+        _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, tasks, count, 0, call.own_plan, 0)
         call.run(call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
     finally:
         idle.append(call)
 
 
 def run_program(
-    program: int, units: int, memory: tuple[int, int], small: int | None, arrays: Sequence[np.ndarray]
+    program: int, tasks: int, memory: tuple[int, int], small: int | None, arrays: Sequence[np.ndarray]
 ) -> int:
     """Run a program, described in `numbaconv.simd.driver`, and return its status word.
 
@@ -263,7 +263,7 @@ def run_program(
     call = idle.pop() if idle else _Call()
     try:
         if small is None:
-            call.run(program, units, memory, False, arrays)
+            call.run(program, tasks, memory, False, arrays)
         else:
             base = call.workspace_address if call.workspace_size >= small else call.reserve(small)
             _BLOCKS[len(arrays)].pack_into(call.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
@@ -353,7 +353,7 @@ class Launch:
         self.tasks = tasks
         self.is_small = small
         self._small = sum(self.memory) if small else None
-        numbers = [1, tasks, arguments, 0, self.address, 0, tasks, *argument_operands(arguments)]
+        numbers = [1, tasks, arguments, 0, self.address, 0, *argument_operands(arguments)]
         self._steps = np.array(numbers, np.int64)
         self._program = self._steps.ctypes.data
 

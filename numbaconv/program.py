@@ -109,7 +109,7 @@ class Program:
         Those of the result.
     """
 
-    __slots__ = ("_address", "_allocate", "_memory", "_numbers", "_small", "_steps", "_units")
+    __slots__ = ("_address", "_allocate", "_memory", "_numbers", "_small", "_steps", "_tasks")
 
     def __init__(
         self,
@@ -120,11 +120,10 @@ class Program:
     ) -> None:
         launches = [launch for launch, _ in steps]
         numbers: list[int] = []
-        units = 0
+        tasks = 0
         for launch, operands in steps:
-            count = 1 if launch.is_small else launch.tasks
-            numbers += [launch.address, units, count]
-            units += count
+            numbers += [launch.address, tasks]
+            tasks += launch.tasks
             for operand in operands:
                 if isinstance(operand, Buffer):
                     numbers += [operand.base, operand.offset]
@@ -132,16 +131,16 @@ class Program:
                     numbers += [ABSOLUTE, operand.ctypes.data]
         # Launches and arrays must live as long as their addresses are used.
         self._steps = steps
-        self._numbers = np.array([len(steps), units, 2, between, *numbers], np.int64)
+        self._numbers = np.array([len(steps), tasks, 2, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
         self._memory = between + shared, private
-        self._units = units
+        self._tasks = tasks
         self._small = sum(self._memory) if all(launch.is_small for launch in launches) else None
         self._allocate = memory.allocator(shape, dtype)
 
     def __call__(self, x: NDArray) -> NDArray | None:
         """Return the result for an array of the recorded size in C order, or None where a launch made it void."""
         y = self._allocate()
-        status = parallel.run_program(self._address, self._units, self._memory, self._small, (x, y))
+        status = parallel.run_program(self._address, self._tasks, self._memory, self._small, (x, y))
         return None if status else y

@@ -13,8 +13,8 @@ from numbaconv.kernels.few_rows import few_rows_product
 
 # Numbers of the matrix that a task reads: there are enough tasks for the threads, and few partial sums.
 _CHUNK = 1 << 15
-# Numbers of the matrix that are read for all its columns and all rows before the next ones: half of L1.
-_BLOCK = 1 << 12
+# Numbers of the matrix that are read for all its columns and all rows while the next ones are fetched: both fit L1.
+_BLOCK = 1 << 11
 # Products below this take about as long as waking the threads does.
 _SMALL_PRODUCTS = 1 << 18
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
-from numbaconv.simd.tiles import tile_fma, tile_read, tile_store
+from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
 # Geometry.
@@ -13,7 +13,7 @@ ROWS = 1
 DEPTH = 2
 UNITS = 3
 CHUNK = 4  # rows of the matrix that a task reads
-BLOCK = 5  # rows of the matrix that stay in L1 for all columns
+BLOCK = 5  # rows of the matrix that stay in L1 for all columns while the next ones are fetched
 TASKS = 6
 RELU = 7
 # Buffers.
@@ -38,11 +38,12 @@ def few_rows_product(worker, task, geometry, buffers):
     partial = advance(buffers[PARTIAL], task * size)
     clear(partial, size)
     first, end = task * chunk, min(depth, (task + 1) * chunk)
+    ahead = geometry[BLOCK] * units
     while first < end:
         count = min(geometry[BLOCK], end - first)
         for row in range(rows):
             x = advance(buffers[X], row * depth + first)
-            add_product(x, advance(buffers[MATRIX], first * units), count, units, advance(partial, row * units))
+            add_product(x, advance(buffers[MATRIX], first * units), count, units, advance(partial, row * units), ahead)
         first += count
     if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == geometry[TASKS] - 1:
         for row in range(rows):
@@ -51,12 +52,13 @@ def few_rows_product(worker, task, geometry, buffers):
 
 
 @inline
-def add_product(x, matrix, count, units, total):
-    """total[unit] += sum over i < count of x[i] * matrix[i, unit]."""
+def add_product(x, matrix, count, units, total, ahead):
+    """total[unit] += sum over i < count of x[i] * matrix[i, unit]; what lies `ahead` is fetched meanwhile."""
     lanes, unit = lanes_of(x), 0
     while unit + VECTORS * lanes <= units:
         wide = tile_read(1, 8, advance(total, unit), 0)
         for i in range(count):
+            tile_prefetch(wide, advance(matrix, i * units + unit + ahead), 0)
             wide = tile_fma(wide, advance(x, i), 0, advance(matrix, i * units + unit))
         tile_store(wide, advance(total, unit), 0)
         unit += VECTORS * lanes

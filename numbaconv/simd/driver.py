@@ -28,11 +28,11 @@ from numbaconv.simd.pointers import advance, copy
 KERNEL, TASKS, GEOMETRY, BUFFERS, OPERANDS, INITIAL, INITIAL_SIZE, COPIES, COPY_COUNT, SHARED_BYTES = range(10)
 BUFFER_CODES = 10
 
-# The program: launches in a row. Python writes it once: how many steps, of how many units together, the arguments of a
-# run, the bytes of memory for what is passed from step to step; then each step: its plan, the number of its first unit,
-# how many units (one for each task, or one for all of them), and its operands as pairs (number of a base, bytes).
-STEPS, UNITS, ARGUMENTS, BETWEEN_BYTES, FIRST_STEP = range(5)
-STEP_PLAN, STEP_FIRST_UNIT, STEP_UNITS, STEP_OPERANDS = range(4)
+# The program: launches in a row. Python writes it once: how many steps, of how many tasks together, the arguments of a
+# run, the bytes of memory for what is passed from step to step; then each step: its plan, how many tasks the steps
+# before it have, and its operands as pairs (number of a base, bytes).
+STEPS, ALL_TASKS, ARGUMENTS, BETWEEN_BYTES, FIRST_STEP = range(5)
+STEP_PLAN, STEP_FIRST_TASK, STEP_OPERANDS = range(3)
 
 # The block: what Python writes for one run (the address of the program; that of its memory, behind which are the shared
 # memory of a launch and the workers' workspaces; the arguments as array objects), a word that kernels set, the bases
@@ -110,22 +110,16 @@ def _bind(block, program, step):
         table[1 + i] = operands[code] if code >= 0 else shared + ~code
 
 
-@register_jitable
-def _run_all(block, step):
-    """Run all tasks of a step as worker 0."""
-    plan = pointer_at(step[STEP_PLAN])
-    geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
-    for task in range(plan[TASKS]):
-        call_kernel(plan[KERNEL], 0, task, geometry, buffers)
-
-
 def run_serial(block):
-    """Run the steps of a program one after the other."""
+    """Run the steps of a program one after the other, as worker 0."""
     program = _begin(block)
     step = _first_step(program)
     for _ in range(program[STEPS]):
         _bind(block, program, step)
-        _run_all(block, step)
+        plan = pointer_at(step[STEP_PLAN])
+        geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
+        for task in range(plan[TASKS]):
+            call_kernel(plan[KERNEL], 0, task, geometry, buffers)
         step = _next_step(step)
 
 
@@ -141,32 +135,32 @@ def _wait_for(block, number):
 
 
 def run_worker(numbers, dimensions, sizes, block):
-    """Run units until none are left; the layer calls this for one or more worker numbers, ``dimensions[0]`` of them.
+    """Run tasks until none are left; the layer calls this for one or more worker numbers, ``dimensions[0]`` of them.
 
-    Units of all steps are taken in order from one counter. Whoever has the first units of a step waits for those before
-    it, which others are running: no worker has to be there for the others to get on. Whoever ends a step's last unit
+    Tasks of all steps are taken in order from one counter. Whoever has the first tasks of a step waits for those before
+    it, which others are running: no worker has to be there for the others to get on. Whoever ends a step's last task
     binds the next step.
     """
     program = pointer_at(block[PROGRAM])
     for i in range(dimensions[0]):
         worker, number, step = numbers[0][i], 0, _first_step(program)
-        unit = atomic_fetch_add(advance(block, TAKEN), 1)
-        while unit < program[UNITS]:
-            while unit >= step[STEP_FIRST_UNIT] + step[STEP_UNITS]:
+        plan = pointer_at(step[STEP_PLAN])
+        end = plan[TASKS]
+        task = atomic_fetch_add(advance(block, TAKEN), 1)
+        while task < program[ALL_TASKS]:
+            while task >= end:
                 step = _next_step(step)
+                plan = pointer_at(step[STEP_PLAN])
+                end += plan[TASKS]
                 number += 1
             _wait_for(block, number)
-            plan = pointer_at(step[STEP_PLAN])
-            if step[STEP_UNITS] == plan[TASKS]:
-                geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
-                call_kernel(plan[KERNEL], worker, unit - step[STEP_FIRST_UNIT], geometry, buffers)
-            else:
-                _run_all(block, step)
+            geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
+            call_kernel(plan[KERNEL], worker, task - step[STEP_FIRST_TASK], geometry, buffers)
             done = atomic_fetch_add(advance(block, DONE), 1) + 1
-            if done == step[STEP_FIRST_UNIT] + step[STEP_UNITS] and done < program[UNITS]:
+            if done == end and done < program[ALL_TASKS]:
                 _bind(block, program, _next_step(step))
                 store_release(number + 1, advance(block, CURRENT))
-            unit = atomic_fetch_add(advance(block, TAKEN), 1)
+            task = atomic_fetch_add(advance(block, TAKEN), 1)
 
 
 def run_parallel(block):
