@@ -70,6 +70,14 @@ class Recorder:
                 operand.last = number
         self._steps.append((launch, operands))
 
+    def __len__(self) -> int:
+        """Return how many launches are recorded."""
+        return len(self._steps)
+
+    def keep(self, count: int) -> None:
+        """Keep the first ``count`` launches alone."""
+        del self._steps[count:]
+
     def program(self, result: Buffer, shape: tuple[int, ...]) -> Program | None:
         """Return the program of what was recorded, or None where there is nothing or too much between launches."""
         if not self._steps or result is self.x:

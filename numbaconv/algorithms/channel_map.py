@@ -1,0 +1,62 @@
+"""Normalisation by given statistics and relu as launches of a program.
+
+They do what NumPy does in layers that are called, in the same order of operations.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from numbaconv import parallel
+from numbaconv.kernels import channel_map as kernels
+from numbaconv.program import Operand, Recorder
+
+# Numbers of a row, of a task, and below which waking the threads takes as long: as for sums over channels.
+_ROW = 512
+_CHUNK = 1 << 14
+_SMALL_SIZE = 1 << 16
+
+
+@lru_cache(maxsize=256)
+def _normalization(
+    size: int, channels: int, dtype: str, epsilon: float, has_scale: bool, has_offset: bool
+) -> parallel.Launch:
+    """Return a launch on (x, mean, variance, y[, scale][, offset])."""
+    row = max(1, _ROW // channels) * channels
+    chunk = max(1, _CHUNK // row) * row
+    workspace = -(-3 * row // 16) * 16
+    scale = 4 if has_scale else np.ones(channels, dtype)
+    offset = 4 + has_scale if has_offset else np.zeros(channels, dtype)
+    buffers = (0, 1, 2, 3, scale, offset, np.array([epsilon, 1], dtype))
+    geometry = np.array([workspace, channels, row, chunk, size], np.int64)
+    tasks, arguments, small = -(-size // chunk), 4 + has_scale + has_offset, size < _SMALL_SIZE
+    return parallel.Launch(kernels.normalize, dtype, tasks, geometry, buffers, arguments, workspace, small=small)
+
+
+def record_normalization(
+    recorder: Recorder,
+    x: Operand,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    scale: np.ndarray | None,
+    offset: np.ndarray | None,
+    epsilon: float,
+    y: Operand,
+) -> None:
+    """Record y = scale * (x - mean) / sqrt(variance + epsilon) + offset per channel, the last axis."""
+    launch = _normalization(x.size, mean.size, recorder.dtype, epsilon, scale is not None, offset is not None)
+    recorder.launch(launch, x, mean, variance, y, *(array for array in (scale, offset) if array is not None))
+
+
+@lru_cache(maxsize=256)
+def _relu(size: int, dtype: str) -> parallel.Launch:
+    """Return a launch on (x, y)."""
+    geometry = np.array([0, 1, 1, _CHUNK, size], np.int64)
+    return parallel.Launch(kernels.rectify, dtype, -(-size // _CHUNK), geometry, (0, 1), 2, small=size < _SMALL_SIZE)
+
+
+def record_relu(recorder: Recorder, x: Operand, y: Operand) -> None:
+    """Record y = max(x, 0)."""
+    recorder.launch(_relu(x.size, recorder.dtype), x, y)
