@@ -42,7 +42,7 @@ PLANTS = (
         f"            for i in range(run):\n                {_FMA}\n",
         f"            for i in range(run):\n                {_FMA}\n"
         f"            for i in range(run // 10):\n                {_FMA}\n",
-        ("mbv1_pw7.forward", "mbv1_pw7.input_grad", "rn18_l2_s2.forward", "tcn_k3_d16.forward",
+        ("mbv1_pw7.forward", "dcgan_g5.forward", "rn18_l2_s2.forward", "tcn_k3_d16.forward",
          "rn18_l1_bs1.forward.float64"),
     ),
     Plant(

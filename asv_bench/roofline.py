@@ -52,10 +52,12 @@ def place(layer: Layer, seconds: float, peak_gflops: float, gbytes: float, dtype
     }
 
 
-def shares(layer: Layer, direction: str, rounds: int = 9) -> dict[str, float]:
-    """Return a pass's shares of what one core can do and its ratio to NumPy: the best of each, measured in turn.
+def times_of_yardsticks(layer: Layer, direction: str, rounds: int = 9) -> dict[str, float]:
+    """Return a pass's time divided by that of yardsticks for the same work: the best of each, measured in turn.
 
-    The process must have one thread, of NumPy's matrix product too.
+    ``fma_peak``: fused multiply-adds at the peak of one core. ``copy``: moving operands and result once, as a copy of
+    memory does. ``matmul``: NumPy's matrix product. Of all, less is better. The process must have one thread, of
+    NumPy's product too.
     """
     call = make_pass(layer, direction, make_arrays(layer, direction))
     call()
@@ -66,7 +68,7 @@ def shares(layer: Layer, direction: str, rounds: int = 9) -> dict[str, float]:
         matmul = min(matmul, yardsticks.matmul_seconds(repeats=1))
         bandwidth = max(bandwidth, yardsticks.copy_gbytes(repeats=1))
     return {
-        "share_of_fma_peak": layer.gflop / seconds / peak,
-        "share_of_copy_bandwidth": least_bytes(layer) * 1e-9 / seconds / bandwidth,
-        "ratio_to_matmul": layer.gflop / seconds * matmul / (2e-9 * yardsticks.MATRIX**3),
+        "fma_peak": seconds * peak / layer.gflop,
+        "copy": seconds * bandwidth / (least_bytes(layer) * 1e-9),
+        "matmul": seconds / matmul * (2e-9 * yardsticks.MATRIX**3) / layer.gflop,
     }
