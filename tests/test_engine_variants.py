@@ -97,3 +97,18 @@ def test_outputs_of_a_stride_are_joined_along_every_axis():
     spec = resolve_conv((2, 60, 60, 1), (4, 4, 1, 64), strides=2, padding="same")
     plan = direct.product_plan(spec, "input_grad", (30 * 30 * 64, 30 * 64, 64, 1), (60 * 60, 60, 1, 1))
     assert max(part.repeats for part in plan.bias_parts) >= 4
+
+
+@pytest.mark.parametrize("direction", ["forward", "input_grad", "kernel_grad"])
+def test_large_dilation_keeps_few_borders_apart(direction):
+    """A dilation of a third of the image: most taps of most outputs meet nothing but padding."""
+    spec = resolve_conv((1, 33, 33, 256), (3, 3, 256, 256), padding="same", dilation_rate=12)
+    strides = ((33 * 33 * 256, 33 * 256, 256, 1),) * 2
+    if direction == "kernel_grad":
+        phases = direct._gradient_phases(spec, *strides)
+    else:
+        phases = direct._product_phases(spec, direction, *strides, True)
+    products = sum(
+        np.prod([axis.phase.count * len(axis.phase.taps) for axis in phase.lattice.axes]) for phase in phases
+    )
+    assert products == (3 * 33 - 2 * 12) ** 2

@@ -92,10 +92,11 @@ def input_grad_axis(size: int, out: int, taps: int, stride: int, dilation: int, 
     return phases
 
 
-def pass_axes(spec: ConvSpec, direction: str) -> list[list[AxisPhase]]:
+def pass_axes(spec: ConvSpec, direction: str, keep_dilation: bool = False) -> list[list[AxisPhase]]:
     """Return the phases of every axis for ``"forward"`` (also the kernel gradient's reads) or ``"input_grad"``.
 
-    Along the rows a dilation d becomes d interleaved phases without one, so that a block gathers no row that it skips.
+    Along the rows a dilation d becomes d interleaved phases without one, so that a block gathers no row that it skips,
+    unless ``keep_dilation``.
     """
     axes = []
     for a in range(spec.ndim):
@@ -105,7 +106,7 @@ def pass_axes(spec: ConvSpec, direction: str) -> list[list[AxisPhase]]:
             phases = [forward_axis(size, out, taps, stride, dilation, lo, spec.padding_mode[a])]
         else:
             phases = input_grad_axis(size, out, taps, stride, dilation, lo)
-        if a == spec.ndim - 2:
+        if a == spec.ndim - 2 and not keep_dilation:
             phases = [part for phase in phases for part in without_dilation(phase)]
         axes.append(phases)
     return axes

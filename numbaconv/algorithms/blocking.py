@@ -42,6 +42,8 @@ class Extent:
     row_reach: int
     column_stride: int
     column_reach: int
+    row_taps: int
+    column_taps: int
     plane_taps: int
     channels: int  # of a group
     depth: int  # taps x channels
@@ -94,9 +96,11 @@ def _parts(length: int, unit: int) -> list[int]:
 
 
 def gathered(extent: Extent, rows: int, columns: int) -> int:
-    """Return the numbers that a block of ``rows`` x ``columns`` outputs reads."""
+    """Return the numbers that a block of ``rows`` x ``columns`` outputs reads, or reads in place: only what it uses."""
     in_rows = (rows - 1) * extent.row_stride + extent.row_reach
     in_columns = (columns - 1) * extent.column_stride + extent.column_reach
+    if extent.in_place:
+        in_rows, in_columns = min(in_rows, rows * extent.row_taps), min(in_columns, columns * extent.column_taps)
     return extent.plane_taps * in_rows * in_columns * extent.channels
 
 

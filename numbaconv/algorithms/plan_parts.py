@@ -91,8 +91,8 @@ def lattice_extent(
     is_scattered = 0 < along_rows <= 2 * out_channels < along_columns
     return Extent(
         lattice.batch, planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
-        columns.reach, plane_taps, channels, taps * channels, out_channels, in_place, dtype,
-        is_scattered,
+        columns.reach, len(rows.taps), len(columns.taps), plane_taps, channels, taps * channels, out_channels,
+        in_place, dtype, is_scattered,
     )  # fmt: skip
 
 
@@ -114,13 +114,18 @@ def lattice_variants(
 
     Besides the phases as they are: padded borders as phases of their own. Inside the borders the taps can be read where
     the input lies; a border is gathered, or each of its outputs read in place with only the taps that meet the input,
-    which also saves the multiplications by zero. And, with ``widen``, neighbouring outputs as channels of one.
+    which also saves the multiplications by zero. And, with ``widen``, neighbouring outputs as channels of one. Rows
+    that are dilated stay one phase in a variant of their own: its borders are few, however large the dilation.
     """
     axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
-    variants = [axes]
-    for base in [axes, *(_widened_axes(spec, direction, axes) if widen else [])]:
-        if base is not axes:
-            variants.append(base)
+    bases = [axes]
+    if spec.ndim > 1 and spec.dilation[-2] > 1 and spec.kernel_size[-2] > 1:
+        bases.append(pass_axes(spec, direction, keep_dilation=True))
+    if widen:
+        bases += _widened_axes(spec, direction, axes)
+    variants = []
+    for base in bases:
+        variants.append(base)
         for singly in (True, False):
             bordered = [[part for phase in axis for part in without_padding(phase, singly)] for axis in base]
             count = math.prod(map(len, bordered))
