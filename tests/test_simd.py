@@ -8,7 +8,7 @@ import pytest
 from numbaconv import parallel
 from numbaconv.inlining import inline
 from numbaconv.jit import task_kernel
-from numbaconv.simd import pointers, tiles, vectors
+from numbaconv.simd import pointers, tiles, transposes, vectors
 from numbaconv.target import TARGET
 
 DTYPES = ("float32", "float64")
@@ -45,6 +45,20 @@ def test_lanewise_arithmetic(dtype):
     run(arithmetic, dtype, x, y, out)
     expected = [x + y, x - y, x * y, x * y + x, np.maximum(x, y), np.minimum(x, y), np.full(lanes, x[1])]
     np.testing.assert_array_equal(out, expected)
+
+
+@task_kernel
+def transposes_a_square(worker, task, geometry, buffers):
+    transposes.transpose_square(buffers[1], geometry[1], buffers[2], geometry[2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose_of_a_square(dtype):
+    lanes = TARGET.lanes(dtype)
+    x, out = numbers(lanes * (lanes + 3), dtype).reshape(lanes, -1), np.zeros((lanes, lanes + 1), dtype)
+    run(transposes_a_square, dtype, x, out, numbers=(lanes + 3, lanes + 1))
+    np.testing.assert_array_equal(out[:, :lanes], x[:, :lanes].T)
+    assert not out[:, lanes:].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

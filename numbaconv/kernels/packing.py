@@ -10,6 +10,7 @@ from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
 from numbaconv.simd.calls import atomic_compare_exchange, load_acquire, store_release
 from numbaconv.simd.pointers import advance
+from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
 UNTOUCHED, BUSY, READY = 0, 1, 2
@@ -54,8 +55,34 @@ def pack_zeros(channels, width, target):
 
 
 @inline
+def pack_transposed(source, column_step, channels, columns, width, target):
+    """target[channel * width + column] = source[column * column_step + channel].
+
+    Of each column a cache line is read at a time: columns whose distance is a power of two share few sets of L1.
+    """
+    lanes = lanes_of(source)
+    whole, full = channels - channels % lanes, columns - columns % lanes
+    first = 0
+    while first < whole:
+        end = min(first + 2 * lanes, whole)
+        column = 0
+        while column < full:
+            channel = first
+            while channel < end:
+                corner = advance(source, column * column_step + channel)
+                transpose_square(corner, column_step, advance(target, channel * width + column), width)
+                channel += lanes
+            column += lanes
+        first = end
+    for column in range(columns):
+        start = whole if column < full else 0
+        rest = advance(source, column * column_step + start)
+        pack_column(rest, channels - start, 1, width, advance(target, start * width + column))
+
+
+@inline
 def pack_columns(kernel, record, taps, panel, valid, width, target):
-    """Pack one tap of one panel column by column: transposed kernels, outputs side by side, panels that are not full.
+    """Pack one tap of one panel column by column: outputs side by side, panels that are not full.
 
     Column k is output k // of_one of those side by side, and channel k % of_one of it; it may have no such tap.
     """
@@ -92,7 +119,12 @@ def pack_panels(kernel, record, group, first, last, packed):
             valid = min(width, out_channels - panel * width)
             narrow = panel_width(valid, lanes)
             target = advance(packed, panel * width * depth + row * narrow)
-            pack_columns(kernel, record, taps, panel, valid, narrow, target)
+            if record[at.KERNEL_CHANNEL] == 1 and beside == 1 and valid == narrow:
+                step = record[at.KERNEL_COLUMN]
+                source = advance(kernel, taps[0] + panel * width * step)
+                pack_transposed(source, step, channels, narrow, narrow, target)
+            else:
+                pack_columns(kernel, record, taps, panel, valid, narrow, target)
 
 
 @inline

@@ -12,7 +12,7 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.forward import phase_record
-from numbaconv.kernels.packing import pack_column, pack_zeros, panel_width
+from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.winograd_transforms import gather_tile, input_tile, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, clear
@@ -147,6 +147,9 @@ def load_taps(kernel, record, offsets, taps, first, channels, channel, valid, wi
                 store(load(advance(source, c * channel_step)), advance(target, c * width))
                 if width > lanes:
                     store(load(advance(source, c * channel_step + lanes)), advance(target, c * width + lanes))
+            continue
+        if channel_step == 1 and valid == width:
+            pack_transposed(source, column_step, channels, width, width, target)
             continue
         for column in range(width):
             if column < valid:
