@@ -109,7 +109,7 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     x, y = array_strides(spec)
     if direction == "kernel_grad":
         return gradient_cycles(spec)
-    return product_plan(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles
+    return deal(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
     for size in sorted({min(tiles, n * unit) for n in steps} or {tiles}):
         blocks = -(-tiles // size) * groups
         input_bytes = points * size * depth * 4
-        if whole and input_bytes > MAX_WHOLE_BYTES:
+        if whole and input_bytes > min(MAX_WHOLE_BYTES, kernel_bytes):
             break
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
@@ -162,7 +162,10 @@ def own_kernel_cost(panel_bytes: int) -> float:
 
 
 MAX_WHOLE_BYTES = 8 << 20
-"""Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads."""
+"""Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads.
+
+Nor may it be larger than the transformed kernel, whose way to memory and back it saves.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,36 +181,60 @@ class Plan:
     packed_size: int
     bias_parts: tuple[BiasPart, ...]
     serial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """The phases of a pass, a block of each, whether that is all of its tiles, and the cycles on one thread."""
+
+    phases: tuple[TilePhase, ...]
+    blocks: tuple[Block, ...]
+    whole: bool
     cycles: float
+
+
+@lru_cache(maxsize=512)
+def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Deal:
+    """Choose the blocks of a pass, whose workers find the kernel transformed or transform it themselves."""
+    phases = tuple(tile_phases(spec, direction, x_strides, y_strides))
+    channels, outs = product_channels(spec, direction)
+    panels = panel_count(outs, spec.dtype) * spec.groups
+    deals = []
+    for whole in (False, True):
+        blocks = tuple(choose_block(phase, channels, outs, spec.groups, whole) for phase in phases)
+        cycles = sum(block.cycles for block in blocks)
+        if not whole:
+            for phase in {_kernel_key(phase): phase for phase in phases}.values():
+                depth = phase.plane_taps * channels
+                is_large = phase.points * depth * outs * spec.groups * 4 > TARGET.l3_bytes / 2
+                cycles += KERNEL_CYCLES[phase.points] * depth * panels * (2.4 if is_large else 1.0)
+        deals.append(Deal(phases, blocks, whole, cycles))
+    return min(deals, key=lambda each: each.cycles)
+
+
+def _kernel_key(phase: TilePhase) -> tuple[tuple[int, ...], int, int]:
+    """Return what phases have in common that share one transformed kernel."""
+    return tuple(kernel_offsets(phase.lattice, all_taps=False)), phase.row_points, phase.column_points
 
 
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    phases = tile_phases(spec, direction, x_strides, y_strides)
-    plans = (_planned(spec, direction, phases, x_strides, whole) for whole in (False, True))
-    return min(plans, key=lambda plan: plan.cycles)
-
-
-def _planned(spec: ConvSpec, direction: str, phases: list[TilePhase], x_strides: Strides, whole: bool) -> Plan:
-    """Plan the phases in blocks, or with ``whole`` as one block each."""
     channels, outs = product_channels(spec, direction)
     lanes, groups = TARGET.lanes(spec.dtype), spec.groups
     panels, width = panel_count(outs, spec.dtype), round_up(outs, lanes)
     records: list[Record] = []
     kernels: dict[tuple[tuple[int, ...], int, int], Record] = {}
     tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
-    cycles = 0.0
-    for phase in phases:
-        block = choose_block(phase, channels, outs, groups, whole)
-        cycles += block.cycles
+    dealt = deal(spec, direction, x_strides, y_strides)
+    whole = dealt.whole
+    for phase, block in zip(dealt.phases, dealt.blocks, strict=True):
         depth = phase.plane_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
         size = phase.points * kernel_plane
-        taps = tuple(kernel_offsets(phase.lattice, all_taps=False))
-        key = taps, phase.row_points, phase.column_points
+        key = _kernel_key(phase)
         if key not in kernels:
-            kernel = _kernel_record(spec, direction, phase, taps)
+            kernel = _kernel_record(spec, direction, phase, key[0])
             kernel.fields |= {
                 at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs, at.KERNEL_PLANE: kernel_plane,
                 at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size, at.FIRST_TASK: kernel_tasks, at.PACKED: packed,
@@ -218,8 +245,6 @@ def _planned(spec: ConvSpec, direction: str, phases: list[TilePhase], x_strides:
             if not whole:
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
-                transform = KERNEL_CYCLES[phase.points] * depth * panels * groups
-                cycles += transform * (2.4 if size * panels * groups * 4 > TARGET.l3_bytes / 2 else 1.0)
         chunk = -(-panels // block.panel_chunks)
         record = tile_record(phase, x_strides, channels, block.tiles)
         last = phase.tiles - (-(-phase.tiles // block.tiles) - 1) * block.tiles
@@ -250,7 +275,6 @@ def _planned(spec: ConvSpec, direction: str, phases: list[TilePhase], x_strides:
         packed,
         (BiasPart(0, 1, width),),
         is_small(spec),
-        cycles,
     )
 
 

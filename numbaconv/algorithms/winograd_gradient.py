@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,8 +60,11 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     parts = min(-(-GRADIENT_TASKS // 2 // (chunks * spec.groups)), max(1, panels // MIN_CHUNK_PANELS))
     of_task = -(-panels // parts)
     best, size = math.inf, 1
+    alike = Counter(phase.tiles for phase in phases)
     for tiles in (8, 12, 16, 24, 32, 48, 64, 96, 128):
-        cycles = _cycles(min(tiles, all_tiles), all_tiles, depth, of_task, points) * -(-panels // of_task)
+        cycles = sum(
+            _cycles(min(tiles, count), count, depth, of_task, points) * times for count, times in alike.items()
+        ) * -(-panels // of_task)
         if cycles < best:
             best, size = cycles, tiles
     cycles = best * spec.groups
@@ -72,7 +76,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
 
 
 def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int) -> float:
-    """Return the estimated cycles of all blocks of ``tiles`` tiles for one group and some panels."""
+    """Return the estimated cycles of all blocks of ``tiles`` tiles of a phase for one group and some panels."""
     lanes = TARGET.lanes("float32")
     rows = sum(tile_list(depth, 2)[1:])
     transformed = tiles * (-(-depth // lanes) * INPUT_CYCLES[points] + panels * KERNEL_CYCLES[points] * 1.2)
