@@ -17,6 +17,7 @@ from numbaconv.target import TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
 READ_BYTES_PER_CYCLE = 16  # of input read in place, whose misses products hide in part
+GRADIENT_BYTES_PER_CYCLE = 4  # of operands of a kernel gradient, gathered or packed: they come from L3 or memory
 L2_BYTES_PER_CYCLE = 24
 MEMORY_BYTES_PER_CYCLE = 6
 TILE_CYCLES = 25  # entering and leaving one register tile
@@ -182,8 +183,11 @@ PIXELS_PER_CHUNK = 512
 """Adding a private sum is estimated to cost what 20 pixels' FMAs do, so with this many it is a few percent."""
 
 MIN_CHANNEL_CHUNK = 32
-GRADIENT_TASKS = 16
-"""Tasks that a kernel gradient is dealt to at least, whatever the number of threads."""
+GRADIENT_TASKS = 4
+"""Tasks that a kernel gradient is dealt to at least, whatever the number of threads.
+
+Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
+"""
 
 L1_WAYS = 8
 CONFLICT_CYCLES = 2.5
@@ -215,19 +219,22 @@ def channel_chunks(channels: int) -> list[int]:
 
 
 @lru_cache(maxsize=1024)
-def choose_gradient_block(extent: Extent, merged_taps: int, pitch: int) -> GradientBlock:
+def choose_gradient_block(extent: Extent, merged_taps: int, pitch: int, sums: int) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
     ``merged_taps`` is the number of taps in a run where all input channels are taken together, ``pitch`` the distance
-    of the pixels then.
+    of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
-    panels = panel_count(extent.out_channels, extent.dtype)
+    all_panels = panel_count(extent.out_channels, extent.dtype)
     vectors = 1 if extent.out_channels <= lanes else 2
     all_taps = extent.depth // max(extent.channels, 1)
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
     for channels in channel_chunks(extent.channels):
+        parts = extent.channels // max(channels, 1)
+        panel_chunks = min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
+        panels = math.ceil(all_panels / panel_chunks)
         run = channels * merged_taps if channels == extent.channels else channels
         taps = all_taps * channels // max(run, 1)
         run_cycles, visits = tile_cycles(run, vectors, True), len(split_rows(run, vectors, True))
@@ -243,24 +250,52 @@ def choose_gradient_block(extent: Extent, merged_taps: int, pitch: int) -> Gradi
             compute = run_cycles * pixels * taps * panels
             conflicts = _conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
             tiles = (run * vectors * 4 + visits * TILE_CYCLES + visits * images * rows * 4) * taps * panels
-            copied = 0.0 if extent.in_place else numbers * itemsize / GATHER_BYTES_PER_CYCLE
+            rate = GRADIENT_BYTES_PER_CYCLE
+            copied = 0.0 if extent.in_place else numbers * itemsize / rate
             # Each pixel's channels of one sweep are a stretch of memory of its own.
-            packed = pixels * panels * (2 * lanes * itemsize / GATHER_BYTES_PER_CYCLE + STRETCH_CYCLES / together)
+            packed = pixels * panels * (2 * lanes * itemsize / rate + STRETCH_CYCLES / together)
             beyond_l1 = pixels * 2 * lanes * itemsize - TARGET.l1_bytes / 2
             spilled = max(0.0, beyond_l1) / L2_BYTES_PER_CYCLE * visits * taps * panels / 2
             blocks = math.ceil(extent.batch / images) * extent.planes
             blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
-            cycles = (compute + conflicts + tiles + copied + packed + spilled) * blocks * extent.channels / channels
+            cycles = (compute + conflicts + tiles + copied + packed + spilled) * blocks * parts * panel_chunks
             if cycles < best.cycles:
                 best = GradientBlock(images, rows, columns, channels, together, cycles)
     return best
 
 
+def pixel_chunks(pixels: int, gradient_bytes: int) -> int:
+    """Return how many private sums the pixels of a kernel gradient are dealt to where blocks are no more."""
+    return min(MAX_PIXEL_CHUNKS, max(1, pixels // PIXELS_PER_CHUNK), max(1, MAX_PARTIAL_BYTES // gradient_bytes))
+
+
 def gradient_chunks(pixels: int, blocks: int, gradient_bytes: int, parts: int, panels: int) -> tuple[int, int]:
-    """Return (pixel chunks, panel chunks) of a kernel gradient whose groups and input channels make ``parts`` tasks."""
-    most = max(1, MAX_PARTIAL_BYTES // gradient_bytes)
-    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, pixels // PIXELS_PER_CHUNK), most)
-    return chunks, min(panels, math.ceil(GRADIENT_TASKS / (chunks * parts)))
+    """Return (pixel chunks, panel chunks) of a kernel gradient whose groups and input channels make ``parts`` tasks.
+
+    The panels are dealt out so that threads finish together: that has no influence on any sum.
+    """
+    chunks = min(blocks, pixel_chunks(pixels, gradient_bytes))
+    tasks, threads = chunks * parts, TARGET.threads
+    least = min(panels, math.ceil(max(GRADIENT_TASKS, 2 * threads) / tasks))
+    counts = range(least, min(panels, 2 * least) + 1)
+    return chunks, min(counts, key=lambda count: _finish(tasks, panels, count) * (1 + PANEL_CHUNK_COST * count))
+
+
+PANEL_CHUNK_COST = 0.03
+"""What each part that the panels are dealt to costs more: all of them gather the input."""
+
+
+def _finish(tasks: int, panels: int, count: int) -> float:
+    """Return when the last thread is done with panels dealt to ``count`` parts in each of ``tasks``."""
+    chunk = math.ceil(panels / count)
+    threads = TARGET.threads
+    if tasks * count > 16 * threads:
+        return tasks * panels / threads
+    loads = [0] * threads
+    for size in sorted((min(chunk, panels - first) for first in range(0, panels, chunk)), reverse=True):
+        for _ in range(tasks):
+            loads[loads.index(min(loads))] += size
+    return max(loads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from numbaconv.algorithms.blocking import (
     choose_gradient_block,
     gradient_chunks,
     panel_count,
+    pixel_chunks,
     pixel_pitch,
     taps_per_pass,
 )
@@ -46,6 +47,7 @@ from numbaconv.algorithms.plan_parts import (
     array_strides,
     bias_copies,
     bias_template,
+    gradient_sizes,
     is_small,
     kernel_strides,
     lattice_extent,
@@ -277,6 +279,7 @@ def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> 
 def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
     """Return the cheapest form of a phase."""
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
+    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
     forms = []
     for form in orientations(lattice):
         for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
@@ -284,7 +287,7 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             merged = has_merged_run(form, of_input, in_place, pitch)
             taps = len(form.columns.phase.taps) if merged else 1
             extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-            forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch)))
+            forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch, sums)))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -321,9 +324,8 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
         pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
+    all_pixels, gradient_bytes = gradient_sizes(spec)
     size = math.prod(spec.kernel_shape)
-    gradient_bytes = size * np.dtype(spec.dtype).itemsize
-    all_pixels = spec.batch * math.prod(spec.out_spatial)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
     chunk = -(-panels // panel_chunks)
     for record in records:

@@ -45,6 +45,11 @@ def array_strides(spec: ConvSpec) -> tuple[Strides, Strides]:
     return contiguous_strides(spec.result_shape("input_grad")), contiguous_strides(spec.result_shape("forward"))
 
 
+def gradient_sizes(spec: ConvSpec) -> tuple[int, int]:
+    """Return how many pixels a kernel gradient sums over, and its bytes."""
+    return spec.batch * math.prod(spec.out_spatial), math.prod(spec.kernel_shape) * np.dtype(spec.dtype).itemsize
+
+
 @dataclass(frozen=True, slots=True)
 class BiasPart:
     """Where the bias of some phases lies: repeated for outputs side by side, padded to ``width`` in each group."""

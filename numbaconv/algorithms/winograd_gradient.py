@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import GRADIENT_TASKS, MAX_PARTIAL_BYTES, panel_count, tile_cycles
+from numbaconv.algorithms.blocking import MAX_PARTIAL_BYTES, panel_count, tile_cycles
 from numbaconv.algorithms.geometry import Record, assemble, kernel_offsets, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
@@ -33,6 +33,9 @@ from numbaconv.target import TARGET
 
 MIN_CHUNK_TILES = 192
 """Tiles of a chunk: with fewer, clearing and adding its sums costs more than their products."""
+
+MIN_TASKS = 8
+"""Tasks that a gradient is dealt to at least where it has tiles and panels enough."""
 
 MIN_CHUNK_PANELS = 4
 """Panels that a task takes where there are that many: each task transforms the input anew."""
@@ -56,8 +59,8 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
-    chunks = max(1, min(GRADIENT_TASKS // 2, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
-    parts = min(-(-GRADIENT_TASKS // 2 // (chunks * spec.groups)), max(1, panels // MIN_CHUNK_PANELS))
+    chunks = max(1, min(MIN_TASKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
+    parts = min(-(-MIN_TASKS // (chunks * spec.groups)), max(1, panels // MIN_CHUNK_PANELS))
     of_task = -(-panels // parts)
     best, size = math.inf, 1
     alike = Counter(phase.tiles for phase in phases)
