@@ -17,6 +17,7 @@ from numbaconv.algorithms.blocking import (
     choose_block,
     choose_gradient_block,
     gradient_chunks,
+    own_panel_count,
     panel_count,
     pixel_chunks,
     pixel_pitch,
@@ -110,6 +111,16 @@ class _Phase:
     in_place: bool
     block: Block
 
+    @property
+    def is_one_block(self) -> bool:
+        """Whether the block holds all outputs of a group, and these have taps."""
+        lattice, block = self.lattice, self.block
+        if not all(axis.phase.taps for axis in lattice.axes):
+            return False
+        sizes = lattice.batch, lattice.rows.phase.count, lattice.columns.phase.count
+        planes = math.prod(axis.phase.count for axis in lattice.planes)
+        return planes == 1 and sizes == (block.images, block.rows, block.columns)
+
 
 @lru_cache(maxsize=64)
 def _product_phases(
@@ -140,9 +151,11 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     records: list[Record] = []
     kernels: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
     parts: dict[int, BiasPart] = {}
-    tasks = packed = states = gathered = sums = 0
+    tasks = packed = states = gathered = sums = own = 0
     is_widened = False
-    for phase in phases:
+    # Phases with the same taps share one packed kernel.
+    keys = [(phase.lattice.width, tuple(kernel_offsets(phase.lattice, all_taps=True))) for phase in phases]
+    for phase, key in zip(phases, keys, strict=True):
         lattice, in_place, block = phase.lattice, phase.in_place, phase.block
         beside = lattice.width
         outs = out_channels * beside
@@ -150,19 +163,22 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         if beside not in parts:
             parts[beside] = BiasPart(sum(groups * part.width for part in parts.values()), beside, width)
         record = Record(task_counts(lattice, block.rows, block.columns))
-        merged = has_merged_run(lattice, channels, in_place)
+        taps = key[1]
+        depth = len(taps) // beside * channels
+        own_panels = 0
+        if phase.is_one_block and keys.count(key) == 1:
+            own_panels = own_panel_count(channels, depth, panels, spec.dtype)
+        merged = own_panels == 0 and has_merged_run(lattice, channels, in_place)
         describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
         chunk = -(-panels // block.panel_chunks)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
-        # Phases with the same taps share one packed kernel.
-        taps = tuple(kernel_offsets(lattice, all_taps=True))
-        depth = len(taps) // beside * channels
         is_widened |= -1 in taps
-        key = beside, taps
+        own = max(own, own_panels * channels * 2 * lanes)
         if key not in kernels:
             kernels[key] = packed, states
-            packed += width * depth * groups
-            states += panels * groups
+            if own_panels == 0:
+                packed += width * depth * groups
+                states += panels * groups
         record.fields |= {
             at.FIRST_TASK: tasks, at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
@@ -171,7 +187,8 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.BESIDE: beside, at.SEGMENTS: len(segments(lattice, out_channels)),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
-            at.BIAS_START: parts[beside].start, at.TAPS_PER_PASS: taps_per_pass(record.fields[at.RUN], spec.dtype),
+            at.BIAS_START: parts[beside].start, at.OWN_PANELS: own_panels,
+            at.TAPS_PER_PASS: 1 if own_panels else taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps,
@@ -185,11 +202,13 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         records.append(record)
         tasks += block_count(record) * groups * record.fields[at.PANEL_CHUNKS]
         gathered = max(gathered, gathered_size(record))
-        sums = max(sums, block.images * block.rows * block.columns * 2 * lanes)
+        sums = max(sums, block.images * block.rows * block.columns * 2 * lanes * max(1, own_panels))
     second = round_up(gathered, 16)
-    bounce = second + round_up(sums, 16)
+    third = second + round_up(sums, 16)
+    bounce = third + round_up(own, 16)
     workspace = bounce + bounce_size(spec.dtype)
-    geometry = assemble({at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce}, records)
+    header = {at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce}
+    geometry = assemble(header, records)
     return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_small(spec))
 
 

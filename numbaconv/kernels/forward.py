@@ -9,7 +9,7 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.gather import gather_block
-from numbaconv.kernels.packing import require_panel
+from numbaconv.kernels.packing import pack_panels, panel_width, require_panel
 from numbaconv.kernels.register_tile import product_columns
 from numbaconv.simd.pointers import advance, as_counters
 from numbaconv.simd.vectors import lanes_of
@@ -63,65 +63,89 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
 
 
 @inline
-def product_panel(record, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce):
-    """Multiply the block at `source` by one packed panel, `TAPS_PER_PASS` taps at a time.
+def product_taps(
+    record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce
+):
+    """Multiply the block at `source` by `count` taps of one packed panel.
 
-    The part of a panel that is in use stays in L2 that way; between the passes the block's sums wait in `sums`,
-    (images, rows, block columns, panel width), and the activation with them: `bound - 1` is no bound of any.
+    Before the last one the block's sums wait in `sums`, (images, rows, block columns, panel width), and the activation
+    with them: `bound - 1` is no bound of any.
     """
-    lanes, taps, run, step = lanes_of(source), record[at.TAPS], record[at.RUN], record[at.TAPS_PER_PASS]
-    wide = valid > lanes
+    lanes, run = lanes_of(source), record[at.RUN]
+    wide, is_last = valid > lanes, tap + count == record[at.TAPS]
     width = 2 * lanes if wide else lanes
     if last_column:
         tiles = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
     else:
         tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
     row_size, segment_table = record[at.BLOCK_COLUMNS] * width, advance(record, record[at.SEGMENT_TABLE])
-    tap = 0
-    while True:
-        count = min(step, taps - tap)
-        is_last = tap + count == taps
-        offsets = advance(record, record[at.TAP_OFFSETS] + tap)
-        kernel_rows = advance(record, record[at.PACKED_TAPS] + tap)
-        for r in range(images * rows):
-            image, row = r // rows, r % rows
-            partial = advance(sums, r * row_size)
-            x = advance(source, image * record[at.IMAGE_STRIDE] + row * record[at.ROW_STRIDE])
-            start, start_stride = partial, width
-            if tap == 0:
-                start, start_stride = bias, 0
-            target, stride, lower, channels, segments = partial, width, bound - 1, width, 1
-            if is_last:
-                target = advance(y, image * record[at.Y_BATCH] + row * record[at.Y_ROW])
-                stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
-            product_columns(
-                tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed, kernel_rows, start,
-                start_stride, lower, target, stride, segments, segment_table, bounce,
-            )  # fmt: skip
-        tap += count
+    offsets = advance(record, record[at.TAP_OFFSETS] + tap)
+    kernel_rows = advance(record, record[at.PACKED_TAPS] + tap)
+    for r in range(images * rows):
+        image, row = r // rows, r % rows
+        partial = advance(sums, r * row_size)
+        x = advance(source, image * record[at.IMAGE_STRIDE] + row * record[at.ROW_STRIDE])
+        start, start_stride = partial, width
+        if tap == 0:
+            start, start_stride = bias, 0
+        target, stride, lower, channels, segments = partial, width, bound - 1, width, 1
         if is_last:
-            return
+            target = advance(y, image * record[at.Y_BATCH] + row * record[at.Y_ROW])
+            stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
+        product_columns(
+            tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed, kernel_rows, start,
+            start_stride, lower, target, stride, segments, segment_table, bounce,
+        )  # fmt: skip
 
 
 @inline
 def product_block(
-    worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce
+    worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce, own
 ):
-    """Multiply the block at `source` by panels [first_panel, first_panel + panels) of the group."""
-    kernel, lanes = buffers[at.KERNEL], lanes_of(source)
+    """Multiply the block at `source` by panels [first_panel, first_panel + panels) of the group.
+
+    `TAPS_PER_PASS` taps at a time are multiplied: that part of a panel stays in L2. A block that packs its own kernel
+    takes a tap of a few panels at a time.
+    """
+    kernel, lanes, run = buffers[at.KERNEL], lanes_of(source), record[at.RUN]
     depth, out_channels = record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS], record[at.OUT_CHANNELS]
     group_kernel = advance(buffers[at.PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     bias = advance(buffers[at.BIAS], at.BIAS_HEADER + record[at.BIAS_START] + group * record[at.BIAS_GROUP])
     lower, states = buffers[at.BIAS][0], as_counters(buffers[at.COUNTERS])
-    for i in range(panels):
-        # Workers start at different panels, so that the first ones are packed side by side.
-        panel = first_panel + (i + worker * ((panels + 1) // 2)) % panels
-        channel = panel * 2 * lanes
-        valid = min(2 * lanes, out_channels - channel)
-        require_panel(kernel, record, group, panel, group_kernel, states)
-        packed = advance(group_kernel, channel * depth)
-        start, target = advance(bias, channel), advance(y, channel)
-        product_panel(record, source, valid, packed, start, lower, target, images, rows, last_column, sums, bounce)
+    together, width, taps = max(1, record[at.OWN_PANELS]), 2 * lanes, record[at.TAPS]
+    packs_own = record[at.OWN_PANELS] > 0
+    sums_size = images * rows * record[at.BLOCK_COLUMNS] * width
+    done = tap = 0
+    while done < panels:
+        # An output without taps is its bias: it takes one pass as well.
+        count, step = min(together, panels - done), min(record[at.TAPS_PER_PASS], taps - tap)
+        if packs_own:
+            first, tap_row = first_panel + done, record[record[at.PACKED_TAPS] + tap]
+            pack_panels(
+                kernel, record, group, first, first + count, tap_row // record[at.CHANNELS],
+                run // record[at.CHANNELS], own, run,
+            )  # fmt: skip
+        for i in range(count):
+            panel = first_panel + done + i
+            if not packs_own:
+                # Workers start at different panels, so that the first ones are packed side by side.
+                panel = first_panel + (done + worker * ((panels + 1) // 2)) % panels
+            channel = panel * width
+            valid = min(width, out_channels - channel)
+            packed = advance(group_kernel, channel * depth)
+            if packs_own:
+                # Rows are counted from the kernel's first tap, the buffer holds them from this one on.
+                before = record[record[at.PACKED_TAPS] + tap] * panel_width(valid, lanes)
+                packed = advance(own, i * width * run - before)
+            elif tap == 0:
+                require_panel(kernel, record, group, panel, group_kernel, states)
+            product_taps(
+                record, tap, step, source, valid, packed, advance(bias, channel), lower, advance(y, channel), images,
+                rows, last_column, advance(sums, i * sums_size), bounce,
+            )  # fmt: skip
+        tap += step
+        if tap == taps:
+            done, tap = done + count, 0
 
 
 @task_kernel
@@ -140,6 +164,7 @@ def direct_forward(worker, task, geometry, buffers):
     y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     last_column = column + columns == record[at.OUT_COLUMNS]
     sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
+    own = advance(work, geometry[at.OWN_KERNEL])
     product_block(
-        worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce
+        worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce, own
     )

@@ -24,7 +24,8 @@ SECOND = 6  # offset in a worker's workspace of a second buffer: waiting sums, p
 GRADIENT_SIZE = 7  # kernel gradient: elements of one sum
 RUNS = 8  # depthwise: offset in a worker's workspace of the rows of the kernel that meet the input
 STRIP = 9  # depthwise: rows of outputs that a phase makes in turn
-HEADER_SIZE = 10
+OWN_KERNEL = 10  # offset in a worker's workspace of the taps that it packs for itself
+HEADER_SIZE = 11
 
 # Phase record.
 FIRST_TASK = 0
@@ -115,7 +116,8 @@ PACKS = 80  # 1: the phase packs its taps; 0: another phase with the same ones d
 COLUMN_OFFSETS = 81  # position of the offsets of the columns' positions in the input or the gathered block
 AHEAD_TABLE = 82  # position of offsets in input and output to fetch ahead with each register of a tile's channels
 RUN_STRIDE = 83  # planar: from a number of a run to the next, in the gathered planes
-RECORD_SIZE = 84
+OWN_PANELS = 84  # where all outputs are one block: panels of which its worker packs a tap where it uses it; else 0
+RECORD_SIZE = 85
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

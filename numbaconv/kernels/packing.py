@@ -2,6 +2,7 @@
 
 A panel is packed by the first worker that needs it, inside the one parallel launch: 0 = untouched, 1 = being packed,
 2 = ready. A worker that packs never waits, so one that waits is always served, even when all workers share one thread.
+Where all outputs are one block, each panel is used once: workers pack what they use next, and it never leaves L2.
 """
 
 from __future__ import annotations
@@ -102,29 +103,31 @@ def pack_columns(kernel, record, taps, panel, valid, width, target):
 
 
 @inline
-def pack_panels(kernel, record, group, first, last, packed):
-    """Pack every tap of panels [first, last); the record's strides flip and transpose the kernel for the pass."""
-    channels, lanes, kernel_taps = record[at.CHANNELS], lanes_of(kernel), record[at.KERNEL_TAP_COUNT]
-    beside, width = record[at.BESIDE], 2 * lanes
-    depth, out_channels = kernel_taps * channels, record[at.OUT_CHANNELS]
+def pack_panels(kernel, record, group, first, last, first_tap, taps, packed, depth):
+    """Pack taps [first_tap, first_tap + taps) of panels [first, last) to `packed`, a panel `depth` rows.
+
+    The record's strides flip and transpose the kernel for the pass.
+    """
+    channels, lanes, beside = record[at.CHANNELS], lanes_of(kernel), record[at.BESIDE]
+    width, out_channels = 2 * lanes, record[at.OUT_CHANNELS]
     kernel = advance(kernel, group * record[at.KERNEL_GROUP])
     full = first
     if record[at.KERNEL_COLUMN] == 1 and beside == 1:
         full = last - 1 if last * width > out_channels else last
-    for tap in range(kernel_taps):
-        taps, row = advance(record, record[at.KERNEL_TAPS] + tap * beside), tap * channels
-        source, target = advance(kernel, taps[0] + first * width), advance(packed, first * width * depth + row * width)
+    for i in range(taps):
+        offsets, row = advance(record, record[at.KERNEL_TAPS] + (first_tap + i) * beside), i * channels
+        source, target = advance(kernel, offsets[0] + first * width), advance(packed, row * width)
         pack_rows(source, channels, record[at.KERNEL_CHANNEL], full - first, lanes, target, width * depth)
         for panel in range(full, last):
             valid = min(width, out_channels - panel * width)
             narrow = panel_width(valid, lanes)
-            target = advance(packed, panel * width * depth + row * narrow)
+            target = advance(packed, (panel - first) * width * depth + row * narrow)
             if record[at.KERNEL_CHANNEL] == 1 and beside == 1 and valid == narrow:
                 step = record[at.KERNEL_COLUMN]
-                source = advance(kernel, taps[0] + panel * width * step)
+                source = advance(kernel, offsets[0] + panel * width * step)
                 pack_transposed(source, step, channels, narrow, narrow, target)
             else:
-                pack_columns(kernel, record, taps, panel, valid, narrow, target)
+                pack_columns(kernel, record, offsets, panel, valid, narrow, target)
 
 
 @inline
@@ -135,8 +138,10 @@ def require_panel(kernel, record, group, panel, packed, states):
     if load_acquire(state) == READY:
         return
     if atomic_compare_exchange(state, UNTOUCHED, BUSY) == UNTOUCHED:
-        first = neighbourhood * PANELS_TOGETHER
-        pack_panels(kernel, record, group, first, min(first + PANELS_TOGETHER, record[at.PANELS]), packed)
+        first, taps = neighbourhood * PANELS_TOGETHER, record[at.KERNEL_TAP_COUNT]
+        last, depth = min(first + PANELS_TOGETHER, record[at.PANELS]), taps * record[at.CHANNELS]
+        target = advance(packed, first * 2 * lanes_of(kernel) * depth)
+        pack_panels(kernel, record, group, first, last, 0, taps, target, depth)
         store_release(READY, state)
     while load_acquire(state) != READY:
         pass
