@@ -10,15 +10,15 @@ from passes import draw, run
 from random_problems import any_convolution
 
 from numbaconv import planner
-from numbaconv.algorithms import depthwise, direct
+from numbaconv.algorithms import depthwise, direct, direct_gradient
 from numbaconv.spec import resolve_conv
 
 pytestmark = pytest.mark.usefixtures("direct_only")
 
 MOST_VARIANTS = 9
 PLANS = (
-    *(direct.product_plan, direct.gradient_plan, direct._product_launch),
-    *(direct._product_phases, direct._gradient_phases),
+    *(direct.product_plan, direct._product_launch, direct._product_phases),
+    *(direct_gradient.gradient_plan, direct_gradient._gradient_phases),
     *(depthwise.product_plan, depthwise.gradient_plan),
 )
 
@@ -45,8 +45,8 @@ def force(monkeypatch):
         clear()
         return seen
 
-    monkeypatch.setattr(direct, "lattice_variants", one_variant)
-    monkeypatch.setattr(depthwise, "lattice_variants", one_variant)
+    for algorithm in (direct, direct_gradient, depthwise):
+        monkeypatch.setattr(algorithm, "lattice_variants", one_variant)
     yield set_number
     clear()
 
@@ -105,7 +105,7 @@ def test_large_dilation_keeps_few_borders_apart(direction):
     spec = resolve_conv((1, 33, 33, 256), (3, 3, 256, 256), padding="same", dilation_rate=12)
     strides = ((33 * 33 * 256, 33 * 256, 256, 1),) * 2
     if direction == "kernel_grad":
-        phases = direct._gradient_phases(spec, *strides)
+        phases = direct_gradient._gradient_phases(spec, *strides)
     else:
         phases = direct._product_phases(spec, direction, *strides, True)
     products = sum(

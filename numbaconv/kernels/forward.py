@@ -63,9 +63,7 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
 
 
 @inline
-def product_taps(
-    record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce
-):
+def product_taps(record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce):
     """Multiply the block at `source` by `count` taps of one packed panel.
 
     Before the last one the block's sums wait in `sums`, (images, rows, block columns, panel width), and the activation

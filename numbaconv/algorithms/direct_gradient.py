@@ -1,0 +1,170 @@
+"""Kernel gradients by direct sums over pixels (see `numbaconv.kernels.kernel_gradient`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv import parallel
+from numbaconv.algorithms.blocking import (
+    GradientBlock,
+    choose_gradient_block,
+    gradient_chunks,
+    panel_count,
+    pixel_chunks,
+    pixel_pitch,
+)
+from numbaconv.algorithms.geometry import (
+    Record,
+    ahead_step,
+    assemble,
+    block_count,
+    bounce_size,
+    describe_reads,
+    gathered_size,
+    has_merged_run,
+    is_in_place,
+    packed_offsets,
+    round_up,
+    task_counts,
+    tile_list,
+    with_taps,
+)
+from numbaconv.algorithms.lattice import Lattice, orientations
+from numbaconv.algorithms.plan_parts import array_strides, gradient_sizes, is_small, lattice_extent, lattice_variants
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
+from numbaconv.shapes import Strides
+from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
+
+
+@dataclass(frozen=True, slots=True)
+class GradientPlan:
+    """All that a kernel gradient needs besides its arrays."""
+
+    geometry: NDArray[np.int64]
+    tasks: int
+    workspace: int
+    partial_size: int
+    counters: int
+    serial: bool
+
+
+@lru_cache(maxsize=512)
+def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
+    """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
+    return _assembled_gradient(spec, _gradient_phases(spec, x_strides, y_strides), x_strides)
+
+
+@dataclass(frozen=True, slots=True)
+class _GradientPhase:
+    """A phase in the form that was chosen, with its block."""
+
+    lattice: Lattice
+    in_place: bool
+    block: GradientBlock
+
+
+@lru_cache(maxsize=64)
+def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> list[_GradientPhase]:
+    """Return the phases of the cheapest variant, each in its cheapest form."""
+    choices = []
+    for variant in lattice_variants(spec, "forward", x_strides, y_strides):
+        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in with_taps(variant)])
+    return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
+
+
+def gradient_cycles(spec: ConvSpec) -> float:
+    """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
+    return sum(phase.block.cycles for phase in _gradient_phases(spec, *array_strides(spec)))
+
+
+def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
+    """Return the cheapest form of a phase."""
+    of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
+    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
+    forms = []
+    for form in orientations(lattice):
+        for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
+            pitch = form.columns.position_step if in_place else pixel_pitch(of_input, spec.dtype)
+            merged = has_merged_run(form, of_input, in_place, pitch)
+            taps = len(form.columns.phase.taps) if merged else 1
+            extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
+            forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch, sums)))
+    return min(forms, key=lambda phase: phase.block.cycles)
+
+
+def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides: Strides) -> GradientPlan:
+    """Write the geometry of the chosen phases; all of them deal the input channels as the largest one does."""
+    largest = max(phases, key=lambda phase: phase.block.cycles).block
+    of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
+    channels, lanes = largest.channels, TARGET.lanes(spec.dtype)
+    parts = of_input // channels
+    panels = panel_count(of_output, spec.dtype)
+    records: list[Record] = []
+    blocks = gathered = pixels = 0
+    for phase in phases:
+        lattice, block = phase.lattice, phase.block
+        record = Record(task_counts(lattice, block.rows, block.columns))
+        pitch = pixel_pitch(channels, spec.dtype)
+        merged = parts == 1 and has_merged_run(lattice, of_input, phase.in_place, pitch)
+        describe_reads(
+            record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images, pitch
+        )
+        run = record.fields[at.RUN]
+        record.fields |= {
+            at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
+            at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
+            at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
+            at.PANELS_TOGETHER: block.panels,
+        }  # fmt: skip
+        record.tables |= {
+            at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
+            at.WIDE_FULL: tile_list(run, 2),
+            at.NARROW_FULL: tile_list(run, 1, of_gradient=True),
+        }
+        records.append(record)
+        blocks += block_count(record)
+        gathered = max(gathered, gathered_size(record))
+        pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
+    all_pixels, gradient_bytes = gradient_sizes(spec)
+    size = math.prod(spec.kernel_shape)
+    chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
+    chunk = -(-panels // panel_chunks)
+    for record in records:
+        record.fields |= {
+            at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
+            at.AHEAD_STEP: ahead_step(record, chunk, groups),
+        }  # fmt: skip
+    packed = round_up(gathered, 16)
+    bounce = packed + round_up(pixels * 2 * lanes, 16)
+    workspace = bounce + bounce_size(spec.dtype)
+    header = {
+        at.WORKSPACE: workspace, at.BOUNCE: bounce, at.SECOND: packed, at.CHUNKS: chunks, at.BLOCKS: blocks,
+        at.GRADIENT_SIZE: size,
+    }  # fmt: skip
+    counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
+    partial = size * chunks if chunks > 1 else 0
+    geometry = assemble(header, records)
+    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, is_small(spec))
+
+
+def gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
+    plan = gradient_plan(spec, x_strides, y_strides)
+    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
+    return parallel.Launch(
+        direct_kernel_gradient,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64)),
+        3,
+        plan.workspace,
+        small=plan.serial,
+    )
