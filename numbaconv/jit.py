@@ -42,6 +42,7 @@ __all__ = [
     "cache_info",
     "compiled_count",
     "compiling",
+    "float32_kernel",
     "inline",
     "show_config",
     "task_kernel",
@@ -211,11 +212,12 @@ def task_signature(dtype: str) -> Any:
 class TaskKernel:
     """A kernel: one `CompiledFunction` per dtype with the signature that `parallel.launch` calls."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], dtypes: Sequence[str] = DTYPES) -> None:
         self.function = function
+        self.dtypes = tuple(dtypes)
         self.name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         self.__doc__ = function.__doc__
-        self._programs = {dtype: self._program(dtype) for dtype in DTYPES}
+        self._programs = {dtype: self._program(dtype) for dtype in self.dtypes}
 
     def _program(self, dtype: str) -> CompiledFunction:
         return CompiledFunction(self.function, task_signature(dtype), f"{self.name}-{dtype}")
@@ -252,8 +254,16 @@ def task_kernel(function: Callable[..., Any]) -> TaskKernel:
     ``geometry`` points to int64 numbers, ``buffers`` to pointers to arrays of the dtype, the workspace first. A task
     must not write where another task of the same launch reads or writes: tasks run in any order and on any worker.
     """
-    kernel = TaskKernel(function)
-    if kernel._programs[DTYPES[0]].is_cached:
+    return _registered(TaskKernel(function))
+
+
+def float32_kernel(function: Callable[..., Any]) -> TaskKernel:
+    """Register a kernel as `task_kernel` does that exists for ``"float32"`` alone."""
+    return _registered(TaskKernel(function, ("float32",)))
+
+
+def _registered(kernel: TaskKernel) -> TaskKernel:
+    if kernel._programs[kernel.dtypes[0]].is_cached:
         if kernel.name in KERNELS:
             raise ValueError(f"two kernels are named {kernel.name!r}")
         KERNELS[kernel.name] = kernel

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numba
@@ -106,14 +107,20 @@ def test_values(case, direction, rng):
     assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
 
 
-@pytest.mark.parametrize("case", ["3x3", "tails", "1x3", "one channel"])
-def test_bias_and_activation(case, rng):
-    x_shape, kernel_shape, options = CASES[case]
+@pytest.fixture(params=["3x3", "tails", "1x3", "one channel"])
+def ended(request, rng):
+    """Return a function that runs a forward pass with a bias and an activation, and the sums before the activation."""
+    x_shape, kernel_shape, options = CASES[request.param]
     spec = resolve_conv(x_shape, kernel_shape, **options)
     arrays = operands(spec, rng)
     bias = normal(rng, (spec.out_channels,), "float32")
-    result = engine(spec, "forward", arrays, "winograd", bias=bias, activation="relu")
-    reference = np.maximum(expected(spec, "forward", arrays, options) + bias, 0)
+    sums = expected(spec, "forward", arrays, options) + bias
+    return partial(engine, spec, "forward", arrays, "winograd", bias=bias), sums
+
+
+def test_bias_and_activation(ended):
+    run, sums = ended
+    result, reference = run(activation="relu"), np.maximum(sums, 0)
     assert (result >= 0).all()
     assert (result == 0).any()
     assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
@@ -125,16 +132,9 @@ def hard_swish(x):
     return x * min(max(x + 3, 0), 6) / 6
 
 
-@pytest.mark.parametrize("case", ["3x3", "tails", "1x3", "one channel"])
-def test_a_function_of_the_user_ends_it(case, rng):
-    x_shape, kernel_shape, options = CASES[case]
-    spec = resolve_conv(x_shape, kernel_shape, **options)
-    arrays = operands(spec, rng)
-    bias = normal(rng, (spec.out_channels,), "float32")
-    ended = nc.fused_activation(hard_swish)
-    result = engine(spec, "forward", arrays, "winograd", bias=bias, activation=ended)
-    sums = expected(spec, "forward", arrays, options) + bias
-    reference = sums * np.clip(sums + 3, 0, 6) / 6
+def test_a_function_of_the_user_ends_it(ended):
+    run, sums = ended
+    result, reference = run(activation=nc.fused_activation(hard_swish)), sums * np.clip(sums + 3, 0, 6) / 6
     assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
 
 
@@ -252,6 +252,7 @@ def test_a_forced_run_that_is_refused_raises_with_the_reason(x_shape, kernel_sha
 
 THREADS = """
 import sys
+from functools import partial
 import numpy as np
 import numba
 from numbaconv import planner

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbaconv.jit import inline, task_kernel
+from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.forward import phase_record
@@ -187,7 +187,7 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
                 v += lanes
 
 
-@task_kernel
+@float32_kernel
 def winograd_product(worker, task, geometry, buffers):
     """Compute one block of tiles of one phase, for some panels of output channels of a group.
 
@@ -236,7 +236,7 @@ def winograd_product(worker, task, geometry, buffers):
         )
 
 
-@task_kernel
+@float32_kernel
 def winograd_kernel(worker, task, geometry, buffers):
     """Transform the kernel of one panel of output channels and one chunk of channels."""
     record = phase_record(geometry, task)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbaconv.jit import inline, task_kernel
+from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.forward import phase_record
@@ -138,7 +138,7 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums):
             add_point(sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], tiles, grad, total)
 
 
-@task_kernel
+@float32_kernel
 def winograd_gradient_sums(worker, task, geometry, buffers):
     """Sum one chunk of blocks of tiles for some panels of output channels of a group."""
     record = phase_record(geometry, 0)
@@ -157,7 +157,7 @@ def winograd_gradient_sums(worker, task, geometry, buffers):
         add_tiles(phase, buffers, work, first, group, first_panel, panels, sums)
 
 
-@task_kernel
+@float32_kernel
 def winograd_gradient_result(worker, task, geometry, buffers):
     """Add the chunks' sums of some rows of one panel, in order, and transform them back to the gradient of the taps."""
     record = phase_record(geometry, 0)
