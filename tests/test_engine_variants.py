@@ -11,6 +11,7 @@ from random_problems import any_convolution
 
 from numbaconv import planner
 from numbaconv.algorithms import depthwise, direct, direct_gradient
+from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.spec import resolve_conv
 
 pytestmark = pytest.mark.usefixtures("direct_only")
@@ -51,29 +52,53 @@ def force(monkeypatch):
     clear()
 
 
-def test_every_variant_is_exact(force):
-    rng = np.random.default_rng(0)
+def random_runs(count, rng):
+    """Yield random problems with their specs, arrays and exact results."""
 
     def choose(options):
         return options[int(rng.integers(len(options)))]
 
-    for _ in range(60):
+    for _ in range(count):
         problem = any_convolution(choose, ndims=(1, 2, 2, 3))
         dtype = choose(["float32", "float64"])
-        spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
         arrays = draw(problem, rng, dtype)
-        expected = {
-            name: run(oracle, name, problem, arrays) for name in ("conv", "conv_input_grad", "conv_kernel_grad")
-        }
+        names = ("conv", "conv_input_grad", "conv_kernel_grad")
+        expected = {name: run(oracle, name, problem, arrays) for name in names}
+        yield (
+            problem,
+            resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options),
+            arrays,
+            expected,
+        )
+
+
+def assert_exact(spec, arrays, expected, message):
+    y = planner.forward(spec, arrays["x"], arrays["kernel"])
+    assert_array_equal(y, expected["conv"], message)
+    grad_x = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
+    assert_array_equal(grad_x, expected["conv_input_grad"], message)
+    grad_kernel = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"])
+    assert_array_equal(grad_kernel, expected["conv_kernel_grad"], message)
+
+
+def test_every_variant_is_exact(force):
+    for problem, spec, arrays, expected in random_runs(60, np.random.default_rng(0)):
         for variant in range(MOST_VARIANTS):
             seen = force(variant)
-            y = planner.forward(spec, arrays["x"], arrays["kernel"])
-            assert_array_equal(y, expected["conv"], f"{problem} variant {variant}")
-            grad_x = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
-            assert_array_equal(grad_x, expected["conv_input_grad"], f"{problem} variant {variant}")
-            grad_kernel = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"])
-            assert_array_equal(grad_kernel, expected["conv_kernel_grad"], f"{problem} variant {variant}")
+            assert_exact(spec, arrays, expected, f"{problem} variant {variant}")
     assert set(seen) >= set(range(6)), "the problems have too few variants to show anything"
+
+
+def test_blocks_of_all_outputs_that_pack_the_kernel_are_exact(monkeypatch):
+    """Otherwise only kernels larger than L2 are packed tap by tap."""
+    monkeypatch.setattr(direct, "own_panel_count", lambda channels, depth, panels, dtype: min(panels, 3))
+    clear()
+    plans = []
+    for problem, spec, arrays, expected in random_runs(60, np.random.default_rng(1)):
+        assert_exact(spec, arrays, expected, str(problem))
+        plans.append(direct.product_plan(spec, "forward", *array_strides(spec)))
+    assert sum(plan.packed_size == 0 for plan in plans) > 10
+    clear()
 
 
 def test_few_channels_are_widened_where_that_pays():
