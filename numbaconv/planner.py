@@ -26,7 +26,7 @@ DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
     "forward": (depthwise, winograd, planar, direct),
     "input_grad": (depthwise, winograd, planar, direct),
-    "kernel_grad": (depthwise, winograd, direct),
+    "kernel_grad": (depthwise, winograd, planar, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""
 

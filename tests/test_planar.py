@@ -18,7 +18,11 @@ from numbaconv import planner
 from numbaconv.algorithms import planar
 from numbaconv.spec import resolve_conv
 
-DIRECTIONS = {"forward": ("x", "kernel", "conv"), "input_grad": ("grad_y", "kernel", "conv_input_grad")}
+DIRECTIONS = {
+    "forward": ("x", "kernel", "conv"),
+    "input_grad": ("grad_y", "kernel", "conv_input_grad"),
+    "kernel_grad": ("x", "grad_y", "conv_kernel_grad"),
+}
 
 
 def check(problem, dtype, rng):
@@ -40,7 +44,7 @@ def test_random_problems_are_exact():
         return options[int(rng.integers(len(options)))]
 
     passes = sum(check(any_convolution(choose), choose(["float32", "float64"]), rng) for _ in range(120))
-    assert passes > 100
+    assert passes > 200
 
 
 @pytest.mark.parametrize("out_channels", range(1, planar.MAX_CHANNELS + 1))
@@ -59,19 +63,27 @@ def test_long_rows_are_cut_into_blocks(rng):
 
 def test_results_have_the_same_bits_for_any_number_of_threads(rng):
     x, kernel = rng.standard_normal((3, 70, 70, 5)), rng.standard_normal((5, 5, 5, 3))
-    most, results = numba.get_num_threads(), []
+    grad_y, most = rng.standard_normal((3, 70, 70, 3)), numba.get_num_threads()
+    results, options = [], {"padding": "same", "algorithm": "planar"}
     for threads in {1, most}:
         numba.set_num_threads(threads)
-        results.append(nc.conv(x, kernel, padding="same", algorithm="planar"))
+        gradient = nc.conv_kernel_grad(x, grad_y, kernel.shape, **options)
+        results.append((nc.conv(x, kernel, **options), gradient))
     numba.set_num_threads(most)
-    assert_array_equal(results[0], results[-1])
+    for one, other in zip(*(results[0], results[-1]), strict=True):
+        assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_first_layers_are_planar(direction):
-    shape, kernel = {"forward": ((8, 256, 256, 1), (3, 3, 1, 1)), "input_grad": ((4, 64, 64, 3), (3, 3, 3, 64))}[
-        direction
-    ]
+FEW = {
+    "forward": ((8, 256, 256, 1), (3, 3, 1, 1)),
+    "input_grad": ((4, 64, 64, 3), (3, 3, 3, 64)),
+    "kernel_grad": ((8, 256, 256, 1), (3, 3, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("direction", FEW)
+def test_few_channels_are_planar(direction):
+    shape, kernel = FEW[direction]
     assert planner.choose(resolve_conv(shape, kernel, padding="same"), direction) == "planar"
 
 
@@ -90,6 +102,16 @@ def test_what_is_not_finite_stays_where_it_is_read(rng):
     expected = np.ones((2, 12, 40), bool)
     expected[0, 4:7, 19:22] = expected[1, 10:12, 38:40] = False
     assert_array_equal(np.isfinite(y).all(axis=-1), expected)
+
+
+def test_a_number_that_no_tap_reads_spoils_no_gradient(rng):
+    """Registers reach over the ends of rows, where blocks before have left numbers."""
+    x, grad_y = rng.standard_normal((2, 12, 40, 2)).astype("float32"), np.ones((2, 10, 19, 3), "float32")
+    expected = nc.conv_kernel_grad(x, grad_y, (3, 3, 2, 3), strides=(1, 2), algorithm="planar")
+    assert np.isfinite(expected).all()
+    x[0, :, 39:] = np.nan
+    result = nc.conv_kernel_grad(x, grad_y, (3, 3, 2, 3), strides=(1, 2), algorithm="planar")
+    assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("filters", [1, 4])

@@ -168,3 +168,25 @@ def test_tile_operations(dtype, wide):
         np.testing.assert_array_equal(out[4, :, :width], np.where(inside, np.maximum(lanewise, 0), 77))
         np.testing.assert_array_equal(out[5, :, :width], window)
         np.testing.assert_array_equal(out[:, :, width:], 77)
+
+
+@task_kernel
+def planar_tiles(worker, task, geometry, buffers):
+    a, b, out = buffers[1], buffers[2], buffers[3]
+    lanes = vectors.lanes_of(a)
+    acc = tiles.tile_fma_outer(tiles.tile_splat(3, 4, b, geometry[1]), a, 2 * lanes, b, 2 * lanes + 1, 2)
+    tiles.tile_store(acc, out, 4 * lanes)
+    tiles.tile_add_folded(acc, pointers.advance(out, 12 * lanes), 2 * lanes, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_outer_products_lane_by_lane(dtype):
+    lanes = TARGET.lanes(dtype)
+    a, b = numbers(6 * lanes, dtype).reshape(3, 2, lanes), numbers(4 * lanes + 1, dtype, 1)
+    out = np.concatenate([np.zeros(12 * lanes, dtype), numbers(6 * lanes, dtype, 2)])
+    before = out[12 * lanes :].reshape(3, 2, lanes).copy()
+    run(planar_tiles, dtype, a, b, out, numbers=(3,))
+    columns = np.stack([b[: 2 * lanes], b[2 * lanes + 1 :]]).reshape(2, 2, lanes)
+    expected = b[:9:3][:, None, None, None] + a[:, None] * columns
+    np.testing.assert_array_equal(out[: 12 * lanes].reshape(expected.shape), expected)
+    np.testing.assert_array_equal(out[12 * lanes :].reshape(3, 2, lanes), before + expected.sum(axis=2))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import parallel
-from numbaconv.algorithms.axes import pass_axes
+from numbaconv.algorithms import planar_gradient
 from numbaconv.algorithms.blocking import (
     FMA_PER_CYCLE,
     STRETCH_CYCLES,
@@ -25,11 +25,10 @@ from numbaconv.algorithms.geometry import (
     assemble,
     block_count,
     describe_reads,
-    kernel_offsets,
     round_up,
     task_counts,
 )
-from numbaconv.algorithms.lattice import Lattice, lattices
+from numbaconv.algorithms.lattice import Lattice
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
     array_strides,
@@ -38,6 +37,19 @@ from numbaconv.algorithms.plan_parts import (
     is_small,
     kernel_strides,
     product_channels,
+)
+from numbaconv.algorithms.planes import (
+    BLOCK_CYCLES,
+    COLUMN_CANDIDATES,
+    COPY_CYCLES,
+    ROW_CANDIDATES,
+    ROW_CYCLES,
+    Block,
+    describe_taps,
+    number_cycles,
+    phases,
+    plane_pitch,
+    run_of,
 )
 from numbaconv.fusing import Ending, ending
 from numbaconv.kernels import layout as at
@@ -53,15 +65,12 @@ MAX_CHANNELS = 12
 """Output channels of a group up to which registers of channels may have idle lanes."""
 
 LEAVING_CYCLES = 1.25  # a number that is brought from a plane to the output
-COPY_CYCLES, SCALAR_CYCLES = 0.2, 1.25  # a number that is gathered
-TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.8, 0.004  # the same where pixels are transposed, and more for each channel
-ROW_CYCLES = 40  # a gathered row
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
     """Return why the algorithm cannot run the pass, None if it can."""
     if direction == "kernel_grad":
-        return "it has no kernel gradient"
+        return planar_gradient.refuses(spec)
     _, channels = product_channels(spec, direction)
     if channels > MAX_CHANNELS:
         return f"a group writes {channels} channels, and with more than {MAX_CHANNELS} registers of channels are full"
@@ -114,37 +123,7 @@ def _tile_table(channels: int, columns: int, dtype: str) -> list[int]:
     return [len(tiles), *itertools.chain.from_iterable(numbers)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Images, rows and columns of a task, the distance of its planes and rows, the cycles of all tasks."""
-
-    images: int
-    rows: int
-    columns: int
-    pitch: int
-    row_size: int
-    cycles: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """The inner loop over a tap: all channels, or the taps of a kernel row where these are more."""
-
-    along_columns: bool
-    length: int
-    taps: int
-
-
-def _run(lattice: Lattice, channels: int) -> _Run:
-    columns = lattice.columns.phase
-    taps = math.prod(len(axis.phase.taps) for axis in lattice.axes)
-    steps = {second[0] - first[0] for first, second in itertools.pairwise(columns.taps)}
-    if taps and columns.stride == 1 and len(columns.taps) > channels and len(steps) == 1:
-        return _Run(True, len(columns.taps), taps // len(columns.taps) * channels)
-    return _Run(False, channels, taps)
-
-
-def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> _Block:
+def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
     """Return the block of a phase: gathered rows in half of L2, few of them gathered twice."""
     channels, out_channels = product_channels(spec, direction)
     lanes, item = TARGET.lanes(spec.dtype), np.dtype(spec.dtype).itemsize
@@ -152,21 +131,18 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> _Block:
     plane_taps, planes = 1, 1
     for axis in lattice.planes:
         plane_taps, planes = plane_taps * len(axis.phase.taps), planes * axis.phase.count
-    run = _run(lattice, channels)
-    step = lattice.columns.x_stride * columns.stride
-    number_cycles = COPY_CYCLES if step == 1 else SCALAR_CYCLES
-    if step > 1 and channels > 1:
-        number_cycles = TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels
+    run = run_of(lattice, channels)
+    of_number = number_cycles(lattice.columns.x_stride * columns.stride, channels)
     is_plain = out_channels == spec.groups == lattice.columns.y_stride == 1
     leaving = COPY_CYCLES if is_plain else LEAVING_CYCLES
     # A group's channels of a pixel are a stretch of memory of their own.
     stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
-    best = _Block(1, 1, 1, 0, 0, math.inf)
-    for length in sorted({min(columns.count, most) for most in (32, 48, 64, 96, 128, 256, 512, 1024)}):
+    best = Block(1, 1, 1, 0, 0, math.inf)
+    for length in sorted({min(columns.count, most) for most in COLUMN_CANDIDATES}):
         tiles = _tiles(out_channels, length, spec.dtype)
         # The last tile reaches over the row's end.
         covered = max(tile.pixel + tile.vectors * lanes for tile in tiles)
-        pitch = round_up(covered + -(-columns.reach // columns.stride), 16) + 16
+        pitch = plane_pitch(lattice, covered)
         row_size = columns.stride * channels * pitch
         of_row = sum(
             run.taps * (run.length * _step_cycles(tile.channels, tile.vectors) + TAP_CYCLES)
@@ -174,34 +150,31 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> _Block:
             + tile.channels * tile.vectors * lanes * leaving
             for tile in tiles
         )
-        for block_rows in sorted({min(rows.count, most) for most in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)}):
+        for block_rows in sorted({min(rows.count, most) for most in ROW_CANDIDATES}):
             in_rows = ((block_rows - 1) * rows.stride + rows.reach) * plane_taps
             if in_rows * row_size * item > TARGET.l2_bytes // 2 and block_rows > 1:
                 continue
             pixels = in_rows * ((length - 1) * columns.stride + columns.reach)
-            gathering = pixels * (channels * number_cycles + stretch) + in_rows * ROW_CYCLES
+            gathering = pixels * (channels * of_number + stretch) + in_rows * ROW_CYCLES
             gathering += block_rows * length * stretch
             whole = length == columns.count and block_rows == rows.count
             of_image = gathering + block_rows * of_row
-            images = min(lattice.batch, max(1, int(50_000 / of_image))) if whole else 1
+            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
             cycles = blocks * (of_image + TASK_CYCLES / images)
             if cycles < best.cycles:
-                best = _Block(images, block_rows, length, pitch, row_size, cycles)
+                best = Block(images, block_rows, length, pitch, row_size, cycles)
     return best
-
-
-def _phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[Lattice]:
-    kernel = kernel_strides(spec)[:-2]
-    return lattices(spec.batch, pass_axes(spec, direction), x_strides[:-1], y_strides[:-1], kernel)
 
 
 @lru_cache(maxsize=512)
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
     x, y = array_strides(spec)
+    if direction == "kernel_grad":
+        return planar_gradient.estimate(spec, x, y)
     strides = (x, y) if direction == "forward" else (y, x)
-    return sum(_block(spec, direction, lattice).cycles for lattice in _phases(spec, direction, *strides))
+    return sum(_block(spec, direction, lattice).cycles for lattice in phases(spec, direction, *strides))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +192,11 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     channels, out_channels = product_channels(spec, direction)
     lanes, strides, forward = TARGET.lanes(spec.dtype), kernel_strides(spec), direction == "forward"
     records, tasks, gathered = [], 0, 0
-    for lattice in _phases(spec, direction, x_strides, y_strides):
+    for lattice in phases(spec, direction, x_strides, y_strides):
         block = _block(spec, direction, lattice)
         record = Record(task_counts(lattice, block.rows, block.columns))
         describe_reads(record, lattice, block.rows, block.columns, channels, False, False, block.images, block.pitch)
-        _describe_taps(record, lattice, block, channels, strides[-2] if forward else 1)
+        describe_taps(record, lattice, block, channels, strides[-2] if forward else 1)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
         record.fields |= {
             at.FIRST_TASK: tasks, at.GROUPS: spec.groups, at.X_GROUP: channels * x_strides[-1],
@@ -245,29 +218,6 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     return Plan(assemble({at.WORKSPACE: workspace, at.BOUNCE: bounce}, records), tasks, workspace)
 
 
-def _describe_taps(record: Record, lattice: Lattice, block: _Block, channels: int, kernel_channel: int) -> None:
-    """Fill in where each tap's run lies in the gathered planes and in the kernel."""
-    columns, run = lattice.columns.phase, _run(lattice, channels)
-    kernel, row_size = kernel_offsets(lattice, all_taps=False), block.row_size
-    starts = []
-    for position in itertools.product(*(range(len(axis.phase.taps)) for axis in lattice.axes)):
-        *outer, row, column = position
-        plane = 0
-        for axis, tap in zip(lattice.planes, outer, strict=True):
-            plane = plane * len(axis.phase.taps) + tap
-        residue, pixel = column * columns.dilation % columns.stride, column * columns.dilation // columns.stride
-        tap_row = plane * record.fields[at.TAP_ROWS] + row * lattice.rows.phase.dilation
-        starts.append(tap_row * row_size + residue * channels * block.pitch + pixel)
-    record.fields |= {at.RUN_STRIDE: block.pitch, at.KERNEL_CHANNEL: kernel_channel}
-    if run.along_columns:
-        width = run.length
-        record.fields |= {at.RUN_STRIDE: columns.dilation, at.KERNEL_CHANNEL: kernel[1] - kernel[0]}
-        starts = [start + c * block.pitch for start in starts[::width] for c in range(channels)]
-        kernel = [offset + c * kernel_channel for offset in kernel[::width] for c in range(channels)]
-    record.fields |= {at.RUN: run.length, at.TAPS: len(starts)}
-    record.tables |= {at.TAP_OFFSETS: starts, at.KERNEL_TAPS: kernel}
-
-
 def prepare(
     spec: ConvSpec,
     direction: str,
@@ -276,7 +226,12 @@ def prepare(
     activation: Ending = None,
     has_bias: bool = False,
 ) -> Callable[..., None]:
-    """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y."""
+    """Return what runs a pass: `run(x, kernel, y[, bias])`, for input gradients with grad_y as x and grad_x as y.
+
+    For kernel gradients `run(x, grad_y, grad_kernel)`.
+    """
+    if direction == "kernel_grad":
+        return planar_gradient.launch(spec, first_strides, second_strides)
     return _launch(spec, direction, first_strides, activation, has_bias)
 
 

@@ -117,7 +117,8 @@ COLUMN_OFFSETS = 81  # position of the offsets of the columns' positions in the 
 AHEAD_TABLE = 82  # position of offsets in input and output to fetch ahead with each register of a tile's channels
 RUN_STRIDE = 83  # planar: from a number of a run to the next, in the gathered planes
 OWN_PANELS = 84  # where all outputs are one block: panels of which its worker packs a tap where it uses it; else 0
-RECORD_SIZE = 85
+GRAD_PITCH = 85  # planar kernel gradient: from a plane of grad_y to the next
+RECORD_SIZE = 86
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -36,6 +36,16 @@ PLANAR_VECTORS = (
 PLANAR_SIZES = tuple(16 * channels + vectors for channels, many in PLANAR_VECTORS.items() for vectors in many)
 """Sizes of these tiles as one number each."""
 
+OUTER_VECTORS = {
+    (taps, channels): max(v for v in (1, 2, 4) if v * taps * channels <= (24 if MANY_REGISTERS else 12))
+    for taps in (1, 2, 3, 4)
+    for channels in (1, 2, 3)
+}
+"""Registers of pixels of a planar kernel gradient's tiles for numbers of a run x output channels."""
+
+OUTER_SIZES = tuple(64 * taps + 8 * channels + vectors for (taps, channels), vectors in OUTER_VECTORS.items())
+"""Sizes of these tiles as one number each."""
+
 CHAINS_IN_FLIGHT = 8
 """Independent FMAs that hide the latency of one (4 cycles, two units): a tile with fewer accumulators costs as much."""
 

@@ -190,6 +190,60 @@ def tile_fma_window(typingctx, acc, a, a_stride, row, row_step, taps, step):
     return acc(acc, a, types.int64, row, types.int64, taps, step), codegen
 
 
+@intrinsic(prefer_literal=True)
+def tile_fma_outer(typingctx, acc, a, a_stride, b, b_stride, registers):
+    """Return ``acc[m, n, v] + a[m * a_stride + v] * b[n * b_stride + v]``, lane by lane in ``registers`` registers v.
+
+    The tile's vectors are (n, v): it has as many as b has rows, times ``registers``.
+    """
+    if not _is_literal(registers):
+        return None
+    count = registers.literal_value
+
+    def codegen(context, builder, sig, args):
+        tile = sig.args[0]
+        acc, a, a_stride, b, b_stride, _ = args
+        first, second = (
+            {
+                (row, v): emit.load(
+                    builder, tile.vector, _row(builder, pointer, stride, row), emit.index(v * tile.vector.lanes)
+                )
+                for row in range(rows)
+                for v in range(count)
+            }
+            for pointer, stride, rows in ((a, a_stride, tile.rows), (b, b_stride, tile.vectors // count))
+        )
+        for m, nv, cell in _cells(tile):
+            n, v = divmod(nv, count)
+            total = emit.fma(builder, tile.vector, first[m, v], second[n, v], builder.extract_value(acc, cell))
+            acc = builder.insert_value(acc, total, cell)
+        return acc
+
+    return acc(acc, a, types.int64, b, types.int64, registers), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile_add_folded(typingctx, acc, pointer, stride, registers):
+    """Add the sums of each ``registers`` neighbouring vectors of a tile to the registers stored at ``pointer``."""
+    if not _is_literal(registers):
+        return None
+    count = registers.literal_value
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, pointer, stride, _ = args
+        for m in range(tile.rows):
+            row = _row(b, pointer, stride, m)
+            for n in range(tile.vectors // count):
+                total = emit.load(b, tile.vector, row, emit.index(n * tile.vector.lanes))
+                for v in range(count):
+                    total = b.fadd(total, b.extract_value(acc, (m * tile.vectors) + n * count + v))
+                emit.store(b, tile.vector, total, row, emit.index(n * tile.vector.lanes))
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer, types.int64, registers), codegen
+
+
 @intrinsic
 def tile_relu(typingctx, acc):
     """Return the tile with numbers under 0 replaced by it; NaN stays NaN."""

@@ -1,0 +1,211 @@
+"""Kernel gradient with few channels: pixels in the lanes of registers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv import parallel
+from numbaconv.algorithms.blocking import L2_BYTES_PER_CYCLE, STRETCH_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.geometry import (
+    Record,
+    assemble,
+    block_count,
+    describe_reads,
+    round_up,
+    task_counts,
+    with_taps,
+)
+from numbaconv.algorithms.lattice import Lattice
+from numbaconv.algorithms.plan_parts import is_small
+from numbaconv.algorithms.planes import (
+    BLOCK_CYCLES,
+    COLUMN_CANDIDATES,
+    ROW_CANDIDATES,
+    ROW_CYCLES,
+    Block,
+    describe_taps,
+    number_cycles,
+    phases,
+    plane_pitch,
+    run_of,
+)
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.planar_gradient import planar_kernel_gradient
+from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, OUTER_VECTORS
+from numbaconv.shapes import Strides
+from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
+
+MAX_CHANNELS = 64
+"""Channels of a group, read and written together, whose planes a block may hold."""
+
+MAX_SUMS = 4096
+"""Numbers of a group's gradient of which a task may keep a register of sums each."""
+
+MAX_CHUNKS = 32
+CHUNK_CYCLES = 100_000  # chunks take about as long at least
+
+
+def refuses(spec: ConvSpec) -> str | None:
+    """Return why the algorithm cannot run a kernel gradient, None if it can."""
+    of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
+    if of_input + of_output > MAX_CHANNELS:
+        return f"a group has {of_input + of_output} channels, and planes of more than {MAX_CHANNELS} are not gathered"
+    sums = spec.taps * of_input * of_output
+    if sums > MAX_SUMS:
+        return f"a group's gradient has {sums} numbers, and registers of sums are kept of {MAX_SUMS} at most"
+    return None
+
+
+def _parts(count: int, most: int) -> list[int]:
+    """Return nearly equal parts of ``count``, ``most`` at most."""
+    parts = -(-count // most)
+    return [(count + part) // parts for part in range(parts)]
+
+
+@lru_cache(maxsize=1024)
+def _tiles(run: int, channels: int) -> list[tuple[int, int, int, int, int]]:
+    """Return numbers, channels and registers of the tiles that cover a run, with its first number and channel."""
+    tiles, i = [], 0
+    for numbers in _parts(run, max(numbers for numbers, _ in OUTER_VECTORS)):
+        channel = 0
+        for count in _parts(channels, max(count for _, count in OUTER_VECTORS)):
+            tiles.append((numbers, count, OUTER_VECTORS[numbers, count], i, channel))
+            channel += count
+        i += numbers
+    return tiles
+
+
+def _covered(columns: int, dtype: str) -> int:
+    """Return how many pixels of a row the registers of any tile read."""
+    return round_up(columns, max(OUTER_VECTORS.values()) * TARGET.lanes(dtype))
+
+
+@lru_cache(maxsize=256)
+def _row_cycles(run: int, channels: int, columns: int, lanes: int) -> float:
+    """Return the cycles of one row of pixels for one tap."""
+    cycles = 0.0
+    for numbers, count, registers, _, _ in _tiles(run, channels):
+        fmas, loads = numbers * count * registers, (numbers + count) * registers
+        cycles += -(-columns // (registers * lanes)) * max(fmas, CHAINS_IN_FLIGHT, loads) / 2 + 4
+    return cycles
+
+
+def _block(spec: ConvSpec, lattice: Lattice) -> Block:
+    """Return the block of a phase: its planes in half of L2, few rows gathered twice."""
+    of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
+    lanes, item = TARGET.lanes(spec.dtype), np.dtype(spec.dtype).itemsize
+    rows, columns, run = lattice.rows.phase, lattice.columns.phase, run_of(lattice, of_input)
+    plane_taps = math.prod(len(axis.phase.taps) for axis in lattice.planes)
+    planes = math.prod(axis.phase.count for axis in lattice.planes)
+    of_x = number_cycles(lattice.columns.x_stride * columns.stride, of_input)
+    of_grad = number_cycles(lattice.columns.y_stride, of_output)
+    stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
+    tiles = _tiles(run.length, of_output)
+    visit = sum(TILE_CYCLES + 4 * numbers * count for numbers, count, *_ in tiles) * run.taps
+    best = Block(1, 1, 1, 0, 0, math.inf)
+    for length in sorted({min(columns.count, most) for most in COLUMN_CANDIDATES}):
+        pitch = plane_pitch(lattice, _covered(length, spec.dtype))
+        row_size = columns.stride * of_input * pitch
+        of_row = run.taps * _row_cycles(run.length, of_output, length, lanes)
+        for block_rows in sorted({min(rows.count, most) for most in ROW_CANDIDATES}):
+            in_rows = ((block_rows - 1) * rows.stride + rows.reach) * plane_taps
+            size = (in_rows * row_size + block_rows * of_output * pitch) * item
+            if size > TARGET.l2_bytes // 2 and block_rows > 1:
+                continue
+            pixels, outputs = in_rows * ((length - 1) * columns.stride + columns.reach), block_rows * length
+            gathering = pixels * (of_input * of_x + stretch) + outputs * (of_output * of_grad + stretch)
+            gathering += (in_rows * columns.stride * of_input + block_rows * of_output) * ROW_CYCLES
+            beyond = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * run.taps
+            of_image = gathering + visit + block_rows * of_row + beyond
+            whole = length == columns.count and block_rows == rows.count
+            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
+            blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
+            cycles = blocks * (of_image + TASK_CYCLES / images)
+            if cycles < best.cycles:
+                best = Block(images, block_rows, length, pitch, row_size, cycles)
+    return best
+
+
+def estimate(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> float:
+    """Return about how many cycles a kernel gradient takes on one thread."""
+    lattices = with_taps(phases(spec, "forward", x_strides, y_strides))
+    return sum(_block(spec, lattice).cycles for lattice in lattices)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """All that a call needs besides its arrays."""
+
+    geometry: NDArray[np.int64]
+    tasks: int
+    workspace: int
+    partial_size: int
+
+
+@lru_cache(maxsize=512)
+def _plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Plan:
+    of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
+    lanes, records = TARGET.lanes(spec.dtype), []
+    blocks, gathered, grads, cycles = 0, 0, 0, 0.0
+    for lattice in with_taps(phases(spec, "forward", x_strides, y_strides)):
+        block = _block(spec, lattice)
+        record = Record(task_counts(lattice, block.rows, block.columns))
+        describe_reads(record, lattice, block.rows, block.columns, of_input, False, False, block.images, block.pitch)
+        describe_taps(record, lattice, block, of_input, 0)
+        run, fields = run_of(lattice, of_input), record.fields
+        # Offsets in the kernel are numbered by rows of the gradient: taps x channels of a group.
+        tap_rows = [offset // (groups * of_output) for offset in record.tables[at.KERNEL_TAPS]]
+        if run.along_columns:
+            tap_rows = [row + c for row, c in zip(tap_rows, itertools.cycle(range(of_input)))]
+        tiles = _tiles(run.length, of_output)
+        fields |= {
+            at.FIRST_TASK: blocks, at.GROUPS: groups, at.X_GROUP: of_input * x_strides[-1], at.X_CHANNEL: x_strides[-1],
+            at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output, at.KERNEL_TAP_COUNT: spec.taps,
+            at.GRADIENT_CHANNELS: of_input, at.ROW_STRIDE: lattice.rows.phase.stride * block.row_size,
+            at.GRADIENT_STRIDE: of_input if run.along_columns else 1, at.GRAD_PITCH: block.pitch,
+        }  # fmt: skip
+        numbers = [(64 * n + 8 * count + registers, i, channel) for n, count, registers, i, channel in tiles]
+        record.tables |= {
+            at.PACKED_TAPS: tap_rows,
+            at.WIDE_FULL: [len(tiles), *itertools.chain.from_iterable(numbers)],
+        }
+        records.append(record)
+        blocks += block_count(record)
+        cycles += block.cycles
+        # A transpose of a last plane's pixels reaches over as many planes as a register has lanes.
+        rows = fields[at.PLANE_TAPS] * fields[at.TAP_ROWS]
+        gathered = max(gathered, rows * block.row_size + lanes * block.pitch)
+        grads = max(grads, (block.rows * of_output + lanes) * block.pitch)
+    size = math.prod(spec.kernel_shape)
+    chunks = min(MAX_CHUNKS, blocks, max(1, int(cycles / groups / CHUNK_CYCLES)))
+    second = round_up(gathered, 16)
+    sums = second + round_up(grads, 16)
+    workspace = sums + round_up(spec.taps * of_input * of_output * lanes, 16)
+    header = {
+        at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: sums, at.CHUNKS: chunks, at.BLOCKS: blocks,
+        at.GRADIENT_SIZE: size,
+    }  # fmt: skip
+    return _Plan(assemble(header, records), chunks * groups, workspace, size * chunks if chunks > 1 else 0)
+
+
+def launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
+    plan = _plan(spec, x_strides, y_strides)
+    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
+    return parallel.Launch(
+        planar_kernel_gradient,
+        spec.dtype,
+        plan.tasks,
+        plan.geometry,
+        (0, 2, partial, 0, 1, np.zeros(spec.groups, np.int64)),
+        3,
+        plan.workspace,
+        small=is_small(spec),
+    )

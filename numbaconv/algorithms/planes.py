@@ -1,0 +1,95 @@
+"""What planar algorithms have in common: the gathered planes, the runs of a tap, the cost of gathering."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from numbaconv.algorithms.axes import pass_axes
+from numbaconv.algorithms.geometry import Record, kernel_offsets, round_up
+from numbaconv.algorithms.lattice import Lattice, lattices
+from numbaconv.algorithms.plan_parts import kernel_strides
+from numbaconv.kernels import layout as at
+from numbaconv.shapes import Strides
+from numbaconv.spec import ConvSpec
+
+COPY_CYCLES, SCALAR_CYCLES = 0.2, 1.25  # a number that is gathered
+TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.8, 0.004  # the same where pixels are transposed, and more for each channel
+ROW_CYCLES = 40  # a gathered row
+COLUMN_CANDIDATES = (32, 48, 64, 96, 128, 256, 512, 1024)
+ROW_CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+BLOCK_CYCLES = 50_000  # images that take less are taken several at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Images, rows and columns of a block, the distance of its planes and rows, the cycles of all blocks."""
+
+    images: int
+    rows: int
+    columns: int
+    pitch: int
+    row_size: int
+    cycles: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The inner loop over a tap: all channels, or the taps of a kernel row where these are more."""
+
+    along_columns: bool
+    length: int
+    taps: int
+
+
+def run_of(lattice: Lattice, channels: int) -> Run:
+    """Return how the numbers of a phase's taps are gone through."""
+    columns = lattice.columns.phase
+    taps = math.prod(len(axis.phase.taps) for axis in lattice.axes)
+    steps = {second[0] - first[0] for first, second in itertools.pairwise(columns.taps)}
+    if taps and columns.stride == 1 and len(columns.taps) > channels and len(steps) == 1:
+        return Run(True, len(columns.taps), taps // len(columns.taps) * channels)
+    return Run(False, channels, taps)
+
+
+def phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[Lattice]:
+    """Return the phases of a pass as they are, with their padding."""
+    kernel = kernel_strides(spec)[:-2]
+    return lattices(spec.batch, pass_axes(spec, direction), x_strides[:-1], y_strides[:-1], kernel)
+
+
+def plane_pitch(lattice: Lattice, covered: int) -> int:
+    """Return how far apart planes lie of which registers read ``covered`` pixels from every tap on."""
+    columns = lattice.columns.phase
+    return round_up(covered + -(-columns.reach // columns.stride), 16) + 16
+
+
+def number_cycles(pixel_step: int, channels: int) -> float:
+    """Return what it costs to gather a number from pixels ``pixel_step`` apart."""
+    if pixel_step == 1:
+        return COPY_CYCLES
+    return SCALAR_CYCLES if channels == 1 else TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels
+
+
+def describe_taps(record: Record, lattice: Lattice, block: Block, channels: int, kernel_channel: int) -> None:
+    """Fill in where each tap's run lies in the gathered planes and in the kernel."""
+    columns, run = lattice.columns.phase, run_of(lattice, channels)
+    kernel, row_size = kernel_offsets(lattice, all_taps=False), block.row_size
+    starts = []
+    for position in itertools.product(*(range(len(axis.phase.taps)) for axis in lattice.axes)):
+        *outer, row, column = position
+        plane = 0
+        for axis, tap in zip(lattice.planes, outer, strict=True):
+            plane = plane * len(axis.phase.taps) + tap
+        residue, pixel = column * columns.dilation % columns.stride, column * columns.dilation // columns.stride
+        tap_row = plane * record.fields[at.TAP_ROWS] + row * lattice.rows.phase.dilation
+        starts.append(tap_row * row_size + residue * channels * block.pitch + pixel)
+    record.fields |= {at.RUN_STRIDE: block.pitch, at.KERNEL_CHANNEL: kernel_channel}
+    if run.along_columns:
+        width = run.length
+        record.fields |= {at.RUN_STRIDE: columns.dilation, at.KERNEL_CHANNEL: kernel[1] - kernel[0]}
+        starts = [start + c * block.pitch for start in starts[::width] for c in range(channels)]
+        kernel = [offset + c * kernel_channel for offset in kernel[::width] for c in range(channels)]
+    record.fields |= {at.RUN: run.length, at.TAPS: len(starts)}
+    record.tables |= {at.TAP_OFFSETS: starts, at.KERNEL_TAPS: kernel}
