@@ -159,7 +159,7 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
             gathering += block_rows * length * stretch
             whole = length == columns.count and block_rows == rows.count
             of_image = gathering + block_rows * of_row
-            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
+            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / max(of_image, 1.0)))) if whole else 1
             blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
             cycles = blocks * (of_image + TASK_CYCLES / images)
             if cycles < best.cycles:
