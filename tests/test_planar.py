@@ -94,6 +94,13 @@ def test_more_channels_are_refused(rng):
         planner.forward(spec, x, kernel, algorithm="planar")
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_empty_batches_are_left_to_the_next_algorithm(direction):
+    spec = resolve_conv((0, 9, 2), (3, 2, 1))
+    assert planar.refuses(spec, direction) == "the batch is empty"
+    assert planner.choose(spec, direction) == "direct"
+
+
 def test_what_is_not_finite_stays_where_it_is_read(rng):
     """A NaN or an infinity reaches the outputs whose window holds it, and no others."""
     x, kernel = rng.standard_normal((2, 12, 40, 3)).astype("float32"), np.ones((3, 3, 3, 2), "float32")

@@ -69,6 +69,8 @@ LEAVING_CYCLES = 1.25  # a number that is brought from a plane to the output
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
     """Return why the algorithm cannot run the pass, None if it can."""
+    if spec.batch == 0:
+        return "the batch is empty"
     if direction == "kernel_grad":
         return planar_gradient.refuses(spec)
     _, channels = product_channels(spec, direction)
@@ -159,7 +161,7 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
             gathering += block_rows * length * stretch
             whole = length == columns.count and block_rows == rows.count
             of_image = gathering + block_rows * of_row
-            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / max(of_image, 1.0)))) if whole else 1
+            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
             cycles = blocks * (of_image + TASK_CYCLES / images)
             if cycles < best.cycles:

@@ -125,7 +125,7 @@ def _block(spec: ConvSpec, lattice: Lattice) -> Block:
             beyond = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * run.taps
             of_image = gathering + visit + block_rows * of_row + beyond
             whole = length == columns.count and block_rows == rows.count
-            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / max(of_image, 1.0)))) if whole else 1
+            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
             cycles = blocks * (of_image + TASK_CYCLES / images)
             if cycles < best.cycles:
