@@ -10,7 +10,7 @@ from __future__ import annotations
 from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
 from numbaconv.simd.calls import atomic_compare_exchange, load_acquire, store_release
-from numbaconv.simd.pointers import advance
+from numbaconv.simd.pointers import advance, prefetch
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
@@ -18,6 +18,9 @@ UNTOUCHED, BUSY, READY = 0, 1, 2
 
 PANELS_TOGETHER = 4
 """Neighbouring panels packed in one sweep: single ones would read one cache line from each row of the kernel."""
+
+ROWS_AHEAD = 16
+"""Rows of the kernel from one that is packed to one that is fetched: each is a stretch of memory far from the next."""
 
 CHANNEL_BLOCK = 64
 """Input channels transposed together, so that the packed lines stay in L1 until they are full."""
@@ -37,6 +40,7 @@ def pack_rows(source, channels, channel_step, panels, lanes, target, panel_size)
         for panel in range(panels):
             row = advance(source, channel * channel_step + panel * width)
             packed = advance(target, panel * panel_size + channel * width)
+            prefetch(advance(row, ROWS_AHEAD * channel_step))
             store(load(row), packed)
             store(load(advance(row, lanes)), advance(packed, lanes))
 
