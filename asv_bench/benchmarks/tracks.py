@@ -35,6 +35,7 @@ with open(sys.argv[2], "w") as file:
 HOT_KERNELS = (
     "forward.direct_forward-float32",
     "forward.direct_forward-float64",
+    "planar.planar_forward-float32",
     "kernel_gradient.direct_kernel_gradient-float32",
     "depthwise.depthwise_forward-float32",
     "depthwise_gradient.depthwise_kernel_gradient-float32",
