@@ -17,6 +17,7 @@ from numbaconv.algorithms.blocking import (
     panel_count,
     pixel_chunks,
     pixel_pitch,
+    reads_grad_in_place,
 )
 from numbaconv.algorithms.geometry import (
     Record,
@@ -88,6 +89,7 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
     """Return the cheapest form of a phase."""
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
     sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
+    grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, spec.dtype)
     forms = []
     for form in orientations(lattice):
         for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
@@ -95,7 +97,9 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             merged = has_merged_run(form, of_input, in_place, pitch)
             taps = len(form.columns.phase.taps) if merged else 1
             extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-            forms.append(_GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch, sums)))
+            forms.append(
+                _GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch, sums, grad_in_place))
+            )
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -106,6 +110,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     channels, lanes = largest.channels, TARGET.lanes(spec.dtype)
     parts = of_input // channels
     panels = panel_count(of_output, spec.dtype)
+    grad_in_place = reads_grad_in_place(of_output, groups * of_output, spec.dtype)
     records: list[Record] = []
     blocks = gathered = pixels = 0
     for phase in phases:
@@ -122,6 +127,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
             at.PANELS_TOGETHER: block.panels,
+            at.GRAD_IN_PLACE: int(grad_in_place),
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
@@ -131,7 +137,8 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         records.append(record)
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
-        pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
+        if not grad_in_place:
+            pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
     all_pixels, gradient_bytes = gradient_sizes(spec)
     size = math.prod(spec.kernel_shape)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)

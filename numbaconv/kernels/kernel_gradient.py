@@ -22,8 +22,8 @@ from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_store, 
 from numbaconv.simd.vectors import lanes_of, load, store
 
 PARAMETERS = (
-    "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, total, total_stride, valid, bounce, "
-    "ahead, ahead_step"
+    "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row, grad_pixel, "
+    "total, total_stride, valid, bounce, ahead, ahead_step"
 )
 
 
@@ -40,6 +40,9 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
         height,
         columns,
         grad,
+        grad_image,
+        grad_row,
+        grad_pixel,
         total,
         total_stride,
         valid,
@@ -57,11 +60,11 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
         for image in range(images):
             for row in range(height):
                 pixels = advance(x, image * image_stride + row * row_stride)
+                grads = advance(grad, image * grad_image + row * grad_row)
                 for column in range(columns):
-                    acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grad, column * width))
+                    acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))
                     prefetch(advance(ahead, column * ahead_step))
                 ahead = advance(ahead, columns * ahead_step)
-                grad = advance(grad, columns * width)
         if valid == width:
             tile_add(acc, total, total_stride)
         else:
@@ -130,13 +133,17 @@ def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
 
 
 @inline
-def block_gradient(record, source, grad, images, rows, columns, total, stride, valid, bounce, ahead, fetched, step):
+def block_gradient(
+    record, source, grad, grad_strides, images, rows, columns, total, stride, valid, bounce, ahead, fetched, step
+):
     """Add one block's products to the sums of one panel: every tap, every number of its run.
 
-    Meanwhile the next block is fetched, `step` numbers with each pixel; return how many were, `fetched` included.
+    `grad_strides` are those of images, rows and pixels of grad_y, packed or in place. Meanwhile the next block is
+    fetched, `step` numbers with each pixel; return how many were, `fetched` included.
     """
     lanes = lanes_of(source)
     image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
+    grad_image, grad_row, grad_pixel = grad_strides
     tiles = advance(record, record[at.WIDE_FULL if valid > lanes else at.NARROW_FULL])
     for tap in range(record[at.TAPS]):
         x = advance(source, record[record[at.TAP_OFFSETS] + tap])
@@ -148,13 +155,13 @@ def block_gradient(record, source, grad, images, rows, columns, total, stride, v
             fetched += images * rows * columns * ahead_step
             if valid > lanes:
                 wide_rows(
-                    count, first, image_stride, row_stride, pixel, images, rows, columns, grad, target, stride, valid,
-                    bounce, start, ahead_step,
+                    count, first, image_stride, row_stride, pixel, images, rows, columns, grad, grad_image,
+                    grad_row, grad_pixel, target, stride, valid, bounce, start, ahead_step,
                 )  # fmt: skip
             else:
                 narrow_rows(
-                    count, first, image_stride, row_stride, pixel, images, rows, columns, grad, target, stride, valid,
-                    bounce, start, ahead_step,
+                    count, first, image_stride, row_stride, pixel, images, rows, columns, grad, grad_image,
+                    grad_row, grad_pixel, target, stride, valid, bounce, start, ahead_step,
                 )  # fmt: skip
             i += count
     return fetched
@@ -208,19 +215,27 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
     ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
     step, fetched = record[at.AHEAD_STEP], 0
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
+    grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]
     first = 0
     while first < panels:
         count = min(together, panels - first)
         out = (first_panel + first) * width
         final = min(width, record[at.OUT_CHANNELS] - out - (count - 1) * width)
-        pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
+        if grad_in_place == 0:
+            pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
         for panel in range(count):
             valid = final if panel == count - 1 else width
             target = advance(total, (first + panel) * width)
-            pixels = advance(packed, panel * images * rows * columns * width)
+            if grad_in_place != 0:
+                pixels, strides = advance(grad, out + panel * width), grad_strides
+            else:
+                narrow = panel_width(valid, lanes)
+                pixels = advance(packed, panel * images * rows * columns * width)
+                strides = (rows * columns * narrow, columns * narrow, narrow)
             fetched = block_gradient(
-                record, source, pixels, images, rows, columns, target, stride, valid, bounce, ahead, fetched, step
-            )
+                record, source, pixels, strides, images, rows, columns, target, stride, valid, bounce, ahead, fetched,
+                step,
+            )  # fmt: skip
         first += count
 
 

@@ -118,7 +118,8 @@ AHEAD_TABLE = 82  # position of offsets in input and output to fetch ahead with 
 RUN_STRIDE = 83  # planar: from a number of a run to the next, in the gathered planes
 OWN_PANELS = 84  # where all outputs are one block: panels of which its worker packs a tap where it uses it; else 0
 GRAD_PITCH = 85  # planar kernel gradient: from a plane of grad_y to the next
-RECORD_SIZE = 86
+GRAD_IN_PLACE = 86  # kernel gradient: 1: grad_y is read where it lies; 0: from packed panels
+RECORD_SIZE = 87
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
