@@ -303,6 +303,7 @@ class Launch:
         "_geometry",
         "_initial",
         "_moves",
+        "_pack",
         "_plan",
         "_program",
         "_small",
@@ -356,10 +357,22 @@ class Launch:
         numbers = [1, tasks, arguments, 0, self.address, 0, *argument_operands(arguments)]
         self._steps = np.array(numbers, np.int64)
         self._program = self._steps.ctypes.data
+        self._pack = _BLOCKS[arguments].pack_into
 
     def __call__(self, *arrays: np.ndarray) -> None:
         """Run the kernel on `arrays`."""
-        run_program(self._program, self.tasks, self.memory, self._small, arrays)
+        idle = _calls.idle
+        call = idle.pop() if idle else _Call()
+        try:
+            nbytes = self._small
+            if nbytes is None:
+                call.run(self._program, self.tasks, self.memory, False, arrays)
+                return
+            base = call.workspace_address if call.workspace_size >= nbytes else call.reserve(nbytes)
+            self._pack(call.memory, 0, self._program, base, 1, 0, 0, 0, 0, *map(id, arrays))
+            call.small(call.block_address)
+        finally:
+            idle.append(call)
 
     def record(self, recorder: Recorder, *operands: Operand) -> None:
         """Add the launch to a program that is being recorded."""

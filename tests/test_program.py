@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numba
@@ -94,6 +95,20 @@ def test_threads_run_one_program_at_once():
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_runs_the_programs_of_its_parent():
+    run, x = chain([False] * 3), np.arange(TASKS, dtype=np.float64)
+    assert_array_equal(run(x), expected(x, 3))
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if np.array_equal(run(x), expected(x, 3)) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_arrays_stay_where_they_are():
