@@ -7,9 +7,7 @@ Everything random in layers and training asks `generator()` for its stream. That
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 import numpy as np
 
@@ -60,14 +58,20 @@ def generator() -> np.random.Generator:
     return _ACTIVE.get() or _process_generator
 
 
-@contextmanager
-def use_generator(stream: np.random.Generator | None) -> Iterator[None]:
-    """Make `stream` the one `generator` returns inside the block; None leaves it unchanged."""
-    if stream is None:
-        yield
-        return
-    token = _ACTIVE.set(stream)
-    try:
-        yield
-    finally:
-        _ACTIVE.reset(token)
+class use_generator:
+    """Make `stream` the one `generator` returns inside the block; None leaves it unchanged.
+
+    A class, as every call of a model opens such a block: a generator function takes a microsecond more.
+    """
+
+    __slots__ = ("_stream", "_token")
+
+    def __init__(self, stream: np.random.Generator | None) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> None:
+        self._token: Token | None = None if self._stream is None else _ACTIVE.set(self._stream)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._token is not None:
+            _ACTIVE.reset(self._token)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.arrays import DTYPES
 from numbaconv.autograd import Tensor
 
 
@@ -53,7 +54,7 @@ def as_tensor(x: Any, index: int, name: str) -> Tensor:
             f"layer '{name}'. Pass a NumPy array or a numbaconv.Tensor, for example np.asarray(x, np.float32)."
         )
     array = np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype.char not in DTYPES or not array.dtype.isnative:
         raise TypeError(
             f"Input {index} of layer '{name}' must hold float32 or float64 numbers. Received dtype "
             f"{array.dtype}, shape {array.shape}. Pass x.astype(np.float32) (images: x.astype(np.float32) / 255)."
