@@ -34,12 +34,14 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices, orientations
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
+    GradientPlan,
     bias_copies,
     bias_template,
     is_small,
     kernel_strides,
     lattice_extent,
     lattice_variants,
+    launch_gradient,
 )
 from numbaconv.fusing import Ending, ending
 from numbaconv.kernels import layout as at
@@ -72,8 +74,6 @@ class Plan:
     tasks: int
     workspace: int
     bias_width: int
-    partial_size: int
-    counters: int
     serial: bool
 
 
@@ -270,7 +270,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     }  # fmt: skip
     fields = records[0].fields
     tasks = phases[0].batch * math.prod(counts.values()) * fields[at.PANEL_CHUNKS]
-    return Plan(assemble(header, records), tasks, workspace, width, 0, 0, is_small(spec))
+    return Plan(assemble(header, records), tasks, workspace, width, is_small(spec))
 
 
 def prepare(
@@ -306,7 +306,7 @@ def prepare(
 
 
 @lru_cache(maxsize=512)
-def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
+def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
     channels, multiplier = spec.out_channels, spec.depth_multiplier
     variants = [with_taps(each) for each in lattice_variants(spec, "forward", x_strides, y_strides)]
@@ -337,21 +337,10 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Pla
     }  # fmt: skip
     counters = fields[at.PANEL_CHUNKS]
     geometry = assemble(header, records)
-    serial = is_small(spec)
-    return Plan(geometry, counters * chunks, workspace, 0, size * chunks if chunks > 1 else 0, counters, serial)
+    return GradientPlan(geometry, counters * chunks, workspace, size * chunks if chunks > 1 else 0, counters)
 
 
 def _gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
     """Return a launch on (x, grad_y, grad_kernel)."""
     plan = gradient_plan(spec, x_strides, y_strides)
-    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
-    return parallel.Launch(
-        depthwise_kernel_gradient,
-        spec.dtype,
-        plan.tasks,
-        plan.geometry,
-        (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64)),
-        3,
-        plan.workspace,
-        small=plan.serial,
-    )
+    return launch_gradient(depthwise_kernel_gradient, spec, plan)

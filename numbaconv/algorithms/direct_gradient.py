@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
-
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
     GradientBlock,
@@ -36,24 +33,19 @@ from numbaconv.algorithms.geometry import (
     with_taps,
 )
 from numbaconv.algorithms.lattice import Lattice, orientations
-from numbaconv.algorithms.plan_parts import array_strides, gradient_sizes, is_small, lattice_extent, lattice_variants
+from numbaconv.algorithms.plan_parts import (
+    GradientPlan,
+    array_strides,
+    gradient_sizes,
+    lattice_extent,
+    lattice_variants,
+    launch_gradient,
+)
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
-
-
-@dataclass(frozen=True, slots=True)
-class GradientPlan:
-    """All that a kernel gradient needs besides its arrays."""
-
-    geometry: NDArray[np.int64]
-    tasks: int
-    workspace: int
-    partial_size: int
-    counters: int
-    serial: bool
 
 
 @lru_cache(maxsize=512)
@@ -158,20 +150,10 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
     partial = size * chunks if chunks > 1 else 0
     geometry = assemble(header, records)
-    return GradientPlan(geometry, counters * chunks, workspace, partial, counters, is_small(spec))
+    return GradientPlan(geometry, counters * chunks, workspace, partial, counters)
 
 
 def gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
     """Return a launch on (x, grad_y, grad_kernel)."""
     plan = gradient_plan(spec, x_strides, y_strides)
-    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
-    return parallel.Launch(
-        direct_kernel_gradient,
-        spec.dtype,
-        plan.tasks,
-        plan.geometry,
-        (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64)),
-        3,
-        plan.workspace,
-        small=plan.serial,
-    )
+    return launch_gradient(direct_kernel_gradient, spec, plan)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.fusing import Ending
+from numbaconv.jit import TaskKernel
 from numbaconv.kernels import layout as at
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -48,6 +50,25 @@ def array_strides(spec: ConvSpec) -> tuple[Strides, Strides]:
 def gradient_sizes(spec: ConvSpec) -> tuple[int, int]:
     """Return how many pixels a kernel gradient sums over, and its bytes."""
     return spec.batch * math.prod(spec.out_spatial), math.prod(spec.kernel_shape) * np.dtype(spec.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class GradientPlan:
+    """All that a kernel gradient needs besides its arrays; finished chunks are counted by ``counters`` counters."""
+
+    geometry: NDArray[np.int64]
+    tasks: int
+    workspace: int
+    partial_size: int
+    counters: int
+
+
+def launch_gradient(kernel: TaskKernel, spec: ConvSpec, plan: GradientPlan) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
+    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
+    buffers = (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64))
+    geometry, workspace = plan.geometry, plan.workspace
+    return parallel.Launch(kernel, spec.dtype, plan.tasks, geometry, buffers, 3, workspace, small=is_small(spec))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import L2_BYTES_PER_CYCLE, STRETCH_CYCLES, TASK_CYCLES, TILE_CYCLES
@@ -22,7 +20,7 @@ from numbaconv.algorithms.geometry import (
     with_taps,
 )
 from numbaconv.algorithms.lattice import Lattice
-from numbaconv.algorithms.plan_parts import is_small
+from numbaconv.algorithms.plan_parts import GradientPlan, launch_gradient
 from numbaconv.algorithms.planes import (
     BLOCK_CYCLES,
     COLUMN_CANDIDATES,
@@ -139,18 +137,8 @@ def estimate(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> float:
     return sum(_block(spec, lattice).cycles for lattice in lattices)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """All that a call needs besides its arrays."""
-
-    geometry: NDArray[np.int64]
-    tasks: int
-    workspace: int
-    partial_size: int
-
-
 @lru_cache(maxsize=512)
-def _plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Plan:
+def _plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
     of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
     lanes, records = TARGET.lanes(spec.dtype), []
     blocks, gathered, grads, cycles = 0, 0, 0, 0.0
@@ -192,20 +180,11 @@ def _plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Plan:
         at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: sums, at.CHUNKS: chunks, at.BLOCKS: blocks,
         at.GRADIENT_SIZE: size,
     }  # fmt: skip
-    return _Plan(assemble(header, records), chunks * groups, workspace, size * chunks if chunks > 1 else 0)
+    partial = size * chunks if chunks > 1 else 0
+    return GradientPlan(assemble(header, records), chunks * groups, workspace, partial, groups)
 
 
 def launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
     """Return a launch on (x, grad_y, grad_kernel)."""
     plan = _plan(spec, x_strides, y_strides)
-    partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
-    return parallel.Launch(
-        planar_kernel_gradient,
-        spec.dtype,
-        plan.tasks,
-        plan.geometry,
-        (0, 2, partial, 0, 1, np.zeros(spec.groups, np.int64)),
-        3,
-        plan.workspace,
-        small=is_small(spec),
-    )
+    return launch_gradient(planar_kernel_gradient, spec, plan)
