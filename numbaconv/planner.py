@@ -133,7 +133,7 @@ def record(
     spec: ConvSpec,
     direction: str,
     first: Operand,
-    second: NDArray,
+    second: Operand,
     bias: NDArray | None,
     activation: Hashable,
     result: Operand,

@@ -51,7 +51,7 @@ class Recorder:
     def __init__(self, size: int, dtype: str) -> None:
         self.dtype = dtype
         self._item = np.dtype(dtype).itemsize
-        self.x = Buffer(size, self._item, FIRST_ARGUMENT_BASE)
+        self.x = self.argument(0, size)
         self.status = Buffer(1, 8, STATUS_WORD)
         self._steps: list[tuple[parallel.Launch, tuple[Operand, ...]]] = []
         self._buffers: list[Buffer] = []
@@ -60,6 +60,16 @@ class Recorder:
         """Return a new buffer for ``size`` numbers."""
         self._buffers.append(Buffer(size, self._item))
         return self._buffers[-1]
+
+    def argument(self, number: int, size: int, start: int = 0) -> Buffer:
+        """Return ``size`` numbers of an argument, from number ``start`` of it on."""
+        part = Buffer(size, self._item, FIRST_ARGUMENT_BASE + number)
+        part.offset = start * self._item
+        return part
+
+    def hand_over(self, buffer: Buffer, number: int) -> None:
+        """Make a buffer the whole of an argument."""
+        buffer.base, buffer.offset = FIRST_ARGUMENT_BASE + number, 0
 
     def launch(self, launch: parallel.Launch, *operands: Operand) -> None:
         """Record a launch on operands."""
@@ -80,13 +90,18 @@ class Recorder:
 
     def program(self, result: Buffer, shape: tuple[int, ...]) -> Program | None:
         """Return the program of what was recorded, or None where there is nothing or too much between launches."""
-        if not self._steps or result is self.x:
+        if result is self.x:
             return None
-        result.base = FIRST_ARGUMENT_BASE + 1
+        self.hand_over(result, 1)
+        launches = self.launches(2)
+        return None if launches is None else Program(launches, shape, self.dtype)
+
+    def launches(self, arguments: int) -> Launches | None:
+        """Return what was recorded on so many arguments, or None where it is nothing or too much between launches."""
         between = _place([buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0])
-        if between > MAX_BYTES_BETWEEN:
+        if not self._steps or between > MAX_BYTES_BETWEEN:
             return None
-        return Program(self._steps, between, shape, self.dtype)
+        return Launches(self._steps, between, arguments)
 
 
 def _place(buffers: list[Buffer]) -> int:
@@ -104,8 +119,8 @@ def _place(buffers: list[Buffer]) -> int:
     return end
 
 
-class Program:
-    """Launches in a row, from one array to another; made by a `Recorder`.
+class Launches:
+    """Launches in a row on arguments; made by a `Recorder`.
 
     Parameters
     ----------
@@ -113,19 +128,13 @@ class Program:
         What to run in order.
     between : int
         Bytes of memory in which the buffers of the steps have their places.
-    shape, dtype
-        Those of the result.
+    arguments : int
+        Number of arrays that a run takes.
     """
 
-    __slots__ = ("_address", "_allocate", "_memory", "_numbers", "_small", "_steps", "_tasks")
+    __slots__ = ("_address", "_memory", "_numbers", "_small", "_steps", "_tasks")
 
-    def __init__(
-        self,
-        steps: list[tuple[parallel.Launch, tuple[Operand, ...]]],
-        between: int,
-        shape: tuple[int, ...],
-        dtype: str,
-    ) -> None:
+    def __init__(self, steps: list[tuple[parallel.Launch, tuple[Operand, ...]]], between: int, arguments: int) -> None:
         launches = [launch for launch, _ in steps]
         numbers: list[int] = []
         tasks = 0
@@ -139,16 +148,28 @@ class Program:
                     numbers += [ABSOLUTE, operand.ctypes.data]
         # Launches and arrays must live as long as their addresses are used.
         self._steps = steps
-        self._numbers = np.array([len(steps), tasks, 2, between, *numbers], np.int64)
+        self._numbers = np.array([len(steps), tasks, arguments, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
         self._memory = between + shared, private
         self._tasks = tasks
         self._small = sum(self._memory) if all(launch.is_small for launch in launches) else None
+
+    def run(self, *arrays: NDArray) -> bool:
+        """Run on arrays of the recorded sizes in C order; return whether no launch made the results void."""
+        return not parallel.run_program(self._address, self._tasks, self._memory, self._small, arrays)
+
+
+class Program:
+    """Launches from one array to another of a given shape and dtype; made by a `Recorder`."""
+
+    __slots__ = ("_allocate", "_launches")
+
+    def __init__(self, launches: Launches, shape: tuple[int, ...], dtype: str) -> None:
+        self._launches = launches
         self._allocate = memory.allocator(shape, dtype)
 
     def __call__(self, x: NDArray) -> NDArray | None:
         """Return the result for an array of the recorded size in C order, or None where a launch made it void."""
         y = self._allocate()
-        status = parallel.run_program(self._address, self._tasks, self._memory, self._small, (x, y))
-        return None if status else y
+        return y if self._launches.run(x, y) else None

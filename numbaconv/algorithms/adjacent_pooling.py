@@ -23,21 +23,31 @@ _TASK_NUMBERS = 1 << 13
 
 def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
     """Return the gradient of `pooling.max_pool`: each window's goes to the first of its maxima in row-major order."""
-    if spec.strides != spec.pool_size:
-        return pooling.max_pool_grad(spec, x, y, grad_y)
     x, y, grad_y = (pooling.channels_last(spec, array) for array in (x, y, grad_y))
     grad_x = memory.empty(x.shape, spec.dtype)
-    _prepared(kernels.adjacent_max_pool_grad, 4, spec)(x, y, grad_y, grad_x)
+    max_gradient(spec)(x, y, grad_y, grad_x)
     return pooling.in_format(spec, grad_x)
 
 
 def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
     """Return the gradient of `pooling.average_pool`: each window's in equal parts to its positions inside x."""
-    if spec.strides != spec.pool_size:
-        return pooling.average_pool_grad(spec, grad_y)
     grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
-    _prepared(kernels.adjacent_average_pool_grad, 2, spec)(pooling.channels_last(spec, grad_y), grad_x)
+    average_gradient(spec)(pooling.channels_last(spec, grad_y), grad_x)
     return pooling.in_format(spec, grad_x)
+
+
+def max_gradient(spec: PoolSpec) -> parallel.Launch:
+    """Return the launch on (x, y, grad_y, grad_x)."""
+    if spec.strides != spec.pool_size:
+        return pooling.max_gradient(spec)
+    return _prepared(kernels.adjacent_max_pool_grad, 4, spec)
+
+
+def average_gradient(spec: PoolSpec) -> parallel.Launch:
+    """Return the launch on (grad_y, grad_x)."""
+    if spec.strides != spec.pool_size:
+        return pooling.average_gradient(spec)
+    return _prepared(kernels.adjacent_average_pool_grad, 2, spec)
 
 
 @lru_cache(maxsize=512)

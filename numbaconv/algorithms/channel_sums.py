@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +12,7 @@ from numbaconv import memory, parallel
 from numbaconv.arrays import DTYPES
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import channel_sums as kernels
+from numbaconv.program import Buffer, Recorder
 
 # Numbers of a row: long enough that its end costs little, short enough for its sums to stay in L1.
 _ROW = 512
@@ -33,6 +35,35 @@ def _prepared(kernel: TaskKernel, arguments: int, size: int, channels: int, dtyp
     return tasks, parallel.Launch(
         kernel, dtype, tasks, geometry, tuple(range(arguments)), arguments, workspace, small=small
     )
+
+
+@lru_cache(maxsize=512)
+def _addition(tasks: int, channels: int, dtype: str) -> parallel.Launch:
+    """Return the launch that adds the sums of all tasks."""
+    return parallel.Launch(
+        kernels.partial_sums, dtype, 1, np.array([0, tasks, channels], np.int64), (0, 1), 2, small=True
+    )
+
+
+def _record(recorder: Recorder, kernel: TaskKernel, operands: Sequence[Buffer], channels: int, sums: Buffer) -> None:
+    """Record a kernel that leaves sums of its tasks behind its operands, and their addition."""
+    tasks, launch = _prepared(kernel, len(operands) + 1, operands[0].size, channels, recorder.dtype)
+    partial = sums if tasks == 1 else recorder.buffer(tasks * channels)
+    recorder.launch(launch, *operands, partial)
+    if tasks > 1:
+        recorder.launch(_addition(tasks, channels, recorder.dtype), partial, sums)
+
+
+def record_relu_gradient_sums(
+    recorder: Recorder, g: Buffer, y: Buffer, channels: int, kept: Buffer, sums: Buffer
+) -> None:
+    """Record what `relu_gradient_sums` computes."""
+    _record(recorder, kernels.relu_gradient_sums, (g, y, kept), channels, sums)
+
+
+def record_channel_sums(recorder: Recorder, g: Buffer, channels: int, sums: Buffer) -> None:
+    """Record what `channel_sums` computes."""
+    _record(recorder, kernels.channel_sums, (g,), channels, sums)
 
 
 def relu_gradient_sums(g: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:

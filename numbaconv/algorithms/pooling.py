@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 
@@ -48,21 +48,34 @@ def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
     """Return the gradient of `max_pool`: each window's goes to the first of its maxima in row-major order."""
     x, y, grad_y = (channels_last(spec, array) for array in (x, y, grad_y))
     grad_x = memory.empty(x.shape, spec.dtype)
-    chunks, chunk = _chunks(spec, spec.batch)
-    geometry = _geometry(spec, chunks, chunk, False)
-    _launch(kernels.max_pool_grad, spec, spec.batch * chunks, geometry, (x, y, grad_y, grad_x))
+    max_gradient(spec)(x, y, grad_y, grad_x)
     return in_format(spec, grad_x)
 
 
 def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
     """Return the gradient of `average_pool`: each window's in equal parts to its positions inside x."""
-    grad_y = channels_last(spec, grad_y)
     grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
-    outer = prod(spec.in_spatial[:-1])
-    chunks, chunk = _chunks(spec, spec.batch * outer)
-    geometry = _geometry(spec, chunks, chunk, True)
-    _launch(kernels.average_pool_grad, spec, spec.batch * outer * chunks, geometry, (grad_y, grad_x))
+    average_gradient(spec)(channels_last(spec, grad_y), grad_x)
     return in_format(spec, grad_x)
+
+
+@lru_cache(maxsize=512)
+def max_gradient(spec: PoolSpec) -> parallel.Launch:
+    """Return the launch on (x, y, grad_y, grad_x)."""
+    return _gradient(kernels.max_pool_grad, spec, spec.batch, 4)
+
+
+@lru_cache(maxsize=512)
+def average_gradient(spec: PoolSpec) -> parallel.Launch:
+    """Return the launch on (grad_y, grad_x)."""
+    return _gradient(kernels.average_pool_grad, spec, spec.batch * prod(spec.in_spatial[:-1]), 2)
+
+
+def _gradient(kernel: TaskKernel, spec: PoolSpec, pieces: int, arguments: int) -> parallel.Launch:
+    chunks, chunk = _chunks(spec, pieces)
+    geometry = _geometry(spec, chunks, chunk, kernel is kernels.average_pool_grad)
+    arrays, small = tuple(range(arguments)), _work(spec) < SERIAL_NUMBERS
+    return parallel.Launch(kernel, spec.dtype, pieces * chunks, geometry, arrays, arguments, small=small)
 
 
 def _reduce(kernel: TaskKernel, spec: PoolSpec, x: Array) -> Array:
@@ -95,12 +108,6 @@ def reduction(kernel: TaskKernel, spec: PoolSpec) -> tuple[Callable[[], Array], 
     tasks = -(-pieces // task_pieces) * chunks
     launch = parallel.Launch(kernel, spec.dtype, tasks, geometry, (0, 1), 2, workspace, small=small)
     return memory.allocator(shape, spec.dtype), launch
-
-
-def _launch(
-    kernel: TaskKernel, spec: PoolSpec, tasks: int, geometry: NDArray[np.int64], arrays: Sequence[Array]
-) -> None:
-    parallel.launch(kernel, spec.dtype, tasks, geometry, arrays, serial=_work(spec) < SERIAL_NUMBERS)
 
 
 def _work(spec: PoolSpec) -> int:

@@ -27,6 +27,7 @@ from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.winograd_gradient import RESULT_ROWS, winograd_gradient_result, winograd_gradient_sums
 from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -164,10 +165,11 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
 class Gradient:
     """A kernel gradient: `run(x, grad_y, grad_kernel)`; one launch sums tiles, the next transforms the sums back."""
 
-    __slots__ = ("_result", "_sum", "_sums")
+    __slots__ = ("_result", "_size", "_sum", "_sums")
 
     def __init__(self, spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> None:
         plan = gradient_plan(spec, x_strides, y_strides)
+        self._size = plan.sums
         self._sums = memory.allocator((plan.sums,), spec.dtype)
         self._sum, self._result = (
             parallel.Launch(kernel, spec.dtype, tasks, plan.geometry, (0, 3, 2, 1), 4, plan.workspace, (), plan.serial)
@@ -178,3 +180,9 @@ class Gradient:
         sums = self._sums()
         self._sum(x, grad_y, grad_kernel, sums)
         self._result(x, grad_y, grad_kernel, sums)
+
+    def record(self, recorder: Recorder, x: Operand, grad_y: Operand, grad_kernel: Operand) -> None:
+        """Record both launches."""
+        sums = recorder.buffer(self._size)
+        recorder.launch(self._sum, x, grad_y, grad_kernel, sums)
+        recorder.launch(self._result, x, grad_y, grad_kernel, sums)

@@ -12,8 +12,8 @@ import inspect
 import itertools
 import math
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ContextDecorator, contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from numbaconv.algorithms.channel_sums import MOST_CHANNELS, channel_sums
 from numbaconv.autograd.recycling import compute
 
-__all__ = ["Node", "Primitive", "is_recording", "no_grad", "sum_to_shape", "walk_backward"]
+__all__ = ["Node", "Primitive", "is_recording", "no_grad", "recording", "sum_to_shape", "walk_backward"]
 
 creation_numbers = itertools.count()
 
@@ -62,6 +62,16 @@ class no_grad(ContextDecorator):
 
     def __exit__(self, *exception: object) -> None:
         state.paused -= 1
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Record operations of the current thread whatever `no_grad` blocks are open."""
+    paused, state.paused = state.paused, 0
+    try:
+        yield
+    finally:
+        state.paused = paused
 
 
 def is_recording() -> bool:
@@ -133,16 +143,21 @@ class Node:
                 elif name == "wanted":
                     self.saved[name] = [target is not None for target in targets]
 
-    def gradients(self, g: np.ndarray) -> list[tuple[int, Any]]:
-        """Apply the rules to the gradient ``g`` of the result: pairs (operand number, gradient)."""
+    def values(self) -> dict[str, Any]:
+        """Return the saved values, or raise RuntimeError where a walk has used them up."""
         if self.saved is None:
             raise RuntimeError(
                 f"backward() has already run through this graph and freed its saved arrays (at the operation "
                 f"'{self.name}'): compute the result again, or give the earlier backward() retain_graph=True."
             )
+        return self.saved
+
+    def gradients(self, g: np.ndarray) -> list[tuple[int, Any]]:
+        """Apply the rules to the gradient ``g`` of the result: pairs (operand number, gradient)."""
+        saved = self.values()
         results: list[tuple[int, Any]] = []
         for rule, numbers, names, joint in self.rules:
-            gradient = rule(*[g if name == "g" else self.saved[name] for name in names])
+            gradient = rule(*[g if name == "g" else saved[name] for name in names])
             results += zip(numbers, gradient, strict=True) if joint else [(numbers[0], gradient)]
         return [(i, gradient) for i, gradient in results if self.targets[i] is not None]
 

@@ -61,3 +61,15 @@ def channel_sums(worker, task, geometry, buffers):
     for r in range(0, count, row):
         _row(advance(g, r), sums, min(row, count - r))
     fold(sums, channels, row, advance(buffers[2], task * channels))
+
+
+@task_kernel
+def partial_sums(worker, task, geometry, buffers):
+    """Add up the rows of buffer 1, geometry[1] of them, to buffer 2, one after the other; geometry[2] numbers each."""
+    rows, channels, partial, sums = geometry[1], geometry[2], buffers[1], buffers[2]
+    for c in range(channels):
+        sums[c] = partial[c]
+    for r in range(1, rows):
+        row = advance(partial, r * channels)
+        for c in range(channels):
+            sums[c] += row[c]

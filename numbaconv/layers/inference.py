@@ -17,6 +17,7 @@ from numbaconv.autograd import Tensor, is_recording
 from numbaconv.autograd.tensor import wrap
 from numbaconv.layers.base import Layer
 from numbaconv.layers.recording import Value, record_layer, rule_of
+from numbaconv.layers.snapshots import Snapshot
 from numbaconv.layers.tracing import TRACE, TRAINING
 from numbaconv.program import Program, Recorder
 
@@ -51,23 +52,8 @@ class Stage:
         self.stop = stop if program is not None else start + 1
         # The layer at which a stage ends is watched too: it may come to have a program.
         seen = layers[start : stop + 1]
-        self._layers = [layer for layer in seen if rule_of(layer) is not None]
-        self._watched = slice(start, start + len(self._layers))
-        self._states = [dict(vars(layer)) for layer in self._layers]
-        self._parameters = [p for layer in layers[start : self.stop] for p in layer._parameters().values()]
-        self._arrays = [p.data for p in self._parameters]
-        self._places = [id(array) for array in self._arrays]
-
-    def is_current(self, layers: Sequence[Layer]) -> bool:
-        """Whether the layers have the attributes, and their weights the arrays, that were recorded."""
-        try:
-            return (
-                layers[self._watched] == self._layers
-                and [layer.__dict__ for layer in self._layers] == self._states
-                and [id(p.data) for p in self._parameters] == self._places
-            )
-        except ValueError:  # an array among the attributes has changed
-            return False
+        parameters = [p for layer in layers[start : self.stop] for p in layer._parameters().values()]
+        self.snapshot = Snapshot([layer for layer in seen if rule_of(layer) is not None], start, parameters)
 
 
 class Stages:
@@ -83,7 +69,7 @@ class Stages:
         """Return the stage that begins with layer ``start`` for inputs like ``x``."""
         key = start, x.shape, x.dtype, planner.generation
         stage = self._stages.get(key)
-        if stage is None or not stage.is_current(layers):
+        if stage is None or not stage.snapshot.is_current(layers):
             if len(self._stages) >= MAX_STAGES:
                 self._stages.clear()
             stage = self._stages[key] = Stage(layers, start, x.shape, x.dtype.name)

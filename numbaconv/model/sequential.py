@@ -7,6 +7,7 @@ from typing import Any
 
 from numbaconv.layers import Input, Layer
 from numbaconv.layers.inference import Stages, infer, is_wanted
+from numbaconv.layers.training_stages import TrainingStages, are_stages_wanted, run_stages
 from numbaconv.model.base import Model
 
 
@@ -61,6 +62,7 @@ class Sequential(Model):
         self._input: Input | None = None
         self._layers: list[Layer] = []
         self._stages = Stages()
+        self._training_stages = TrainingStages()
         for layer in layers or ():
             self._append(layer)
         self._build_from_input()
@@ -157,6 +159,8 @@ class Sequential(Model):
         """Apply the layers one after the other."""
         if not training and is_wanted():
             return infer(self._layers, inputs, self._stages)
+        if are_stages_wanted():
+            return run_stages(self._layers, inputs, self._training_stages, training)
         for layer in self._layers:
             inputs = layer(inputs, training=training)
         return inputs

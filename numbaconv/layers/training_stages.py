@@ -1,0 +1,211 @@
+"""Layers in a row where gradients are wanted: one program forward, one back, and one step on the tape.
+
+Beside small layers the tape costs more than the kernels: a node, a rule and a launch of its own for each. What the
+layers do with inputs of one shape is recorded once (`training_rules`). A layer without a rule is called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from numbaconv import memory, planner
+from numbaconv.autograd import Tensor, is_recording
+from numbaconv.autograd.joint import Gradients, record_joint
+from numbaconv.autograd.tape import Node, recording, walk_backward
+from numbaconv.layers.base import Layer
+from numbaconv.layers.parameter import Parameter
+from numbaconv.layers.snapshots import Snapshot
+from numbaconv.layers.tracing import TRACE
+from numbaconv.layers.training_rules import (
+    GRAD_X,
+    GRAD_Y,
+    Back,
+    Forward,
+    NotRecordable,
+    Step,
+    Value,
+    Y,
+    rule_of,
+)
+from numbaconv.program import Launches
+
+MAX_STAGES = 32
+"""Stages kept for one model; one more, and all of them go: whoever has so many shapes does not train long with one."""
+
+
+class TrainingStage:
+    """Some layers of a row as programs for one shape, as long as they stay what they are.
+
+    A stage without programs is one layer that has none, and says so until the layer changes.
+
+    Attributes
+    ----------
+    stop : int
+        Number of the layer after the stage's last one.
+    is_recorded : bool
+        Whether there are programs.
+    """
+
+    def __init__(self, layers: Sequence[Layer], start: int, x: Tensor) -> None:
+        shape, dtype = x.shape, x.dtype.name
+        forward = Forward(shape, dtype)
+        value, steps = Value(forward.recorder.x, shape), []
+        self.parameters: list[Parameter] = []
+        stop = start
+        while stop < len(layers) and value.activation is None:
+            own = list(layers[stop]._parameters().values())
+            # A layer that comes twice would have two gradients.
+            found = None if any(p in self.parameters for p in own) else _recorded(layers[stop], forward, value)
+            if found is None:
+                break
+            value, step = found
+            if step is not None:
+                steps.append(step)
+            self.parameters += own
+            stop += 1
+        self.activation = value.activation
+        self._shape = value.shape
+        self._dtype = dtype
+        self._forward, self._back = self._programs(forward, steps, value, x.requires_grad)
+        self.is_recorded = self._forward is not None and self._back is not None
+        self.stop = stop if self.is_recorded else start + 1
+        self.layers = list(layers[start : self.stop])
+        # The layer at which a stage ends is watched too: it may come to have a rule.
+        watched = [layer for layer in layers[start : stop + 1] if rule_of(layer) is not None]
+        self._snapshot = Snapshot(watched, start, self.parameters)
+        self._wanted = [p.requires_grad for p in self.parameters]
+
+    def _programs(
+        self, forward: Forward, steps: list[Step], value: Value, wants_input: bool
+    ) -> tuple[Launches | None, Launches | None]:
+        """Return the program on (x, kept, y), and the one back on (x, kept, y, grad_y, gradients, grad_x)."""
+        back = Back(forward, self.parameters)
+        if not steps or value.buffer is not steps[-1].y or not (back.places or wants_input):
+            return None, None
+        # The last outputs are the user's, not kept with the others.
+        forward.recorder.hand_over(value.buffer, Y)
+        try:
+            self._record_back(back, steps, wants_input)
+        except NotRecordable:
+            return None, None
+        shapes = [(i, back.places[p], p.shape) for i, p in enumerate(self.parameters, 1) if p in back.places]
+        self._gradients = [(i, at, at + math.prod(shape), shape) for i, at, shape in shapes]
+        self._allocate_kept = memory.allocator((forward.kept,), self._dtype)
+        self._allocate_y = memory.allocator(self._shape, self._dtype)
+        self._allocate_gradients = memory.allocator((back.size,), self._dtype)
+        return forward.recorder.launches(Y + 1), back.recorder.launches(GRAD_X + 1)
+
+    def _record_back(self, back: Back, steps: list[Step], wants_input: bool) -> None:
+        recorder = back.recorder
+        g, is_masked = recorder.argument(GRAD_Y, steps[-1].y.size), False
+        for i in range(len(steps) - 1, -1, -1):
+            before = steps[i - 1] if i else None
+            if before is None:
+                grad_x = recorder.argument(GRAD_X, recorder.x.size) if wants_input else None
+            else:
+                grad_x = recorder.buffer(before.y.size) if self._is_wanted(back, steps[:i], wants_input) else None
+            is_masked = steps[i].back(back, g, grad_x, is_masked, before)
+            if grad_x is None:
+                return
+            g = grad_x
+
+    def _is_wanted(self, back: Back, steps: Sequence[Step], wants_input: bool) -> bool:
+        """Whether a gradient must reach any of the steps."""
+        return wants_input or any(p in back.places for step in steps for p in step.parameters)
+
+    def is_current(self, layers: Sequence[Layer]) -> bool:
+        """Whether the layers, their weights and what gradients they want are what they were."""
+        return self._snapshot.is_current(layers) and [p.requires_grad for p in self.parameters] == self._wanted
+
+    def run(self, x: Tensor, training: bool) -> Tensor | None:
+        """Return the outputs, recorded as one step, or None where a program could not give them."""
+        array, kept, y = x.data, self._allocate_kept(), self._allocate_y()
+        assert self._forward is not None
+        if not self._forward.run(array, kept, y):
+            return None
+
+        def compute(g: np.ndarray) -> Gradients:
+            return self._gradients_of(x, kept, y, g, training)
+
+        return record_joint("layers", y, (x, *self.parameters), compute)
+
+    def _gradients_of(self, x: Tensor, kept: np.ndarray, y: np.ndarray, g: np.ndarray, training: bool) -> Gradients:
+        gradients = self._allocate_gradients()
+        grad_x = memory.empty(x.shape, self._dtype) if x.requires_grad else gradients
+        assert self._back is not None
+        if not self._back.run(x.data, kept, y, np.ascontiguousarray(g), gradients, grad_x):
+            return self._gradients_step_by_step(x, g, training)
+        results = [(i, gradients[first:last].reshape(shape)) for i, first, last, shape in self._gradients]
+        return [(0, grad_x), *results] if x.requires_grad else results
+
+    def _gradients_step_by_step(self, x: Tensor, g: np.ndarray, training: bool) -> Gradients:
+        """Compute the gradients by the layers' own steps."""
+        inputs = Tensor(x.data, requires_grad=x.requires_grad)
+        with recording():
+            outputs: Any = inputs
+            for layer in self.layers:
+                outputs = layer(outputs, training=training)
+        node = outputs.node
+        assert isinstance(node, Node)
+        places = {id(operand): i for i, operand in enumerate((inputs, *self.parameters))}
+        return [(places[id(leaf)], gradient) for leaf, gradient in walk_backward(node, g, False)]
+
+
+def _recorded(layer: Layer, forward: Forward, value: Value) -> tuple[Value, Step | None] | None:
+    """Record a layer and return its outputs; None where it must be called."""
+    rule = rule_of(layer)
+    if rule is None or not layer.built:
+        return None
+    try:
+        layer.check_input_shape(value.shape)
+        return rule(layer, forward, value)
+    except (TypeError, ValueError):  # the call will raise it
+        return None
+
+
+class TrainingStages:
+    """The stages of a model's layers, found by where they start and by their inputs."""
+
+    def __init__(self) -> None:
+        self._stages: dict[Any, TrainingStage] = {}
+
+    def __reduce__(self) -> Any:
+        return TrainingStages, ()
+
+    def find(self, layers: Sequence[Layer], start: int, x: Tensor) -> TrainingStage:
+        """Return the stage that begins with layer ``start`` for inputs like ``x``."""
+        key = start, x.data.shape, x.data.dtype, x.requires_grad, planner.generation
+        stage = self._stages.get(key)
+        if stage is None or not stage.is_current(layers):
+            if len(self._stages) >= MAX_STAGES:
+                self._stages.clear()
+            stage = self._stages[key] = TrainingStage(layers, start, x)
+        return stage
+
+
+def are_stages_wanted() -> bool:
+    """Whether calls on this thread are recorded, and not for their shapes alone."""
+    return is_recording() and TRACE.get() is None
+
+
+def run_stages(layers: Sequence[Layer], x: Any, stages: TrainingStages, training: bool) -> Any:
+    """Return what the layers return one after the other."""
+    position = 0
+    while position < len(layers):
+        stop = position + 1
+        if type(x) is Tensor and rule_of(layers[position]) is not None and x.data.size and x.data.flags.c_contiguous:
+            stage = stages.find(layers, position, x)
+            y = stage.run(x, training) if stage.is_recorded else None
+            stop = stage.stop
+            if y is not None:
+                x = y if stage.activation is None else stage.activation(y)
+                position = stop
+                continue
+        for layer in layers[position:stop]:
+            x = layer(x, training=training)
+        position = stop
+    return x
