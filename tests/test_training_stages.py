@@ -206,7 +206,7 @@ def test_numbers_that_are_not_finite(where, value, rng, runs):
             weight.zero_grad()
     for a, b in zip(*found, strict=True):
         assert_array_equal(a, b)
-        assert where == "g" or not np.isfinite(a).all()
+    assert not all(np.isfinite(a).all() for a in found[1])
     assert runs["void"] > 0
 
 
@@ -287,9 +287,9 @@ def test_layers_with_a_call_of_their_own_are_called(rng):
 def test_errors_are_those_of_the_layers(rng):
     model = sequential(images(rng), lenet())
     wrong = np.zeros((2, 16, 14, 4), "float32")
-    with pytest.raises(ValueError, match="expected axis 3 of input shape to have value 3") as by_layers:
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3") as by_layers:
         step_by_step(model)(wrong)
-    with pytest.raises(ValueError, match="expected axis 3 of input shape to have value 3") as by_model:
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3") as by_model:
         model(wrong, training=True)
     assert str(by_layers.value) == str(by_model.value)
 
