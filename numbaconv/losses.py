@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.autograd import Tensor, ops
+from numbaconv.autograd.crossentropy import are_labels, mean_label_cross_entropy
 from numbaconv.lookup import find
 
 __all__ = [
@@ -188,7 +189,7 @@ class SparseCategoricalCrossentropy(Loss):
         axis = self.axis % y_pred.ndim
         labels = self._labels(y_true, y_pred.shape, axis)
         if self.from_logits:
-            return ops.mean(ops.softmax_cross_entropy(y_pred, labels, axis=axis))
+            return mean_label_cross_entropy(y_pred, labels, axis)
         index: list[np.ndarray] = list(np.indices(labels.shape, sparse=True))
         index.insert(axis, labels)
         return -ops.mean(ops.log(ops.clip(y_pred[tuple(index)], EPSILON, 1.0 - EPSILON)))
@@ -209,7 +210,7 @@ class SparseCategoricalCrossentropy(Loss):
                 f"target.shape={np.shape(y_true)}, output.shape={shape}. Labels for these predictions have shape "
                 f"{expected}; for one-hot rows use 'categorical_crossentropy'."
             )
-        if labels.size and not (0 <= labels.min() and labels.max() < shape[axis]):
+        if not are_labels(labels, shape[axis]):
             wrong = int(labels[(labels < 0) | (labels >= shape[axis])].flat[0])
             remedy = (
                 f"Give the last layer at least {wrong + 1} units, or check the labels."

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from numbaconv.autograd import rules
-from numbaconv.autograd.tensor import TensorLike, apply, record, to_arrays, values
+from numbaconv.autograd.joint import Gradients, record_joint
+from numbaconv.autograd.recycling import like
+from numbaconv.autograd.tensor import Tensor, TensorLike, apply, record, to_arrays, values
 
 __all__ = ["sigmoid_cross_entropy", "softmax_cross_entropy"]
 
@@ -55,17 +57,45 @@ def softmax_cross_entropy(logits: TensorLike, target: Any, axis: int = -1) -> An
             f"{x.shape}. Received: target.shape={target.shape}, target.dtype={target.dtype}"
         )
     if labels:
-        if target.size and (target.min() < 0 or target.max() >= x.shape[axis]):
-            wrong = target[(target < 0) | (target >= x.shape[axis])].flat[0]
-            raise ValueError(f"target labels must be in [0, {x.shape[axis]}), the number of classes. Received: {wrong}")
-        loss, weights, total, place = rules.label_cross_entropy(x, target, axis)
-        kept = {"weights": weights, "total": total, "place": place, "axis": axis}
-        return record("label_cross_entropy", loss, operands, arrays, **kept)
+        check_labels(target, x.shape[axis])
+        loss, slopes = rules.label_cross_entropy(x, target, axis)
+        return record("label_cross_entropy", loss, operands, arrays, slopes=slopes, axis=axis)
     log_probabilities = rules.log_softmax(x, axis)
     target = target.astype(x.dtype, copy=False)
     loss = -(target * log_probabilities).sum(axis=axis)
     context = {"log_probabilities": log_probabilities, "target": target, "axis": axis}
     return record("softmax_cross_entropy", loss, operands, arrays, **context)
+
+
+def check_labels(labels: np.ndarray, classes: int) -> None:
+    """Raise ValueError where a label is not in [0, classes)."""
+    if are_labels(labels, classes):
+        return
+    wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
+    raise ValueError(f"target labels must be in [0, {classes}), the number of classes. Received: {wrong}")
+
+
+def are_labels(labels: np.ndarray, classes: int) -> bool:
+    """Whether all integers are in [0, classes)."""
+    if labels.dtype == np.int64:
+        # Negative numbers are the largest of unsigned ones: one sweep sees to both bounds.
+        return not labels.size or bool(labels.view(np.uint64).max() < classes)
+    return not labels.size or bool(labels.min() >= 0 and labels.max() < classes)
+
+
+def mean_label_cross_entropy(logits: Tensor, labels: np.ndarray, axis: int) -> Any:
+    """Compute the mean of `softmax_cross_entropy` for labels of the right shape in [0, classes)."""
+    losses, slopes = rules.label_cross_entropy(logits.data, labels, axis)
+    count = losses.dtype.type(losses.size)
+
+    def compute(g: np.ndarray) -> Gradients:
+        # d(-log p[label])/dx = p, less 1 at the label
+        gradient = np.multiply(slopes, g / count, out=like(slopes))
+        return [(0, gradient if axis == gradient.ndim - 1 else np.moveaxis(gradient, -1, axis))]
+
+    with np.errstate(invalid="ignore"):  # the mean of no samples is NaN
+        loss = np.add.reduce(losses, axis=None) / count
+    return record_joint("mean_label_cross_entropy", np.asarray(loss), (logits,), compute)
 
 
 def sigmoid_cross_entropy(logits: TensorLike, target: Any) -> Any:

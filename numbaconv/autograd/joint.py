@@ -15,9 +15,13 @@ Gradients: TypeAlias = "list[tuple[int, np.ndarray]]"
 
 
 class JointNode(Node):
-    """A recorded operation whose gradients are ``compute(g)``; ``saved`` holds that function until it is used up."""
+    """A recorded operation whose gradients are ``compute(g)``; ``saved`` holds that function until it is used up.
+
+    The gradients are arrays of their own.
+    """
 
     __slots__ = ()
+    is_fresh = True
 
     def __init__(self, name: str, operands: Sequence[Tensor], compute: Callable[[np.ndarray], Gradients]) -> None:
         self.name = name

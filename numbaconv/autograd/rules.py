@@ -14,6 +14,7 @@ import numpy as np
 from numbaconv import activations
 from numbaconv.activations import sigmoid, softplus
 from numbaconv.algorithms.channel_sums import relu_gradient_sums
+from numbaconv.algorithms.cross_entropy import label_cross_entropy as run_label_cross_entropy
 from numbaconv.autograd.recycling import like
 from numbaconv.autograd.tape import sum_to_shape
 from numbaconv.erf import erf
@@ -131,30 +132,19 @@ def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
     return y
 
 
-def label_cross_entropy(
-    x: np.ndarray, labels: np.ndarray, axis: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return log sum exp(x - m) - (x - m)[label], m = max x, with what the gradient needs.
-
-    That is exp(x - m) in C order with the classes last, their sum, and the places of the labels in it.
-    """
-    x = np.ascontiguousarray(np.moveaxis(x, axis, -1))
-    shifted = x - x.max(axis=-1, keepdims=True)
-    classes = x.shape[-1]
-    place = np.arange(0, x.size, classes) + labels.reshape(-1)
-    weights = np.exp(shifted)
-    total = weights.sum(axis=-1, keepdims=True)
-    loss = np.log(total).reshape(-1) - shifted.reshape(-1)[place]
-    return loss.reshape(labels.shape), weights, total, place
+def label_cross_entropy(x: np.ndarray, labels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return log sum exp(x - m) - (x - m)[label], m = max x, and its gradient in C order with the classes last."""
+    if axis != x.ndim - 1:
+        x = np.moveaxis(x, axis, -1)
+    rows = np.ascontiguousarray(x).reshape(labels.size, x.shape[-1])
+    loss, slopes = run_label_cross_entropy(rows, np.ascontiguousarray(labels, np.int64))
+    return loss.reshape(labels.shape), slopes.reshape(x.shape)
 
 
-def label_cross_entropy_gradient(
-    g: np.ndarray, weights: np.ndarray, total: np.ndarray, place: np.ndarray, axis: int
-) -> np.ndarray:
-    """d(-log p[label])/dx = p, less 1 at the label, with p = weights / total."""
-    gradient = weights * (g[..., None] / total)
-    gradient.reshape(-1)[place] -= g.reshape(-1)
-    return np.moveaxis(gradient, -1, axis)
+def label_cross_entropy_gradient(g: np.ndarray, slopes: np.ndarray, axis: int) -> np.ndarray:
+    """d(-log p[label])/dx = p, less 1 at the label."""
+    gradient = np.multiply(slopes, g[..., None], out=like(slopes))
+    return gradient if axis == gradient.ndim - 1 else np.moveaxis(gradient, -1, axis)
 
 
 def softmax_cross_entropy_gradient(

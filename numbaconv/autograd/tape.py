@@ -106,8 +106,11 @@ class Node:
     """One recorded operation: whom to send gradients to, by which rules, and the values these rules name.
 
     ``targets[i]`` is the node or the leaf tensor of operand ``i``, or None where no gradient is wanted; ``layouts[i]``
-    is the (shape, dtype) that its gradient gets.  ``saved`` is None once a walk has used it up.
+    is the (shape, dtype) that its gradient gets.  ``saved`` is None once a walk has used it up.  ``is_fresh`` says that
+    no gradient shares memory with that of the result.
     """
+
+    is_fresh = False
 
     __slots__ = ("layouts", "name", "number", "rules", "saved", "targets")
 
@@ -227,7 +230,7 @@ def walk_backward(root: Node, gradient: np.ndarray, retain_graph: bool) -> list[
                 leaves[id(target)][1].add(value)
             else:
                 leaves[id(target)] = (target, Accumulator(value))
-                leaves[id(target)][1].own = not np.may_share_memory(value, g)
+                leaves[id(target)][1].own = node.is_fresh or not np.may_share_memory(value, g)
         if not retain_graph:
             node.free()
     return [(leaf, sum_.value if sum_.own else sum_.value.copy()) for leaf, sum_ in leaves.values()]

@@ -23,6 +23,8 @@ Shape: TypeAlias = "tuple[int | None, ...]"
 
 # Types that most attributes have and that hold neither weights nor layers.
 _PLAIN = frozenset((bool, int, float, str, type(None), FunctionType, BuiltinFunctionType, np.ndarray, np.ufunc))
+# These, and classes of the package's own whose objects hold neither.
+_inert: set[Any] = set(_PLAIN)
 
 
 class Layer:
@@ -287,7 +289,7 @@ class Layer:
         inside: list[Layer] = []
         for value in vars(self).values():
             kind = type(value)
-            if kind not in _PLAIN and not (kind is tuple and _PLAIN.issuperset(map(type, value))):
+            if kind not in _inert and not (kind is tuple and _PLAIN.issuperset(map(type, value))):
                 _collect(value, found, inside)
         for layer in inside:
             if id(layer) not in seen:
@@ -379,6 +381,8 @@ def _collect(value: Any, found: dict[int, Parameter], inside: list[Layer]) -> No
     elif isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             _collect(item, found, inside)
+    elif type(value).__module__.startswith("numbaconv."):
+        _inert.add(type(value))
 
 
 def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,49 @@
+"""Cross-entropy of labels from logits, with what its gradient needs, a chunk of samples per task."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.simd.pointers import advance, as_counters
+
+# Geometry: samples, classes, samples of a task.
+WORKSPACE, SAMPLES, CLASSES, CHUNK = range(4)
+
+
+@inline
+def _greatest(x, count):
+    """Return the greatest of numbers, NaN where one is NaN."""
+    top = x[0]
+    for i in range(1, count):
+        # A NaN in x[i] or in `top` stays.
+        if not x[i] <= top and top == top:
+            top = x[i]
+    return top
+
+
+@inline
+def _sample(x, label, slope, classes):
+    """Return the loss of one sample; set `slope` to its gradient."""
+    top, total = _greatest(x, classes), x[0] * 0
+    for c in range(classes):
+        e = exp(x[c] - top)
+        slope[c] = e
+        total += e
+    for c in range(classes):
+        slope[c] /= total
+    slope[label] -= 1
+    return log(total) - (x[label] - top)
+
+
+@task_kernel
+def label_cross_entropy(worker, task, geometry, buffers):
+    """Set losses (buffer 3) to -log p[label], p = softmax of logits (1), and slopes (4) to p, less 1 at the label.
+
+    Labels (2) are int64 numbers in [0, classes).
+    """
+    classes, first = geometry[CLASSES], task * geometry[CHUNK]
+    labels, losses = as_counters(buffers[2]), buffers[3]
+    for i in range(first, min(first + geometry[CHUNK], geometry[SAMPLES])):
+        x, slope = advance(buffers[1], i * classes), advance(buffers[4], i * classes)
+        losses[i] = _sample(x, labels[i], slope, classes)
