@@ -20,7 +20,7 @@ _SMALL_SIZE = 1 << 16
 
 
 @lru_cache(maxsize=256)
-def _normalization(
+def normalization(
     size: int, channels: int, dtype: str, epsilon: float, has_scale: bool, has_offset: bool
 ) -> parallel.Launch:
     """Return a launch on (x, mean, variance, y[, scale][, offset])."""
@@ -46,7 +46,7 @@ def record_normalization(
     y: Operand,
 ) -> None:
     """Record y = scale * (x - mean) / sqrt(variance + epsilon) + offset per channel, the last axis."""
-    launch = _normalization(x.size, mean.size, recorder.dtype, epsilon, scale is not None, offset is not None)
+    launch = normalization(x.size, mean.size, recorder.dtype, epsilon, scale is not None, offset is not None)
     recorder.launch(launch, x, mean, variance, y, *(array for array in (scale, offset) if array is not None))
 
 

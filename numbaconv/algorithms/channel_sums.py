@@ -24,11 +24,16 @@ MOST_CHANNELS = 1 << 12
 SERIAL_NUMBERS = 1 << 16
 
 
+def chunk_of(channels: int) -> tuple[int, int]:
+    """Return how many numbers are read as one row, and how many a task takes."""
+    row = max(1, _ROW // channels) * channels
+    return row, max(1, _CHUNK // row) * row
+
+
 @lru_cache(maxsize=512)
 def _prepared(kernel: TaskKernel, arguments: int, size: int, channels: int, dtype: str) -> tuple[int, parallel.Launch]:
     """Return the tasks for `size` numbers and the launch."""
-    row = max(1, _ROW // channels) * channels
-    chunk = max(1, _CHUNK // row) * row
+    row, chunk = chunk_of(channels)
     workspace = -(-row // 16) * 16
     geometry, tasks = np.array([workspace, channels, row, chunk, size], np.int64), -(-size // chunk)
     small = size < SERIAL_NUMBERS

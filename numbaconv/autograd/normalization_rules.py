@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.algorithms import batch_norm
 from numbaconv.algorithms.channel_sums import MOST_CHANNELS, channel_sums
 from numbaconv.autograd.recycling import like
 
@@ -90,9 +91,17 @@ def standardize(
     """
     n = x.dtype.type(count_over(x.shape, axes))
     mean = reduce_sum(x, axes) / n
+    if is_per_channel(x, axes, mean.size, scale, offset):
+        vectors = [None if v is None else np.ascontiguousarray(v.reshape(-1)) for v in (scale, offset)]
+        flat = mean.reshape(-1)
+        variance = batch_norm.centred_squares(x, flat) / n
+        y = batch_norm.normalize(x, flat, variance, vectors[0], vectors[1], epsilon)
+        variance = variance.reshape(mean.shape)
+        return y, statistics(mean, variance, epsilon)
     y = centre(x, mean)
     variance = reduce_product(y, y, axes) / n
-    inverse_deviation = 1 / np.sqrt(variance + x.dtype.type(epsilon))
+    found = statistics(mean, variance, epsilon)
+    inverse_deviation = found["inverse_deviation"]
     if scale is None:
         broadcast(np.multiply, y, inverse_deviation, y)
     elif scale.shape == inverse_deviation.shape:
@@ -102,7 +111,19 @@ def standardize(
         broadcast(np.multiply, y, scale, y)
     if offset is not None:
         broadcast(np.add, y, offset, y)
-    return y, {"mean": mean, "variance": variance, "inverse_deviation": inverse_deviation}
+    return y, found
+
+
+def statistics(mean: np.ndarray, variance: np.ndarray, epsilon: float) -> dict[str, np.ndarray]:
+    """Return mean, variance and inverse deviation by name."""
+    inverse_deviation = 1 / np.sqrt(variance + variance.dtype.type(epsilon))
+    return {"mean": mean, "variance": variance, "inverse_deviation": inverse_deviation}
+
+
+def is_per_channel(x: np.ndarray, axes: tuple[int, ...], channels: int, *vectors: np.ndarray | None) -> bool:
+    """Whether compiled kernels can normalise x over all axes but the last."""
+    is_last = axes == tuple(range(x.ndim - 1)) and batch_norm.is_possible(x, channels)
+    return is_last and all(v is None or (v.size == channels and v.dtype == x.dtype) for v in vectors)
 
 
 def batch_standardize_gradient(
@@ -118,6 +139,8 @@ def batch_standardize_gradient(
 
     dL/doffset = sum(g),  dL/dscale = sum(g x_hat),  dL/dx = scale / deviation (g - sum(g)/n - x_hat sum(g x_hat)/n)
     """
+    if is_per_channel(x, axes, mean.size, scale) and g.dtype == x.dtype:
+        return _gradients_per_channel(np.ascontiguousarray(g), x, scale, mean, inverse_deviation, wanted[0])
     centred = centre(x, mean)
     offset_gradient = reduce_sum(g, axes)
     scale_gradient = reduce_product(g, centred, axes) * inverse_deviation
@@ -129,6 +152,25 @@ def batch_standardize_gradient(
     broadcast(np.subtract, gradient, offset_gradient / n, gradient)
     broadcast(np.multiply, gradient, inverse_deviation if scale is None else inverse_deviation * scale, gradient)
     return gradient, scale_gradient, offset_gradient
+
+
+def _gradients_per_channel(
+    g: np.ndarray,
+    x: np.ndarray,
+    scale: np.ndarray | None,
+    mean: np.ndarray,
+    inverse_deviation: np.ndarray,
+    wants_x: bool,
+) -> tuple[Any, Any, Any]:
+    """Compute the same by compiled kernels."""
+    flat, inverse, n = mean.reshape(-1), inverse_deviation.reshape(-1), x.dtype.type(x.size // mean.size)
+    offset_gradient, products = batch_norm.centred_products(g, x, flat)
+    scale_gradient = products * inverse
+    gradient = None
+    if wants_x:
+        slope, factor = scale_gradient * inverse / n, inverse if scale is None else inverse * scale.reshape(-1)
+        gradient = batch_norm.batch_gradient(g, x, flat, slope, offset_gradient / n, factor)
+    return gradient, scale_gradient.reshape(mean.shape), offset_gradient.reshape(mean.shape)
 
 
 def layer_standardize_gradient(

@@ -26,9 +26,9 @@ def normalize(worker, task, geometry, buffers):
         means[c] = buffers[MEAN][c]
         factors[c] = one / sqrt(buffers[VARIANCE][c] + epsilon) * buffers[SCALE][c]
         offsets[c] = buffers[OFFSET][c]
-    _repeat(means, channels, row)
-    _repeat(factors, channels, row)
-    _repeat(offsets, channels, row)
+    repeat(means, channels, row)
+    repeat(factors, channels, row)
+    repeat(offsets, channels, row)
     x, y = advance(buffers[X], start), advance(buffers[Y], start)
     count = min(geometry[CHUNK], geometry[SIZE] - start)
     first = 0
@@ -38,7 +38,8 @@ def normalize(worker, task, geometry, buffers):
 
 
 @inline
-def _repeat(values, channels, row):
+def repeat(values, channels, row):
+    """Repeat the first `channels` numbers to the end of the row."""
     for c in range(channels, row):
         values[c] = values[c - channels]
 

@@ -23,8 +23,9 @@ from numbaconv.layers.dropout import Dropout
 from numbaconv.layers.normalization import BatchNormalization
 from numbaconv.layers.pooling import GlobalPooling, Pooling
 from numbaconv.layers.reshaping import Flatten
+from numbaconv.layers.snapshots import is_plain
 from numbaconv.program import Buffer, Recorder
-from numbaconv.spec import ConvSpec, resolve_conv, resolve_pool
+from numbaconv.spec import ConvSpec, PoolSpec, resolve_conv, resolve_pool
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ class Value:
 def _read(weight: Any, shape: tuple[int, ...], dtype: str) -> tuple[bool, Any]:
     """Return whether kernels can read a weight, or there is none, and its array."""
     array = None if weight is None else weight.data
-    fits = array is None or (
-        array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
-    )
-    return fits, array
+    return is_plain(array, shape, dtype), array
 
 
 def _product(
@@ -115,7 +113,7 @@ def _dense(layer: Dense, recorder: Recorder, x: Value) -> Value | None:
     return _activated(layer, Value(y, (*outer, layer.units)), "relu" if is_relu else None)
 
 
-_POOLS = {
+POOL_KERNELS = {
     functional.max_pool: pooling_kernels.max_pool,
     functional.average_pool: pooling_kernels.average_pool,
     functional.global_max_pool: pooling_kernels.max_pool,
@@ -123,18 +121,22 @@ _POOLS = {
 }
 
 
+def pool_problem(
+    layer: Pooling | GlobalPooling, shape: tuple[int, ...], dtype: str
+) -> tuple[PoolSpec, tuple[int, ...]]:
+    """Return the problem that inputs of a shape make, and the shape of the outputs."""
+    if isinstance(layer, GlobalPooling):
+        spec = resolve_pool(shape, shape[1:-1], dtype=dtype)
+        return spec, spec.y_shape if layer.keepdims else (shape[0], shape[-1])
+    spec = resolve_pool(shape, layer.pool_size, strides=layer.strides, padding=layer.padding, dtype=dtype)
+    return spec, spec.y_shape
+
+
 def _pool(layer: Pooling | GlobalPooling, recorder: Recorder, x: Value) -> Value | None:
-    kernel = _POOLS.get(type(layer).pool)
+    kernel = POOL_KERNELS.get(type(layer).pool)
     if kernel is None or layer.data_format == "channels_first":
         return None
-    if isinstance(layer, GlobalPooling):
-        spec = resolve_pool(x.shape, x.shape[1:-1], dtype=recorder.dtype)
-        shape = spec.y_shape if layer.keepdims else (x.shape[0], x.shape[-1])
-    else:
-        spec = resolve_pool(
-            x.shape, layer.pool_size, strides=layer.strides, padding=layer.padding, dtype=recorder.dtype
-        )
-        shape = spec.y_shape
+    spec, shape = pool_problem(layer, x.shape, recorder.dtype)
     y = recorder.buffer(math.prod(shape))
     recorder.launch(pooling.reduction(kernel, spec)[1], x.buffer, y)
     return Value(y, shape)

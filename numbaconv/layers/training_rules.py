@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from numbaconv import functional, planner
+from numbaconv import planner
 from numbaconv.algorithms import adjacent_pooling, pooling
 from numbaconv.algorithms.channel_sums import record_channel_sums, record_relu_gradient_sums
 from numbaconv.autograd import ops
@@ -27,10 +27,11 @@ from numbaconv.layers.dense import Dense
 from numbaconv.layers.depthwise_conv import DepthwiseConv
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.pooling import GlobalPooling, Pooling
+from numbaconv.layers.recording import POOL_KERNELS, Value, pool_problem
 from numbaconv.layers.reshaping import Flatten
 from numbaconv.layers.snapshots import is_plain
 from numbaconv.program import Buffer, Recorder
-from numbaconv.spec import ConvSpec, PoolSpec, resolve_conv, resolve_pool
+from numbaconv.spec import ConvSpec, PoolSpec, resolve_conv
 
 X, KEPT, Y, GRAD_Y, GRADIENTS, GRAD_X = range(6)
 ALIGNED = 16
@@ -96,15 +97,6 @@ class Back:
         sums = self.gradient(step.bias) or recorder.buffer(step.channels)
         record_relu_gradient_sums(recorder, g, y, step.channels, kept, sums)
         return kept
-
-
-@dataclass(frozen=True)
-class Value:
-    """What one layer hands to the next, and what is left to do to it in Python, after which no launch can follow."""
-
-    buffer: Buffer
-    shape: tuple[int, ...]
-    activation: Callable[[Any], Any] | None = None
 
 
 class Step(ABC):
@@ -266,25 +258,11 @@ def _dense(layer: Dense, forward: Forward, x: Value) -> tuple[Value, Step] | Non
     return Value(y, (*outer, units), activation), step
 
 
-_KERNELS = {
-    functional.max_pool: pooling_kernels.max_pool,
-    functional.average_pool: pooling_kernels.average_pool,
-    functional.global_max_pool: pooling_kernels.max_pool,
-    functional.global_average_pool: pooling_kernels.average_pool,
-}
-
-
 def _pool(layer: Pooling | GlobalPooling, forward: Forward, x: Value) -> tuple[Value, Step] | None:
-    kernel = _KERNELS.get(type(layer).pool)
+    kernel = POOL_KERNELS.get(type(layer).pool)
     if kernel is None or layer.data_format == "channels_first":
         return None
-    dtype = forward.recorder.dtype
-    if isinstance(layer, GlobalPooling):
-        spec = resolve_pool(x.shape, x.shape[1:-1], dtype=dtype)
-        shape = spec.y_shape if layer.keepdims else (x.shape[0], x.shape[-1])
-    else:
-        spec = resolve_pool(x.shape, layer.pool_size, strides=layer.strides, padding=layer.padding, dtype=dtype)
-        shape = spec.y_shape
+    spec, shape = pool_problem(layer, x.shape, forward.recorder.dtype)
     y = forward.output(shape)
     forward.recorder.launch(pooling.reduction(kernel, spec)[1], x.buffer, y)
     return Value(y, shape), _Pool(spec, kernel is pooling_kernels.max_pool, x.buffer, y)

@@ -18,6 +18,7 @@ from numbaconv.autograd.joint import Gradients, record_joint
 from numbaconv.autograd.tape import Node, recording, walk_backward
 from numbaconv.layers.base import Layer
 from numbaconv.layers.parameter import Parameter
+from numbaconv.layers.recording import Value
 from numbaconv.layers.snapshots import Snapshot
 from numbaconv.layers.tracing import TRACE
 from numbaconv.layers.training_rules import (
@@ -27,7 +28,6 @@ from numbaconv.layers.training_rules import (
     Forward,
     NotRecordable,
     Step,
-    Value,
     Y,
     rule_of,
 )
@@ -160,11 +160,15 @@ def _recorded(layer: Layer, forward: Forward, value: Value) -> tuple[Value, Step
     rule = rule_of(layer)
     if rule is None or not layer.built:
         return None
+    before = len(forward.recorder)
     try:
         layer.check_input_shape(value.shape)
-        return rule(layer, forward, value)
+        found = rule(layer, forward, value)
     except (TypeError, ValueError):  # the call will raise it
-        return None
+        found = None
+    if found is None:
+        forward.recorder.keep(before)
+    return found
 
 
 class TrainingStages:
