@@ -232,6 +232,40 @@ def guarded_training() -> None:
                 np.testing.assert_array_equal(adjacent_pooling.max_pool_grad(spec, a, b, g), expected)
                 found = adjacent_pooling.average_pool_grad(spec, g)
                 np.testing.assert_allclose(found, shares, rtol=0, atol=1e-5)
+    for shape in ((1, 1), (5, 3), (3, 7, 10), (700, 64), (40, 700)):
+        for side[0] in (True, False):
+            print(shape, "at the end" if side[0] else "at the start", flush=True)
+            check_rows(shape, rng, lambda array: memory.copy(array, side[0]))
+
+
+def check_rows(shape: tuple[int, ...], rng: np.random.Generator, placed: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Normalise a batch and take its cross-entropy, both with gradients, beside float64."""
+    from numbaconv.algorithms import batch_norm
+    from numbaconv.algorithms.cross_entropy import label_cross_entropy
+
+    channels = shape[-1]
+    x, g, vectors = (rng.standard_normal(size).astype(np.float32) for size in (shape, shape, (5, channels)))
+    mean, scale, offset, slope, share = vectors
+    variance = scale * scale
+    a, b, *c = (placed(array) for array in (x, g, mean, scale, offset, slope, share, variance))
+    rows, grads = (array.reshape(-1, channels).astype(np.float64) for array in (x, g))
+    close = {"rtol": 1e-4, "atol": 1e-3}
+    np.testing.assert_allclose(batch_norm.centred_squares(a, c[0]), ((rows - mean) ** 2).sum(0), **close)
+    sums, products = batch_norm.centred_products(b, a, c[0])
+    np.testing.assert_allclose(sums, grads.sum(0), **close)
+    np.testing.assert_allclose(products, (grads * (rows - mean)).sum(0), **close)
+    y = batch_norm.normalize(a, c[0], c[5], c[1], c[2], 1e-3).reshape(rows.shape)
+    np.testing.assert_allclose(y, (rows - mean) / np.sqrt(variance + 1e-3) * scale + offset, **close)
+    gradient = batch_norm.batch_gradient(b, a, c[0], c[3], c[4], c[1]).reshape(rows.shape)
+    np.testing.assert_allclose(gradient, (grads - (rows - mean) * slope - share) * scale, **close)
+    labels = rng.integers(0, channels, len(rows))
+    losses, slopes = label_cross_entropy(a.reshape(-1, channels), placed(labels))
+    p = np.exp(rows - rows.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    at = np.arange(len(rows)), labels
+    np.testing.assert_allclose(losses, -np.log(p[at]), **close)
+    p[at] -= 1
+    np.testing.assert_allclose(slopes, p, **close)
 
 
 def guarded_winograd() -> None:

@@ -9,9 +9,10 @@ import pytest
 
 import numbaconv as nc
 from numbaconv import Tensor, grad_check, no_grad
-from numbaconv.algorithms import pooling
+from numbaconv.algorithms import batch_norm, pooling
 from numbaconv.algorithms.adjacent_pooling import average_pool_grad, max_pool_grad
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
+from numbaconv.algorithms.cross_entropy import label_cross_entropy
 from numbaconv.algorithms.updates import UpdateTable
 from numbaconv.autograd import ops
 from numbaconv.autograd.dense import dense
@@ -55,7 +56,9 @@ def test_sums_do_not_depend_on_threads(rng):
     results = []
     for threads in (1, 2):
         numba.set_num_threads(threads)
-        results.append([channel_sums(g), *relu_gradient_sums(g, y)])
+        sums = [channel_sums(g), batch_norm.centred_squares(g, y[0]), *batch_norm.centred_products(g, y, y[0])]
+        losses = label_cross_entropy(g, np.arange(9000) % 40)
+        results.append([*sums, *relu_gradient_sums(g, y), *losses])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
