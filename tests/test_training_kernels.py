@@ -63,6 +63,12 @@ def test_sums_do_not_depend_on_threads(rng):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("classes", [2, 64, 65, 300])
+def test_cross_entropy_of_few_and_of_many_classes(classes, rng):
+    labels = np.array([classes - 1, 0, 1])
+    grad_check(lambda x: ops.softmax_cross_entropy(x, labels), rng.standard_normal((3, classes)))
+
+
 POOLS = [
     ((2, 5, 6, 3), 2, "valid"),
     ((2, 7, 9, 8), (2, 3), "same"),
