@@ -1,4 +1,4 @@
-"""Depthwise convolution, one input channel a group: channels in the lanes instead of a product over channels."""
+"""Depthwise convolution and groups of a few channels: channels in the lanes instead of a product over channels."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ from numbaconv.fusing import Ending, ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
-from numbaconv.kernels.depthwise_tiles import LONG, SHORT
+from numbaconv.kernels.depthwise_tiles import LONG, SHORT, TILES
+from numbaconv.kernels.grouped import GROUP_SIZES, grouped_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -59,10 +60,15 @@ PIXELS_PER_CHUNK = 256
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
     """Return why the algorithm cannot run the pass, or None."""
+    size, outputs = spec.in_channels_per_group, spec.out_channels_per_group
     if spec.groups == 1:
         return "it has one group, not a group for each input channel"
-    if spec.in_channels_per_group != 1:
-        return f"a group has {spec.in_channels_per_group} input channels, not a single one"
+    if size == 1:
+        return None
+    if direction == "kernel_grad":
+        return f"a group has {size} input channels, not a single one"
+    if size != outputs or size not in GROUP_SIZES or size > TARGET.lanes(spec.dtype):
+        return f"a group has {size} input and {outputs} output channels, neither a single input nor a few of each"
     return None
 
 
@@ -152,16 +158,16 @@ def _product_lattices(spec: ConvSpec, direction: str, x_strides: Strides, y_stri
     """Return the phases of a forward pass or an input gradient, padding and all."""
     axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
     phases = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)
-    if direction == "forward":
+    if direction == "forward" or spec.in_channels_per_group > 1:
         return phases
     return [_with_multiplier(lattice, spec.depth_multiplier, x_strides[-1]) for lattice in phases]
 
 
-def _column_parts(axis: Axis, in_place: bool) -> list[int]:
+def _column_parts(axis: Axis, in_place: bool, has_windows: bool) -> list[int]:
     """Return the stretches of outputs along the columns that have the same taps, PART_SIZE numbers each."""
     phase, offsets = axis.phase, axis.offsets
     count, taps, stride = phase.count, len(phase.taps), phase.stride
-    window = stride if stride in (1, 2) and phase.dilation == 1 else 0
+    window = stride if has_windows and stride in (1, 2) and phase.dilation == 1 else 0
     if not in_place:
         return [0, count, 0, taps, window]
     if not taps:
@@ -203,19 +209,36 @@ def _ahead_steps(fields: dict[int, int], channels: int, lanes: int) -> list[int]
     return steps
 
 
+def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int, int]:
+    """Return the fields that say how output channels read the input's channels, ``x_channel`` apart, and the kernel."""
+    forward, group, multiplier = direction == "forward", spec.in_channels_per_group, spec.depth_multiplier
+    fields = {at.OUT_CHANNELS: spec.out_channels if forward else spec.in_channels, at.SUMMED: group, at.REPEAT: 1}
+    if group > 1:
+        first = GROUP_SIZES.index(group) * TILES
+        fields |= {at.X_CHANNEL: x_channel, at.FIRST_TILE: first}
+        if forward:
+            return fields | {at.KERNEL_WITHIN: 1, at.KERNEL_GROUP: 1, at.KERNEL_CHANNEL: spec.out_channels}
+        return fields | {
+            at.KERNEL_WITHIN: group, at.KERNEL_GROUP: group, at.KERNEL_COLUMN: spec.out_channels, at.KERNEL_CHANNEL: 1,
+        }  # fmt: skip
+    fields |= {at.FIRST_TILE: 0, at.KERNEL_WITHIN: 1}
+    if forward:
+        return fields | {at.X_CHANNEL: x_channel, at.KERNEL_GROUP: 1, at.REPEAT: multiplier}
+    return fields | {at.X_CHANNEL: x_channel * multiplier, at.KERNEL_GROUP: multiplier}
+
+
 def _product_record(
-    lattice: Lattice, block: ProductBlock, in_place: bool, x_channel: int, channels: int, repeat: int,
-    kernel_column: int, lanes: int,
-) -> Record:  # fmt: skip
+    lattice: Lattice, block: ProductBlock, in_place: bool, channel_fields: dict[int, int], lanes: int
+) -> Record:
     """Return the record of one phase of a forward pass or an input gradient."""
     record = Record(task_counts(lattice, block.rows, block.columns))
     describe_reads(record, lattice, block.rows, block.columns, block.channels, in_place, merged=False)
     rows, columns, fields = lattice.rows.phase, lattice.columns.phase, record.fields
-    parts = _column_parts(lattice.columns, in_place)
+    parts = _column_parts(lattice.columns, in_place, channel_fields[at.SUMMED] == 1)
     pixel = fields[at.COLUMN_STEP] if in_place else block.channels
+    fields |= channel_fields
     fields |= {
-        at.PANEL_CHUNKS: -(-channels // block.channels), at.X_CHANNEL: x_channel, at.OUT_CHANNELS: channels,
-        at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat, at.PIXEL_STRIDE: columns.stride * pixel,
+        at.PANEL_CHUNKS: -(-fields[at.OUT_CHANNELS] // block.channels), at.PIXEL_STRIDE: columns.stride * pixel,
         at.ROW_TAPS: len(rows.taps), at.ROW_TAP_STEP: rows.dilation, at.COLUMN_TAPS: len(columns.taps),
         at.COLUMN_TAP_STEP: columns.dilation, at.COLUMN_PARTS: len(parts) // at.PART_SIZE,
     }  # fmt: skip
@@ -232,20 +255,15 @@ def _product_record(
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    forward, multiplier, lanes = direction == "forward", spec.depth_multiplier, TARGET.lanes(spec.dtype)
-    channels = spec.out_channels if forward else spec.in_channels
-    repeat = multiplier if forward else 1
-    x_channel = x_strides[-1] if forward else x_strides[-1] * multiplier
-    in_place = repeat == 1 and x_channel == 1 and channels >= lanes
+    lanes, channel_fields = TARGET.lanes(spec.dtype), _channel_fields(spec, direction, x_strides[-1])
+    channels, summed = channel_fields[at.OUT_CHANNELS], channel_fields[at.SUMMED]
+    in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes
     phases = _product_lattices(spec, direction, x_strides, y_strides)
-    extents = tuple(lattice_extent(each, 1, channels, 1, in_place, spec.dtype) for each in phases)
+    extents = tuple(lattice_extent(each, summed, channels, 1, in_place, spec.dtype) for each in phases)
     if in_place and is_crowded(extents[0], x_strides[-2]):
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
     block = choose_product_block(extents)
-    records = [
-        _product_record(each, block, in_place, x_channel, channels, repeat, 1 if forward else multiplier, lanes)
-        for each in phases
-    ]
+    records = [_product_record(each, block, in_place, channel_fields, lanes) for each in phases]
     counts = {n: max(record.fields[n] for record in records) for n in (at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS)}
     width = block.channels * records[0].fields[at.PANEL_CHUNKS]
     packed: dict[tuple[int, ...], int] = {}
@@ -253,7 +271,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     for record in records:
         fields, taps = record.fields, tuple(record.tables[at.KERNEL_TAPS])
         fields |= {at.PACKS: int(taps not in packed), at.PACKED: packed.setdefault(taps, size)}
-        size += fields[at.PACKS] * round_up(len(taps) * block.channels, 16)
+        size += fields[at.PACKS] * round_up(len(taps) * block.channels * summed, 16)
         gathered = max(gathered, gathered_size(record))
         listed = max(listed, fields[at.PLANE_TAPS] * (2 * fields[at.ROW_TAPS] + AHEAD_ROWS) + 2 * len(taps))
         fields |= {
@@ -293,7 +311,7 @@ def prepare(
     parts = (BiasPart(0, 1, plan.bias_width),)
     bound = bias_template(spec.dtype, activation, 1, parts)
     return parallel.Launch(
-        ending(depthwise_forward, activation),
+        ending(depthwise_forward if spec.in_channels_per_group == 1 else grouped_forward, activation),
         spec.dtype,
         plan.tasks,
         plan.geometry,

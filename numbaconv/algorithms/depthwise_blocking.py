@@ -57,7 +57,7 @@ def is_crowded(extent: Extent, pixel_stride: int) -> bool:
     itemsize = 4 if extent.dtype == "float32" else 8
     sets = TARGET.l1_bytes // CACHE_LINE // L1_WAYS
     pitch, rest = divmod(pixel_stride * itemsize, CACHE_LINE)
-    if rest or extent.depth < CROWDED_TAPS:
+    if rest or extent.depth // extent.channels < CROWDED_TAPS:
         return False
     pixels = extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
     return 2 * pixels > 3 * (sets // math.gcd(pitch, sets)) * L1_WAYS
@@ -65,7 +65,7 @@ def is_crowded(extent: Extent, pixel_stride: int) -> bool:
 
 @lru_cache(maxsize=1024)
 def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
-    """Return the block that all phases of a pass have in common; ``extent.depth`` is the number of a phase's taps."""
+    """Return the block that all phases of a pass have in common; of each tap an output sums ``extent.channels``."""
     main = max(extents, key=lambda extent: extent.depth)
     lanes = TARGET.lanes(main.dtype)
     most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)

@@ -37,18 +37,25 @@ AHEAD_TILES = 2
 
 @inline
 def pack_taps(kernel, record, channel, channels, target):
-    """target[vector, tap, lane] = the tap's number for output channel `channel + min(vector * lanes, end) + lane`."""
-    lanes, taps, step = lanes_of(target), record[at.TAPS], record[at.KERNEL_COLUMN]
+    """target[vector, tap, i, lane]: what input channel i of its group counts for an output channel.
+
+    That is `channel + min(vector * lanes, end) + lane`.
+    """
+    lanes, taps, summed, within = lanes_of(target), record[at.TAPS], record[at.SUMMED], record[at.KERNEL_WITHIN]
     table, end = advance(record, record[at.KERNEL_TAPS]), max(channels - lanes, 0)
+    is_vector = within == 1 and record[at.KERNEL_GROUP] == 1 and channels >= lanes
     for tap in range(taps):
-        source = advance(kernel, table[tap] + channel * step)
         for vector in range((channels + lanes - 1) // lanes):
-            c, packed = min(vector * lanes, end), advance(target, (vector * taps + tap) * lanes)
-            if step == 1 and channels >= lanes:
-                store(load(advance(source, c)), packed)
-            else:
-                for lane in range(min(lanes, channels)):
-                    packed[lane] = source[(c + lane) * step]
+            first = channel + min(vector * lanes, end)
+            for i in range(summed):
+                source = advance(kernel, table[tap] + i * record[at.KERNEL_CHANNEL])
+                packed = advance(target, ((vector * taps + tap) * summed + i) * lanes)
+                if is_vector:
+                    store(load(advance(source, first)), packed)
+                else:
+                    for lane in range(min(lanes, channels)):
+                        outer, inner = (first + lane) // within, (first + lane) % within
+                        packed[lane] = source[outer * record[at.KERNEL_GROUP] + inner * record[at.KERNEL_COLUMN]]
 
 
 @inline
@@ -65,10 +72,10 @@ def gather_rows(record, x, block, plane, row, rows, column, columns, channel, ch
 
 
 @inline
-def list_runs(record, plane, row, first_row, lanes, runs):
+def list_runs(record, plane, row, first_row, tap_size, runs):
     """List offset in the input and in the packed taps of each row of the kernel that meets the input; return how many.
 
-    `first_row` is the output row that the gathered block begins with.
+    `first_row` is the output row that the gathered block begins with; a packed tap has `tap_size` numbers.
     """
     plane_table = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
     row_table = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_STEP])
@@ -84,13 +91,13 @@ def list_runs(record, plane, row, first_row, lanes, runs):
             elif plane_table[p] < 0 or row_table[position] < 0:
                 continue
             runs[2 * count] = offset
-            runs[2 * count + 1] = (p * record[at.ROW_TAPS] + j) * record[at.COLUMN_TAPS] * lanes
+            runs[2 * count + 1] = (p * record[at.ROW_TAPS] + j) * record[at.COLUMN_TAPS] * tap_size
             count += 1
     return count
 
 
 @inline
-def list_taps(columns, tap_step, first, count, window, lanes, runs, run_count, taps):
+def list_taps(columns, tap_step, first, count, window, tap_size, runs, run_count, taps):
     """List the taps [first, first + count) of each row of the kernel; return how many triples, pairs and singles.
 
     Neighbouring taps are taken together where the tile has a window. `columns` begins with the first tap's offset.
@@ -105,7 +112,7 @@ def list_taps(columns, tap_step, first, count, window, lanes, runs, run_count, t
             for group in range(groups):
                 tap = start + group * size
                 taps[2 * listed] = runs[2 * run] + columns[tap * tap_step]
-                taps[2 * listed + 1] = runs[2 * run + 1] + (first + tap) * lanes
+                taps[2 * listed + 1] = runs[2 * run + 1] + (first + tap) * tap_size
                 listed += 1
         start += groups * size
     return triples * run_count, pairs * run_count, singles * run_count
@@ -146,7 +153,8 @@ def depthwise_pixels(
     """
     lanes = lanes_of(x)
     vectors, end = (channels + lanes - 1) // lanes, max(channels - lanes, 0)
-    step, pixel_stride, y_stride = record[at.TAPS] * lanes, record[at.PIXEL_STRIDE], record[at.Y_PIXEL]
+    pixel_stride, y_stride = record[at.PIXEL_STRIDE], record[at.Y_PIXEL]
+    step = record[at.TAPS] * record[at.SUMMED] * lanes
     is_apart = channels < lanes or waits(lower)
     ahead_steps = advance(record, record[at.AHEAD_TABLE])
     wide, tile, wide_tile = 0, LONG_TILE + window, 0
@@ -164,7 +172,7 @@ def depthwise_pixels(
         elif vector < wide:
             last, number = wide, wide_tile
         depthwise_tile(
-            number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower,
+            record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower,
             target, target_stride, vector, last, end, ahead, reads, ahead_steps,
         )  # fmt: skip
         if is_apart:
@@ -179,7 +187,7 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
     `x` is what the runs' offsets count from, `y` the row's first output of the block. `lists` begins with the offsets
     fetched ahead and goes on with room for the taps.
     """
-    lanes, taps = lanes_of(x), advance(lists, record[at.PLANE_TAPS] * AHEAD_ROWS)
+    tap_size, taps = record[at.SUMMED] * lanes_of(x), advance(lists, record[at.PLANE_TAPS] * AHEAD_ROWS)
     table, origin = advance(record, record[at.COLUMN_OFFSETS]), 0
     if record[at.IN_PLACE] == 0:
         origin = column
@@ -193,7 +201,7 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
         window = part[at.PART_WINDOW] if outputs >= SHORT else 0
         offsets = advance(table, (first - origin) * record[at.COLUMN_BASE] + tap * tap_step)
         triples, pairs, singles = list_taps(
-            offsets, tap_step, tap, part[at.PART_TAPS], window, lanes, runs, count, taps
+            offsets, tap_step, tap, part[at.PART_TAPS], window, tap_size, runs, count, taps
         )
         pixel = 0
         while pixel < outputs:
@@ -215,7 +223,7 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
 @inline
 def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, column, columns, channel, channels):
     """Compute one phase's outputs of a block, which lies inside the phase."""
-    lanes = lanes_of(work)
+    tap_size = record[at.SUMMED] * lanes_of(work)
     source = advance(buffers[at.X], batch * record[at.X_BATCH])
     if record[at.IN_PLACE] == 1:
         source = advance(source, channel * record[at.X_CHANNEL])
@@ -229,7 +237,7 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
     y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
     for r in range(row, row + rows):
-        count = list_runs(record, plane, r, row, lanes, runs)
+        count = list_runs(record, plane, r, row, tap_size, runs)
         reads = list_ahead(record, plane, r, lists)
         depthwise_row(
             record, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads

@@ -88,16 +88,18 @@ WIDE = 4
 LONG_TILE, SHORT_TILE, PAIR_TILE, SINGLE_TILE, WIDE_PAIR_TILE, WIDE_SINGLE_TILE = 0, 3, 6, 7, 8, 9
 """Numbers of tiles; to the first two, the window's stride or 0 for taps that lie anywhere is added."""
 
-_TILES: dict[int, tuple[int, int]] = {
+SPREAD_TILES: dict[int, tuple[int, int]] = {
     PAIR_TILE: (2, 1), SINGLE_TILE: (1, 1), WIDE_PAIR_TILE: (2, WIDE), WIDE_SINGLE_TILE: (1, WIDE),
     LONG_TILE: (LONG, 1), SHORT_TILE: (SHORT, 1),
 }  # fmt: skip
 
 
 def _make_tile(number: int) -> Any:
-    if number in _TILES:
-        return make_spread_tile(*_TILES[number])
+    if number in SPREAD_TILES:
+        return make_spread_tile(*SPREAD_TILES[number])
     return make_window_tile(LONG if number < SHORT_TILE else SHORT, number % SHORT_TILE)
 
 
-depthwise_tile = by_rows(_make_tile, tuple(range(10)), PARAMETERS)
+TILES = 10
+
+depthwise_tile = by_rows(_make_tile, tuple(range(TILES)), PARAMETERS)

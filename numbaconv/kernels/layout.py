@@ -119,7 +119,10 @@ RUN_STRIDE = 83  # planar: from a number of a run to the next, in the gathered p
 OWN_PANELS = 84  # where all outputs are one block: panels of which its worker packs a tap where it uses it; else 0
 GRAD_PITCH = 85  # planar kernel gradient: from a plane of grad_y to the next
 GRAD_IN_PLACE = 86  # kernel gradient: 1: grad_y is read where it lies; 0: from packed panels
-RECORD_SIZE = 87
+SUMMED = 87  # depthwise: input channels that an output sums, those of a group of as many output channels
+KERNEL_WITHIN = 88  # output channel o has offset o // within * KERNEL_GROUP + o % within * KERNEL_COLUMN in the kernel
+FIRST_TILE = 89  # number of the first of the tiles for groups of this size
+RECORD_SIZE = 90
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

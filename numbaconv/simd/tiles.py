@@ -244,6 +244,40 @@ def tile_add_folded(typingctx, acc, pointer, stride, registers):
     return types.void(acc, pointer, types.int64, registers), codegen
 
 
+@intrinsic(prefer_literal=True)
+def tile_fma_groups(typingctx, acc, a, a_stride, row, row_step, group):
+    """Return ``acc[m, v] + sum over i < group of x[i] * row[i, v]``, lane by lane, where each lane has its group's x.
+
+    A group is ``group`` neighbouring lanes, its x as many numbers of ``a[m * a_stride + v]``. ``row[i]`` follows
+    ``row[i - 1]`` register by register; its vectors lie ``row_step`` numbers apart.
+    """
+    if not _is_literal(group):
+        return None
+    count = group.literal_value
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, a, a_stride, row, row_step, _ = args
+        lanes = tile.vector.lanes
+        masks = [
+            ir.Constant(ir.VectorType(emit.I32, lanes), [(lane - lane % count + i) % lanes for lane in range(lanes)])
+            for i in range(count)
+        ]
+        for v in range(tile.vectors):
+            column = _row(b, row, row_step, v)
+            weights = [emit.load(b, tile.vector, column, emit.index(i * lanes)) for i in range(count)]
+            for m in range(tile.rows):
+                numbers = emit.load(b, tile.vector, _row(b, a, a_stride, m), emit.index(v * lanes))
+                cell = m * tile.vectors + v
+                for i in range(count):
+                    one = b.shuffle_vector(numbers, numbers, masks[i])
+                    total = emit.fma(b, tile.vector, one, weights[i], b.extract_value(acc, cell))
+                    acc = b.insert_value(acc, total, cell)
+        return acc
+
+    return acc(acc, a, types.int64, row, types.int64, group), codegen
+
+
 @intrinsic
 def tile_relu(typingctx, acc):
     """Return the tile with numbers under 0 replaced by it; NaN stays NaN."""

@@ -1,0 +1,64 @@
+"""Convolution of groups of a few channels: the depthwise kernel with a tile that sums over a group's input channels.
+
+A register holds whole groups. Each input channel of a group is spread over the group's lanes and multiplied by what it
+counts for each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.inlining import replaced
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels.depthwise import depthwise_forward
+from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, depthwise_tile
+from numbaconv.kernels.epilogue import activate_tile
+from numbaconv.kernels.tile_sizes import by_rows
+from numbaconv.simd.pointers import advance
+from numbaconv.simd.tiles import tile_fma_groups, tile_prefetch_run, tile_rows, tile_store
+from numbaconv.simd.vectors import lanes_of
+
+GROUP_SIZES = (2, 4, 8)
+"""Channels of a group, in and out, where they divide a register's lanes."""
+
+
+def make_group_tile(rows: int, vectors: int, group: int) -> Any:
+    """Return the product of ``rows`` outputs x ``vectors`` registers of channels in groups of ``group``."""
+
+    @inline
+    def group_tile(
+        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
+        first, last, end, ahead, ahead_count, ahead_steps,
+    ):  # fmt: skip
+        """y[m, c] = max(lower, bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight)."""
+        lanes = lanes_of(x)
+        for i in range(first, last, vectors):
+            c = min(i * lanes, end)
+            acc = tile_rows(rows, vectors, advance(bias, c))
+            for row in range(ahead_count):
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows)
+            tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
+            source, weight = advance(x, c), advance(weights, i * step)
+            for tap in range(singles):
+                pixel = advance(source, taps[2 * tap])
+                acc = tile_fma_groups(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step, group)
+            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
+
+    return group_tile
+
+
+def _make_tile(number: int) -> Any:
+    return make_group_tile(*SPREAD_TILES[number % TILES], GROUP_SIZES[number // TILES])
+
+
+_numbers = tuple(TILES * size + tile for size in range(len(GROUP_SIZES)) for tile in SPREAD_TILES)
+_grouped_tile = by_rows(_make_tile, _numbers, PARAMETERS)
+
+
+def _grouped_forward() -> Any:
+    function = replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile})
+    function.__module__, function.__name__, function.__qualname__ = __name__, "grouped_forward", "grouped_forward"
+    return function
+
+
+grouped_forward = task_kernel(_grouped_forward())

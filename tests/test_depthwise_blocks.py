@@ -1,0 +1,140 @@
+"""Depthwise layers and groups of a few channels are exact however a pass is cut, in place or from gathered blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import oracle
+import pytest
+from numpy.testing import assert_array_equal
+from passes import draw, run
+from problems import Problem
+from random_problems import any_convolution
+
+from numbaconv import planner
+from numbaconv.algorithms import depthwise
+from numbaconv.algorithms.axes import forward_axis
+from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_crowded
+from numbaconv.algorithms.lattice import Axis
+from numbaconv.algorithms.plan_parts import lattice_extent
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise_tiles import LONG
+from numbaconv.spec import resolve_conv
+from numbaconv.target import TARGET
+
+PROBLEMS = 40
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Return a function that makes plans with blocks of at most these rows, columns and channels, gathered or not."""
+    smallest, gathers = [(1, 1, 1)], [False]
+    original = depthwise.choose_product_block
+
+    def choose(extents):
+        block, (rows, columns, registers) = original(extents), smallest[0]
+        lanes = TARGET.lanes(extents[0].dtype)
+        channels = min(block.channels, registers * lanes)
+        return dataclasses.replace(
+            block, rows=min(block.rows, rows), columns=min(block.columns, columns), channels=channels
+        )
+
+    def set_block(rows, columns, registers, gathered):
+        smallest[0], gathers[0] = (rows, columns, registers), gathered
+        planner.clear_plans()
+        depthwise.product_plan.cache_clear()
+
+    monkeypatch.setattr(depthwise, "choose_product_block", choose)
+    monkeypatch.setattr(depthwise, "is_crowded", lambda extent, stride: gathers[0])
+    yield set_block
+    planner.clear_plans()
+    depthwise.product_plan.cache_clear()
+
+
+def grouped(problem: Problem, groups: int, size: int, filters: int) -> Problem:
+    """Return the problem with other channels."""
+    return dataclasses.replace(
+        problem,
+        x_shape=(*problem.x_shape[:-1], groups * size),
+        kernel_shape=(*problem.kernel_shape[:-2], size, groups * filters),
+        options={**problem.options, "groups": groups},
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_cut_is_exact(cut, dtype):
+    rng = np.random.default_rng(5)
+
+    def choose(options):
+        return options[int(rng.integers(len(options)))]
+
+    seen = set()
+    for _ in range(PROBLEMS):
+        size, filters = choose([(1, 1), (1, 1), (1, 3), (2, 2), (4, 4), (8, 8)])
+        problem = grouped(any_convolution(choose, ndims=(1, 2, 2, 3)), choose([3, 8, 17, 33]), size, filters)
+        spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
+        arrays = draw(problem, rng, dtype)
+        expected = {name: run(oracle, name, problem, arrays) for name in ("conv", "conv_input_grad")}
+        if planner.choose(spec, "forward") == depthwise.NAME:
+            seen.add(size)
+        for block in ((1, 1, 1, False), (3, 9, 2, False), (99, 99, 99, False), (2, 5, 1, True), (99, 99, 99, True)):
+            cut(*block)
+            y = planner.forward(spec, arrays["x"], arrays["kernel"])
+            assert_array_equal(y, expected["conv"], f"{problem.x_shape} {problem.options} cut {block}")
+            grad = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
+            assert_array_equal(grad, expected["conv_input_grad"], f"{problem.x_shape} {problem.options} cut {block}")
+    assert seen == {1, *(size for size in (2, 4, 8) if size <= TARGET.lanes(dtype))}
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_parts_cover_all_columns_with_the_taps_that_meet_the_input(stride, dilation, mode):
+    size, taps, low = 20, 5, 4
+    out = (size + 2 * low - (taps - 1) * dilation - 1) // stride + 1
+    axis = Axis(forward_axis(size, out, taps, stride, dilation, low, mode), 7, 7, 1, 1)
+    parts = np.reshape(depthwise._column_parts(axis, in_place=True, has_windows=True), (-1, at.PART_SIZE))
+    covered = sorted(u for part in parts for u in range(part[at.PART_FIRST], part[at.PART_LAST]))
+    assert covered == list(range(out))
+    unit = math.gcd(stride, dilation)
+    apart = np.arange(taps) * (dilation // unit)
+    for part in parts:
+        first = part[at.PART_FIRST]
+        for u in range(first, part[at.PART_LAST]):
+            offsets, start = axis.offsets[u * stride // unit + apart], axis.offsets[first * stride // unit + apart]
+            inside = np.flatnonzero(offsets >= 0)
+            assert list(inside) == list(range(part[at.PART_TAP], part[at.PART_TAP] + part[at.PART_TAPS]))
+            assert len(set(offsets[inside] - start[inside])) <= 1
+            if u > first and inside.size:
+                assert abs(offsets[inside[0]] - start[inside[0]]) == (u - first) * stride * 7
+            if part[at.PART_WINDOW]:
+                assert set(np.diff(offsets[inside])) <= {7 * unit}
+                assert part[at.PART_WINDOW] == stride // unit
+
+
+def extent_of(x_shape, kernel_size, **options):
+    channels = x_shape[-1]
+    spec = resolve_conv(x_shape, (*kernel_size, 1, channels), groups=channels, padding="same", **options)
+    strides = ((x_shape[1] * x_shape[2] * channels, x_shape[2] * channels, channels, 1),) * 2
+    lattice = depthwise._product_lattices(spec, "forward", *strides)[0]
+    return lattice_extent(lattice, 1, channels, 1, True, "float32")
+
+
+def test_tasks_take_whole_rows_with_all_channels():
+    block = choose_product_block((extent_of((4, 56, 56, 96), (3, 3)),))
+    assert (block.columns, block.channels) == (56, 96)
+    assert 7 <= block.rows < 56
+
+
+def test_long_rows_are_cut():
+    block = choose_product_block((extent_of((1, 64, 4096, 96), (7, 7)),))
+    assert LONG <= block.columns < 4096
+
+
+@pytest.mark.skipif(TARGET.l1_bytes > 64 << 10, reason="an L1 so large holds them")
+def test_pixels_of_a_large_power_of_two_crowd():
+    assert is_crowded(extent_of((1, 14, 14, 1024), (7, 7)), 1024)
+    assert not is_crowded(extent_of((1, 14, 14, 1040), (7, 7)), 1040)
+    assert not is_crowded(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
