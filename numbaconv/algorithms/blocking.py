@@ -80,13 +80,18 @@ def taps_per_pass(run: int, dtype: str) -> int:
     return max(1, TARGET.l2_bytes // 4 // max(run * 2 * TARGET.lanes(dtype) * itemsize, 1))
 
 
-def own_panel_count(channels: int, depth: int, panels: int, dtype: str) -> int:
-    """Return of how many panels a block of all outputs packs a tap itself, 0 where the packed kernel fits L2 anyway.
+LEAST_OWN_CHANNELS = 32
+"""A block that packs a tap at a time loads and stores all sums for each: with few channels longer than the products."""
 
-    Single panels would read one cache line from each row of the kernel.
+
+def own_panel_count(channels: int, depth: int, panels: int, dtype: str) -> int:
+    """Return of how many panels a block of all outputs packs a tap itself, 0 where it does not pay.
+
+    That is where the packed kernel fits L2 anyway, and where a tap has few channels. Single panels would read one cache
+    line from each row of the kernel.
     """
     row = 2 * TARGET.lanes(dtype) * (4 if dtype == "float32" else 8)
-    if panels * depth * row < TARGET.l2_bytes:
+    if channels < LEAST_OWN_CHANNELS or panels * depth * row < TARGET.l2_bytes:
         return 0
     return min(panels, 4, max(2, TARGET.l2_bytes // 4 // (channels * row)))
 
