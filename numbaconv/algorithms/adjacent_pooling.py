@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv import memory, parallel
+from numbaconv import parallel
 from numbaconv.algorithms import pooling
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import adjacent_pooling as kernels
@@ -23,17 +23,12 @@ _TASK_NUMBERS = 1 << 13
 
 def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
     """Return the gradient of `pooling.max_pool`: each window's goes to the first of its maxima in row-major order."""
-    x, y, grad_y = (pooling.channels_last(spec, array) for array in (x, y, grad_y))
-    grad_x = memory.empty(x.shape, spec.dtype)
-    max_gradient(spec)(x, y, grad_y, grad_x)
-    return pooling.in_format(spec, grad_x)
+    return pooling.max_pool_grad(spec, x, y, grad_y, max_gradient)
 
 
 def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
     """Return the gradient of `pooling.average_pool`: each window's in equal parts to its positions inside x."""
-    grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
-    average_gradient(spec)(pooling.channels_last(spec, grad_y), grad_x)
-    return pooling.in_format(spec, grad_x)
+    return pooling.average_pool_grad(spec, grad_y, average_gradient)
 
 
 def max_gradient(spec: PoolSpec) -> parallel.Launch:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
@@ -35,15 +34,14 @@ from numbaconv.algorithms.lattice import Axis, Lattice, lattices, orientations
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
     GradientPlan,
-    bias_copies,
-    bias_template,
-    is_small,
+    Plan,
     kernel_strides,
     lattice_extent,
     lattice_variants,
     launch_gradient,
+    launch_product,
 )
-from numbaconv.fusing import Ending, ending
+from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
@@ -73,14 +71,10 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a call needs besides its arrays."""
+class ProductPlan(Plan):
+    """The plan of a forward pass or an input gradient."""
 
-    geometry: NDArray[np.int64]
-    tasks: int
-    workspace: int
     bias_width: int
-    serial: bool
 
 
 def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Lattice:
@@ -253,7 +247,7 @@ def _product_record(
 
 
 @lru_cache(maxsize=512)
-def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
+def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
     lanes, channel_fields = TARGET.lanes(spec.dtype), _channel_fields(spec, direction, x_strides[-1])
     channels, summed = channel_fields[at.OUT_CHANNELS], channel_fields[at.SUMMED]
@@ -288,7 +282,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     }  # fmt: skip
     fields = records[0].fields
     tasks = phases[0].batch * math.prod(counts.values()) * fields[at.PANEL_CHUNKS]
-    return Plan(assemble(header, records), tasks, workspace, width, is_small(spec))
+    return ProductPlan(assemble(header, records), tasks, workspace, width)
 
 
 def prepare(
@@ -309,18 +303,8 @@ def prepare(
     shape = spec.result_shape(direction)
     plan = product_plan(spec, direction, first_strides, contiguous_strides(shape))
     parts = (BiasPart(0, 1, plan.bias_width),)
-    bound = bias_template(spec.dtype, activation, 1, parts)
-    return parallel.Launch(
-        ending(depthwise_forward if spec.in_channels_per_group == 1 else grouped_forward, activation),
-        spec.dtype,
-        plan.tasks,
-        plan.geometry,
-        (0, 1, 1, bound, 2),
-        4 if has_bias else 3,
-        plan.workspace,
-        bias_copies(spec.dtype, shape[-1], 1, parts, 3, at.BIAS - 1) if has_bias else (),
-        plan.serial,
-    )
+    kernel = depthwise_forward if spec.in_channels_per_group == 1 else grouped_forward
+    return launch_product(kernel, spec, plan, shape, parts, activation, has_bias, (0, 1, 1), (2,), 1)
 
 
 @lru_cache(maxsize=512)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
@@ -39,16 +38,15 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
+    Plan,
     array_strides,
-    bias_copies,
-    bias_template,
-    is_small,
     kernel_strides,
     lattice_extent,
     lattice_variants,
+    launch_product,
     product_channels,
 )
-from numbaconv.fusing import Ending, FusedActivation, ending
+from numbaconv.fusing import Ending, FusedActivation
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.shapes import Strides, contiguous_strides
@@ -64,21 +62,19 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a call needs besides its arrays."""
+class ProductPlan(Plan):
+    """The plan of a forward pass or an input gradient."""
 
-    geometry: NDArray[np.int64]
-    tasks: int
-    workspace: int
     packed_size: int
     states: int
     bias_parts: tuple[BiasPart, ...]
     is_widened: bool  # whether products with absent taps are among the sums
-    serial: bool
 
 
 @lru_cache(maxsize=512)
-def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, widen: bool = True) -> Plan:
+def product_plan(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, widen: bool = True
+) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels).
 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
@@ -135,7 +131,7 @@ def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: St
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
-def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides) -> Plan:
+def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides) -> ProductPlan:
     """Write the geometry of the chosen phases."""
     forward, of_output = direction == "forward", spec.out_channels_per_group
     channels, out_channels = product_channels(spec, direction)
@@ -201,7 +197,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     workspace = bounce + bounce_size(spec.dtype)
     header = {at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce}
     geometry = assemble(header, records)
-    return Plan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_small(spec))
+    return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened)
 
 
 def prepare(
@@ -235,17 +231,8 @@ def _product_launch(
     shape = spec.result_shape(direction)
     plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen)
     packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
-    bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
-    copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, at.BIAS - 1) if has_bias else ()
-    launch = parallel.Launch(
-        ending(direct_forward, activation),
-        spec.dtype,
-        plan.tasks,
-        plan.geometry,
-        (0, 1, packed, bound, 2, np.zeros(plan.states, np.int64)),
-        4 if has_bias else 3,
-        plan.workspace,
-        copies,
-        plan.serial,
-    )
+    launch = launch_product(
+        direct_forward, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1, packed),
+        (2, np.zeros(plan.states, np.int64)), spec.groups,
+    )  # fmt: skip
     return launch, plan.is_widened

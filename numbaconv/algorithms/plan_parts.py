@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.lattice import Lattice, lattices
-from numbaconv.fusing import Ending
+from numbaconv.fusing import Ending, ending
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import layout as at
 from numbaconv.shapes import Strides, contiguous_strides
@@ -53,12 +54,18 @@ def gradient_sizes(spec: ConvSpec) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class GradientPlan:
-    """All that a kernel gradient needs besides its arrays; finished chunks are counted by ``counters`` counters."""
+class Plan:
+    """What every launch needs besides its arrays: the numbers that the kernel reads, its tasks, a worker's memory."""
 
     geometry: NDArray[np.int64]
     tasks: int
     workspace: int
+
+
+@dataclass(frozen=True, slots=True)
+class GradientPlan(Plan):
+    """The plan of a kernel gradient; finished chunks are counted by ``counters`` counters."""
+
     partial_size: int
     counters: int
 
@@ -100,6 +107,34 @@ def bias_copies(
                 target = at.BIAS_HEADER + part.start + group * part.width + repeat * of_group
                 copies.append((argument, group * of_group * item, buffer, target * item, of_group * item))
     return copies
+
+
+Buffers: TypeAlias = "tuple[int | NDArray | parallel.Uninitialised, ...]"
+
+
+def launch_product(
+    kernel: TaskKernel,
+    spec: ConvSpec,
+    plan: Plan,
+    result: tuple[int, ...],
+    parts: tuple[BiasPart, ...],
+    activation: Ending,
+    has_bias: bool,
+    before: Buffers,
+    after: Buffers,
+    groups: int,
+) -> parallel.Launch:
+    """Return a launch on (x, kernel, y) or (x, kernel, y, bias), y of shape ``result``.
+
+    The kernel's buffers are those ``before`` the bias, the bias in ``parts``, and those ``after`` it.
+    """
+    bias = bias_template(spec.dtype, activation, groups, parts)
+    copies = bias_copies(spec.dtype, result[-1], groups, parts, 3, len(before)) if has_bias else ()
+    buffers, arguments = (*before, bias, *after), 4 if has_bias else 3
+    return parallel.Launch(
+        ending(kernel, activation), spec.dtype, plan.tasks, plan.geometry, buffers, arguments, plan.workspace, copies,
+        is_small(spec),
+    )  # fmt: skip
 
 
 def lattice_extent(

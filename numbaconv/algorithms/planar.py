@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms import planar_gradient
@@ -17,7 +15,6 @@ from numbaconv.algorithms.blocking import (
     FMA_PER_CYCLE,
     STRETCH_CYCLES,
     TAP_CYCLES,
-    TASK_CYCLES,
     TILE_CYCLES,
 )
 from numbaconv.algorithms.geometry import (
@@ -31,27 +28,26 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.lattice import Lattice
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
+    Plan,
     array_strides,
-    bias_copies,
-    bias_template,
-    is_small,
     kernel_strides,
+    launch_product,
     product_channels,
 )
 from numbaconv.algorithms.planes import (
-    BLOCK_CYCLES,
-    COLUMN_CANDIDATES,
     COPY_CYCLES,
-    ROW_CANDIDATES,
     ROW_CYCLES,
     Block,
+    RowPrice,
+    cheapest_block,
     describe_taps,
+    even_parts,
     number_cycles,
     phases,
     plane_pitch,
     run_of,
 )
-from numbaconv.fusing import Ending, ending
+from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.planar import planar_forward
 from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, PLANAR_VECTORS
@@ -108,10 +104,9 @@ def _split(channels: int, registers: int) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def _tiles(channels: int, columns: int, dtype: str) -> list[_Tile]:
     """Return the tiles that cover a row of pixels; the last one may reach over its end."""
-    lanes, parts = TARGET.lanes(dtype), -(-channels // max(PLANAR_VECTORS))
-    tiles, channel = [], 0
-    for part in range(parts):
-        count, pixel = (channels + part) // parts, 0
+    lanes, tiles, channel = TARGET.lanes(dtype), [], 0
+    for count in even_parts(channels, max(PLANAR_VECTORS)):
+        pixel = 0
         for vectors in _split(count, -(-columns // lanes)):
             tiles.append(_Tile(count, vectors, channel, pixel))
             pixel += vectors * lanes
@@ -126,25 +121,20 @@ def _tile_table(channels: int, columns: int, dtype: str) -> list[int]:
 
 
 def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
-    """Return the block of a phase: gathered rows in half of L2, few of them gathered twice."""
+    """Return the block of a phase."""
     channels, out_channels = product_channels(spec, direction)
     lanes, item = TARGET.lanes(spec.dtype), np.dtype(spec.dtype).itemsize
-    rows, columns = lattice.rows.phase, lattice.columns.phase
-    plane_taps, planes = 1, 1
-    for axis in lattice.planes:
-        plane_taps, planes = plane_taps * len(axis.phase.taps), planes * axis.phase.count
-    run = run_of(lattice, channels)
+    columns, run = lattice.columns.phase, run_of(lattice, channels)
     of_number = number_cycles(lattice.columns.x_stride * columns.stride, channels)
     is_plain = out_channels == spec.groups == lattice.columns.y_stride == 1
     leaving = COPY_CYCLES if is_plain else LEAVING_CYCLES
     # A group's channels of a pixel are a stretch of memory of their own.
     stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
-    best = Block(1, 1, 1, 0, 0, math.inf)
-    for length in sorted({min(columns.count, most) for most in COLUMN_CANDIDATES}):
+
+    def price(length: int) -> tuple[int, int, RowPrice]:
         tiles = _tiles(out_channels, length, spec.dtype)
         # The last tile reaches over the row's end.
-        covered = max(tile.pixel + tile.vectors * lanes for tile in tiles)
-        pitch = plane_pitch(lattice, covered)
+        pitch = plane_pitch(lattice, max(tile.pixel + tile.vectors * lanes for tile in tiles))
         row_size = columns.stride * channels * pitch
         of_row = sum(
             run.taps * (run.length * _step_cycles(tile.channels, tile.vectors) + TAP_CYCLES)
@@ -152,21 +142,16 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
             + tile.channels * tile.vectors * lanes * leaving
             for tile in tiles
         )
-        for block_rows in sorted({min(rows.count, most) for most in ROW_CANDIDATES}):
-            in_rows = ((block_rows - 1) * rows.stride + rows.reach) * plane_taps
-            if in_rows * row_size * item > TARGET.l2_bytes // 2 and block_rows > 1:
-                continue
+
+        def price_rows(block_rows: int, in_rows: int) -> tuple[int, float]:
             pixels = in_rows * ((length - 1) * columns.stride + columns.reach)
             gathering = pixels * (channels * of_number + stretch) + in_rows * ROW_CYCLES
             gathering += block_rows * length * stretch
-            whole = length == columns.count and block_rows == rows.count
-            of_image = gathering + block_rows * of_row
-            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
-            blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
-            cycles = blocks * (of_image + TASK_CYCLES / images)
-            if cycles < best.cycles:
-                best = Block(images, block_rows, length, pitch, row_size, cycles)
-    return best
+            return in_rows * row_size * item, gathering + block_rows * of_row
+
+        return pitch, row_size, price_rows
+
+    return cheapest_block(lattice, spec.groups, price)
 
 
 @lru_cache(maxsize=512)
@@ -177,15 +162,6 @@ def estimate(spec: ConvSpec, direction: str) -> float:
         return planar_gradient.estimate(spec, x, y)
     strides = (x, y) if direction == "forward" else (y, x)
     return sum(_block(spec, direction, lattice).cycles for lattice in phases(spec, direction, *strides))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a call needs besides its arrays."""
-
-    geometry: NDArray[np.int64]
-    tasks: int
-    workspace: int
 
 
 @lru_cache(maxsize=512)
@@ -242,16 +218,4 @@ def _launch(spec: ConvSpec, direction: str, x_strides: Strides, activation: Endi
     shape = spec.result_shape(direction)
     plan = product_plan(spec, direction, x_strides, contiguous_strides(shape))
     parts = (BiasPart(0, 1, shape[-1] // spec.groups),)
-    bound = bias_template(spec.dtype, activation, spec.groups, parts)
-    copies = bias_copies(spec.dtype, shape[-1], spec.groups, parts, 3, at.BIAS - 1) if has_bias else ()
-    return parallel.Launch(
-        ending(planar_forward, activation),
-        spec.dtype,
-        plan.tasks,
-        plan.geometry,
-        (0, 1, 1, bound, 2),
-        4 if has_bias else 3,
-        plan.workspace,
-        copies,
-        is_small(spec),
-    )
+    return launch_product(planar_forward, spec, plan, shape, parts, activation, has_bias, (0, 1, 1), (2,), spec.groups)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.blocking import L2_BYTES_PER_CYCLE, STRETCH_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.blocking import L2_BYTES_PER_CYCLE, STRETCH_CYCLES, TILE_CYCLES
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -22,12 +22,12 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.lattice import Lattice
 from numbaconv.algorithms.plan_parts import GradientPlan, launch_gradient
 from numbaconv.algorithms.planes import (
-    BLOCK_CYCLES,
-    COLUMN_CANDIDATES,
-    ROW_CANDIDATES,
     ROW_CYCLES,
     Block,
+    RowPrice,
+    cheapest_block,
     describe_taps,
+    even_parts,
     number_cycles,
     phases,
     plane_pitch,
@@ -61,19 +61,13 @@ def refuses(spec: ConvSpec) -> str | None:
     return None
 
 
-def _parts(count: int, most: int) -> list[int]:
-    """Return nearly equal parts of ``count``, ``most`` at most."""
-    parts = -(-count // most)
-    return [(count + part) // parts for part in range(parts)]
-
-
 @lru_cache(maxsize=1024)
 def _tiles(run: int, channels: int) -> list[tuple[int, int, int, int, int]]:
     """Return numbers, channels and registers of the tiles that cover a run, with its first number and channel."""
     tiles, i = [], 0
-    for numbers in _parts(run, max(numbers for numbers, _ in OUTER_VECTORS)):
+    for numbers in even_parts(run, max(numbers for numbers, _ in OUTER_VECTORS)):
         channel = 0
-        for count in _parts(channels, max(count for _, count in OUTER_VECTORS)):
+        for count in even_parts(channels, max(count for _, count in OUTER_VECTORS)):
             tiles.append((numbers, count, OUTER_VECTORS[numbers, count], i, channel))
             channel += count
         i += numbers
@@ -96,39 +90,32 @@ def _row_cycles(run: int, channels: int, columns: int, lanes: int) -> float:
 
 
 def _block(spec: ConvSpec, lattice: Lattice) -> Block:
-    """Return the block of a phase: its planes in half of L2, few rows gathered twice."""
+    """Return the block of a phase."""
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
     lanes, item = TARGET.lanes(spec.dtype), np.dtype(spec.dtype).itemsize
-    rows, columns, run = lattice.rows.phase, lattice.columns.phase, run_of(lattice, of_input)
-    plane_taps = math.prod(len(axis.phase.taps) for axis in lattice.planes)
-    planes = math.prod(axis.phase.count for axis in lattice.planes)
+    columns, run = lattice.columns.phase, run_of(lattice, of_input)
     of_x = number_cycles(lattice.columns.x_stride * columns.stride, of_input)
     of_grad = number_cycles(lattice.columns.y_stride, of_output)
     stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
     tiles = _tiles(run.length, of_output)
     visit = sum(TILE_CYCLES + 4 * numbers * count for numbers, count, *_ in tiles) * run.taps
-    best = Block(1, 1, 1, 0, 0, math.inf)
-    for length in sorted({min(columns.count, most) for most in COLUMN_CANDIDATES}):
+
+    def price(length: int) -> tuple[int, int, RowPrice]:
         pitch = plane_pitch(lattice, _covered(length, spec.dtype))
         row_size = columns.stride * of_input * pitch
         of_row = run.taps * _row_cycles(run.length, of_output, length, lanes)
-        for block_rows in sorted({min(rows.count, most) for most in ROW_CANDIDATES}):
-            in_rows = ((block_rows - 1) * rows.stride + rows.reach) * plane_taps
+
+        def price_rows(block_rows: int, in_rows: int) -> tuple[int, float]:
             size = (in_rows * row_size + block_rows * of_output * pitch) * item
-            if size > TARGET.l2_bytes // 2 and block_rows > 1:
-                continue
             pixels, outputs = in_rows * ((length - 1) * columns.stride + columns.reach), block_rows * length
             gathering = pixels * (of_input * of_x + stretch) + outputs * (of_output * of_grad + stretch)
             gathering += (in_rows * columns.stride * of_input + block_rows * of_output) * ROW_CYCLES
             beyond = max(0.0, size - TARGET.l1_bytes * 0.75) / L2_BYTES_PER_CYCLE * run.taps
-            of_image = gathering + visit + block_rows * of_row + beyond
-            whole = length == columns.count and block_rows == rows.count
-            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
-            blocks = lattice.batch * planes * spec.groups * -(-rows.count // block_rows) * -(-columns.count // length)
-            cycles = blocks * (of_image + TASK_CYCLES / images)
-            if cycles < best.cycles:
-                best = Block(images, block_rows, length, pitch, row_size, cycles)
-    return best
+            return size, gathering + visit + block_rows * of_row + beyond
+
+        return pitch, row_size, price_rows
+
+    return cheapest_block(lattice, spec.groups, price)
 
 
 def estimate(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> float:

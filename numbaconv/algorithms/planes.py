@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from numbaconv.algorithms.axes import pass_axes
+from numbaconv.algorithms.blocking import TASK_CYCLES
 from numbaconv.algorithms.geometry import Record, kernel_offsets, round_up
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import layout as at
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
 
 COPY_CYCLES, SCALAR_CYCLES = 0.2, 1.25  # a number that is gathered
 TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.8, 0.004  # the same where pixels are transposed, and more for each channel
@@ -32,6 +36,40 @@ class Block:
     pitch: int
     row_size: int
     cycles: float
+
+
+RowPrice: TypeAlias = Callable[[int, int], tuple[int, float]]
+"""Bytes gathered for so many rows of a block, which read so many rows of input, and the cycles of one image."""
+
+
+def cheapest_block(lattice: Lattice, groups: int, price: Callable[[int], tuple[int, int, RowPrice]]) -> Block:
+    """Return the block of a phase: gathered rows in half of L2, few of them gathered twice.
+
+    ``price`` gives for a number of columns the distance of planes, that of rows, and what rows of them cost.
+    """
+    rows, columns = lattice.rows.phase, lattice.columns.phase
+    plane_taps = math.prod(len(axis.phase.taps) for axis in lattice.planes)
+    planes = math.prod(axis.phase.count for axis in lattice.planes)
+    best = Block(1, 1, 1, 0, 0, math.inf)
+    for length in sorted({min(columns.count, most) for most in COLUMN_CANDIDATES}):
+        pitch, row_size, price_rows = price(length)
+        for block_rows in sorted({min(rows.count, most) for most in ROW_CANDIDATES}):
+            size, of_image = price_rows(block_rows, ((block_rows - 1) * rows.stride + rows.reach) * plane_taps)
+            if size > TARGET.l2_bytes // 2 and block_rows > 1:
+                continue
+            whole = length == columns.count and block_rows == rows.count
+            images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
+            blocks = lattice.batch * planes * groups * -(-rows.count // block_rows) * -(-columns.count // length)
+            cycles = blocks * (of_image + TASK_CYCLES / images)
+            if cycles < best.cycles:
+                best = Block(images, block_rows, length, pitch, row_size, cycles)
+    return best
+
+
+def even_parts(count: int, most: int) -> list[int]:
+    """Return nearly equal parts of ``count``, ``most`` at most."""
+    parts = -(-count // most)
+    return [(count + part) // parts for part in range(parts)]
 
 
 @dataclass(frozen=True, slots=True)

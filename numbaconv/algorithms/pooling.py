@@ -44,18 +44,28 @@ def average_pool(spec: PoolSpec, x: Array) -> Array:
     return _reduce(kernels.average_pool, spec, x)
 
 
-def max_pool_grad(spec: PoolSpec, x: Array, y: Array, grad_y: Array) -> Array:
-    """Return the gradient of `max_pool`: each window's goes to the first of its maxima in row-major order."""
+def max_pool_grad(
+    spec: PoolSpec, x: Array, y: Array, grad_y: Array, launch_of: Callable[[PoolSpec], parallel.Launch] | None = None
+) -> Array:
+    """Return the gradient of `max_pool`: each window's goes to the first of its maxima in row-major order.
+
+    ``launch_of`` makes the launch, by default `max_gradient`.
+    """
     x, y, grad_y = (channels_last(spec, array) for array in (x, y, grad_y))
     grad_x = memory.empty(x.shape, spec.dtype)
-    max_gradient(spec)(x, y, grad_y, grad_x)
+    (launch_of or max_gradient)(spec)(x, y, grad_y, grad_x)
     return in_format(spec, grad_x)
 
 
-def average_pool_grad(spec: PoolSpec, grad_y: Array) -> Array:
-    """Return the gradient of `average_pool`: each window's in equal parts to its positions inside x."""
+def average_pool_grad(
+    spec: PoolSpec, grad_y: Array, launch_of: Callable[[PoolSpec], parallel.Launch] | None = None
+) -> Array:
+    """Return the gradient of `average_pool`: each window's in equal parts to its positions inside x.
+
+    ``launch_of`` makes the launch, by default `average_gradient`.
+    """
     grad_x = memory.empty((spec.batch, *spec.in_spatial, spec.channels), spec.dtype)
-    average_gradient(spec)(channels_last(spec, grad_y), grad_x)
+    (launch_of or average_gradient)(spec)(channels_last(spec, grad_y), grad_x)
     return in_format(spec, grad_x)
 
 

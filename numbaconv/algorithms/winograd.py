@@ -29,11 +29,11 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
+    Plan,
     array_strides,
-    bias_copies,
-    bias_template,
     is_small,
     kernel_strides,
+    launch_product,
     product_channels,
 )
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
@@ -48,11 +48,11 @@ from numbaconv.algorithms.winograd_tiles import (
     tile_phases,
     tile_record,
 )
-from numbaconv.fusing import Ending, ending
+from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.kernels.winograd import BIAS, winograd_kernel, winograd_product
+from numbaconv.kernels.winograd import winograd_kernel, winograd_product
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
@@ -169,18 +169,14 @@ Nor may it be larger than the transformed kernel, whose way to memory and back i
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a call needs besides its arrays."""
+class ProductPlan(Plan):
+    """The plan of a forward pass or an input gradient."""
 
-    geometry: NDArray[np.int64]
-    tasks: int
-    workspace: int
     kernel_geometry: NDArray[np.int64]
     kernel_tasks: int
     kernel_workspace: int
     packed_size: int
     bias_parts: tuple[BiasPart, ...]
-    serial: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +214,7 @@ def _kernel_key(phase: TilePhase) -> tuple[tuple[int, ...], int, int]:
 
 
 @lru_cache(maxsize=512)
-def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Plan:
+def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
     channels, outs = product_channels(spec, direction)
     lanes, groups = TARGET.lanes(spec.dtype), spec.groups
@@ -265,7 +261,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         tasks += -(-phase.tiles // block.tiles) * groups * record.fields[at.PANEL_CHUNKS]
         used = phase.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes
         workspace = max(workspace, scratch + max(round_up(used, 16), kernel_workspace))
-    return Plan(
+    return ProductPlan(
         assemble({head.WORKSPACE: workspace}, records),
         tasks,
         workspace,
@@ -274,7 +270,6 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         kernel_workspace,
         packed,
         (BiasPart(0, 1, width),),
-        is_small(spec),
     )
 
 
@@ -320,18 +315,15 @@ class _Product:
     def __init__(self, spec: ConvSpec, direction: str, x_strides: Strides, activation: Ending, has_bias: bool) -> None:
         shape = spec.result_shape(direction)
         plan = product_plan(spec, direction, x_strides, contiguous_strides(shape))
-        bound = bias_template(spec.dtype, activation, spec.groups, plan.bias_parts)
-        copies = bias_copies(spec.dtype, shape[-1], spec.groups, plan.bias_parts, 3, BIAS - 1) if has_bias else ()
         self._packed_size = plan.packed_size
         self._transformed = memory.allocator((plan.packed_size,), spec.dtype)
         self._transform = None if plan.kernel_tasks == 0 else parallel.Launch(
             winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (0, 1), 2, plan.kernel_workspace,
-            (), plan.serial,
+            (), is_small(spec),
         )  # fmt: skip
-        self._product = parallel.Launch(
-            ending(winograd_product, activation), spec.dtype, plan.tasks, plan.geometry, (0, 1, bound, 2),
-            4 if has_bias else 3, plan.workspace, copies, plan.serial,
-        )  # fmt: skip
+        self._product = launch_product(
+            winograd_product, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1), (2,), spec.groups
+        )
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
         if self._transform is not None:
