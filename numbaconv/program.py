@@ -61,6 +61,10 @@ class Recorder:
         self._buffers.append(Buffer(size, self._item))
         return self._buffers[-1]
 
+    def result(self, size: int) -> Buffer:
+        """Return a buffer for the outputs of a layer: here one like any other."""
+        return self.buffer(size)
+
     def argument(self, number: int, size: int, start: int = 0) -> Buffer:
         """Return ``size`` numbers of an argument, from number ``start`` of it on."""
         part = Buffer(size, self._item, FIRST_ARGUMENT_BASE + number)

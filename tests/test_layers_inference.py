@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 import numbaconv as nc
 from numbaconv import planner, program
-from numbaconv.layers import inference
+from numbaconv.layers import stages
 
 layers = nc.layers
 
@@ -304,7 +304,7 @@ def test_large_networks_have_no_program(monkeypatch, rng, runs):
 
 
 def test_stages_are_bounded(monkeypatch, rng):
-    monkeypatch.setattr(inference, "MAX_STAGES", 3)
+    monkeypatch.setattr(stages, "MAX_STAGES", 3)
     model = nc.Sequential([layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(), layers.Softmax(), layers.Dense(2)])
     for size in (*range(10, 20), 10):
         assert_same(model, rng.standard_normal((1, size, 12, 3), np.float32))

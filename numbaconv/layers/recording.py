@@ -23,7 +23,6 @@ from numbaconv.layers.dropout import Dropout
 from numbaconv.layers.normalization import BatchNormalization
 from numbaconv.layers.pooling import GlobalPooling, Pooling
 from numbaconv.layers.reshaping import Flatten
-from numbaconv.layers.snapshots import is_plain
 from numbaconv.program import Buffer, Recorder
 from numbaconv.spec import ConvSpec, PoolSpec, resolve_conv, resolve_pool
 
@@ -39,8 +38,11 @@ class Value:
 
 def _read(weight: Any, shape: tuple[int, ...], dtype: str) -> tuple[bool, Any]:
     """Return whether kernels can read a weight, or there is none, and its array."""
-    array = None if weight is None else weight.data
-    return is_plain(array, shape, dtype), array
+    if weight is None:
+        return True, None
+    array = weight.data
+    is_plain = array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
+    return is_plain, array
 
 
 def _product(
@@ -58,11 +60,11 @@ def _product(
     else:
         shape, filters = spec.x_shape, spec.in_channels
     bias = _read(given_bias, (filters,), recorder.dtype)
-    y = recorder.buffer(math.prod(shape))
-    fits = kernel[0] and bias[0]
-    if not fits or not planner.record(recorder, spec, direction, x.buffer, kernel[1], bias[1], fused, y):
+    if not (kernel[0] and bias[0]):
         return None
-    return Value(y, shape)
+    y = recorder.result(math.prod(shape))
+    recorded = planner.record(recorder, spec, direction, x.buffer, kernel[1], bias[1], fused, y)
+    return Value(y, shape) if recorded else None
 
 
 def _activated(layer: Any, y: Value | None, fused: Any) -> Value | None:
@@ -107,8 +109,10 @@ def _dense(layer: Dense, recorder: Recorder, x: Value) -> Value | None:
         _read(layer.kernel, (depth, layer.units), recorder.dtype),
         _read(layer.bias, (layer.units,), recorder.dtype),
     )
-    y = recorder.buffer(rows * layer.units)
-    if not (fits and bias_fits) or not record_dense(recorder, x.buffer, kernel, bias, y, rows, is_relu):
+    if not (fits and bias_fits):
+        return None
+    y = recorder.result(rows * layer.units)
+    if not record_dense(recorder, x.buffer, kernel, bias, y, rows, is_relu):
         return None
     return _activated(layer, Value(y, (*outer, layer.units)), "relu" if is_relu else None)
 
@@ -137,7 +141,7 @@ def _pool(layer: Pooling | GlobalPooling, recorder: Recorder, x: Value) -> Value
     if kernel is None or layer.data_format == "channels_first":
         return None
     spec, shape = pool_problem(layer, x.shape, recorder.dtype)
-    y = recorder.buffer(math.prod(shape))
+    y = recorder.result(math.prod(shape))
     recorder.launch(pooling.reduction(kernel, spec)[1], x.buffer, y)
     return Value(y, shape)
 
@@ -148,13 +152,13 @@ def _normalize(layer: BatchNormalization, recorder: Recorder, x: Value) -> Value
     if layer.axis not in (-1, len(x.shape) - 1) or not all(fits for fits, _ in weights):
         return None
     mean, variance, scale, offset = (array for _, array in weights)
-    y = recorder.buffer(x.buffer.size)
+    y = recorder.result(x.buffer.size)
     record_normalization(recorder, x.buffer, mean, variance, scale, offset, layer.epsilon, y)
     return Value(y, x.shape)
 
 
 def _rectify(recorder: Recorder, x: Value) -> Value:
-    y = recorder.buffer(x.buffer.size)
+    y = recorder.result(x.buffer.size)
     record_relu(recorder, x.buffer, y)
     return Value(y, x.shape)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from numbaconv.layers.base import Layer
 from numbaconv.layers.parameter import Parameter
 
@@ -41,10 +39,3 @@ class Snapshot:
             )
         except ValueError:  # an array among the attributes has changed
             return False
-
-
-def is_plain(array: np.ndarray | None, shape: tuple[int, ...], dtype: str) -> bool:
-    """Whether a weight is what a kernel can read, or there is none."""
-    return array is None or (
-        array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
-    )

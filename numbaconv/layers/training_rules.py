@@ -1,8 +1,8 @@
 """What layers do with inputs of one shape, and the way back, recorded as launches.
 
-A rule records a layer's outputs and returns a `Step`, which can record the gradients. The programs work on arguments:
-the inputs, the outputs of all layers but the last, those of the last, the outputs' gradient, the gradients of the
-weights, those of the inputs.
+The way forward is recorded by the rules of `recording`; each layer's `Step` records its gradients. The programs work on
+arguments: the inputs, the outputs of all layers but the last, those of the last, the outputs' gradient, the gradients
+of the weights, those of the inputs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from numbaconv import planner
-from numbaconv.algorithms import adjacent_pooling, pooling
+from numbaconv.algorithms import adjacent_pooling
 from numbaconv.algorithms.channel_sums import record_channel_sums, record_relu_gradient_sums
 from numbaconv.autograd import ops
-from numbaconv.autograd.dense_rules import record_dense
+from numbaconv.fusing import FusedActivation
 from numbaconv.kernels import pooling as pooling_kernels
-from numbaconv.layers.activations import linear
 from numbaconv.layers.base import Layer
 from numbaconv.layers.conv import Conv, ConvLayer
 from numbaconv.layers.conv_transpose import ConvTranspose
@@ -27,9 +26,8 @@ from numbaconv.layers.dense import Dense
 from numbaconv.layers.depthwise_conv import DepthwiseConv
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.pooling import GlobalPooling, Pooling
-from numbaconv.layers.recording import POOL_KERNELS, Value, pool_problem
+from numbaconv.layers.recording import POOL_KERNELS, Value, pool_problem, record_layer, rule_of
 from numbaconv.layers.reshaping import Flatten
-from numbaconv.layers.snapshots import is_plain
 from numbaconv.program import Buffer, Recorder
 from numbaconv.spec import ConvSpec, PoolSpec, resolve_conv
 
@@ -43,7 +41,7 @@ def aligned(size: int) -> int:
     return -(-size // ALIGNED) * ALIGNED
 
 
-class Forward:
+class Forward(Recorder):
     """The way forward, being recorded.
 
     Attributes
@@ -53,13 +51,12 @@ class Forward:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self.recorder = Recorder(math.prod(shape), dtype)
+        super().__init__(math.prod(shape), dtype)
         self.kept = 0
 
-    def output(self, shape: tuple[int, ...]) -> Buffer:
-        """Return the buffer of a layer's outputs."""
-        size = math.prod(shape)
-        buffer = self.recorder.argument(KEPT, size, self.kept)
+    def result(self, size: int) -> Buffer:
+        """Return the buffer of a layer's outputs, which are kept."""
+        buffer = self.argument(KEPT, size, self.kept)
         self.kept += aligned(size)
         return buffer
 
@@ -76,8 +73,7 @@ class Back:
     """
 
     def __init__(self, forward: Forward, parameters: list[Parameter]) -> None:
-        recorder = forward.recorder
-        self.recorder = Recorder(recorder.x.size, recorder.dtype)
+        self.recorder = Recorder(forward.x.size, forward.dtype)
         self.places: dict[Parameter, int] = {}
         self.size = 0
         for parameter in parameters:
@@ -193,100 +189,46 @@ class _Pool(Step):
         return is_after_relu
 
 
-Rule = Callable[[Any, Forward, Value], "tuple[Value, Step | None] | None"]
+def _convolution(layer: Conv | ConvTranspose | DepthwiseConv, dtype: str, x: Value, y: Value) -> Step:
+    spec = replace(layer.resolve(x.shape), batch=x.shape[0])
+    direction = "input_grad" if isinstance(layer, ConvTranspose) else "forward"
+    return _Convolution(layer, spec, direction, x.buffer, y.buffer, y.shape[-1], layer.activation is ops.relu)
 
 
-def _ending(layer: Any) -> tuple[bool, Callable[[Any], Any] | None]:
-    """Return whether a layer ends with relu, and the activation that is left to do."""
-    is_relu = layer.activation is ops.relu
-    return is_relu, None if is_relu or layer.activation is linear else layer.activation
-
-
-def _are_plain(layer: Any, kernel_shape: tuple[int, ...], filters: int, dtype: str) -> bool:
-    """Whether kernels can read the weights as they are."""
-    bias = None if layer.bias is None else layer.bias.data
-    is_fit = layer.dtype == dtype and is_plain(layer.kernel.data, kernel_shape, dtype)
-    return is_fit and is_plain(bias, (filters,), dtype)
-
-
-def _convolution(
-    layer: ConvLayer, forward: Forward, x: Value, direction: str, spec: ConvSpec, kernel_shape: tuple[int, ...]
-) -> tuple[Value, Step] | None:
-    spec = replace(spec, batch=x.shape[0])
-    is_forward = direction == "forward"
-    shape, filters = (spec.y_shape, spec.out_channels) if is_forward else (spec.x_shape, spec.in_channels)
-    recorder, (is_relu, activation) = forward.recorder, _ending(layer)
-    is_fused = is_relu or layer.fused_activation() is None
-    if layer.data_format == "channels_first" or not is_fused:
-        return None
-    if not _are_plain(layer, kernel_shape, filters, recorder.dtype):
-        return None
-    y, bias = forward.output(shape), None if layer.bias is None else layer.bias.data
-    fused = "relu" if is_relu else None
-    if not planner.record(recorder, spec, direction, x.buffer, layer.kernel.data, bias, fused, y):
-        return None
-    step = _Convolution(layer, spec, direction, x.buffer, y, filters, is_relu)
-    return Value(y, shape, activation), step
-
-
-def _conv(layer: Conv, forward: Forward, x: Value) -> tuple[Value, Step] | None:
-    spec = layer.resolve(x.shape)
-    return _convolution(layer, forward, x, "forward", spec, spec.kernel_shape)
-
-
-def _conv_transpose(layer: ConvTranspose, forward: Forward, x: Value) -> tuple[Value, Step] | None:
-    spec = layer.resolve(x.shape)
-    return _convolution(layer, forward, x, "input_grad", spec, spec.kernel_shape)
-
-
-def _depthwise_conv(layer: DepthwiseConv, forward: Forward, x: Value) -> tuple[Value, Step] | None:
-    shape = *layer.kernel_size, layer.channels(x.shape), layer.depth_multiplier
-    return _convolution(layer, forward, x, "forward", layer.resolve(x.shape), shape)
-
-
-def _dense(layer: Dense, forward: Forward, x: Value) -> tuple[Value, Step] | None:
+def _dense(layer: Dense, dtype: str, x: Value, y: Value) -> Step:
     *outer, depth = x.shape
-    rows, units, recorder = math.prod(outer), layer.units, forward.recorder
-    is_relu, activation = _ending(layer)
-    if not _are_plain(layer, (depth, units), units, recorder.dtype):
-        return None
-    y, bias = forward.output((rows, units)), None if layer.bias is None else layer.bias.data
-    if not record_dense(recorder, x.buffer, layer.kernel.data, bias, y, rows, is_relu):
-        return None
-    spec = resolve_conv((1, rows, depth), (1, depth, units), dtype=recorder.dtype)
-    step = _Convolution(layer, spec, "forward", x.buffer, y, units, is_relu)
-    return Value(y, (*outer, units), activation), step
+    spec = resolve_conv((1, math.prod(outer), depth), (1, depth, layer.units), dtype=dtype)
+    return _Convolution(layer, spec, "forward", x.buffer, y.buffer, layer.units, layer.activation is ops.relu)
 
 
-def _pool(layer: Pooling | GlobalPooling, forward: Forward, x: Value) -> tuple[Value, Step] | None:
-    kernel = POOL_KERNELS.get(type(layer).pool)
-    if kernel is None or layer.data_format == "channels_first":
-        return None
-    spec, shape = pool_problem(layer, x.shape, forward.recorder.dtype)
-    y = forward.output(shape)
-    forward.recorder.launch(pooling.reduction(kernel, spec)[1], x.buffer, y)
-    return Value(y, shape), _Pool(spec, kernel is pooling_kernels.max_pool, x.buffer, y)
+def _pool(layer: Pooling | GlobalPooling, dtype: str, x: Value, y: Value) -> Step:
+    spec, _ = pool_problem(layer, x.shape, dtype)
+    return _Pool(spec, POOL_KERNELS[type(layer).pool] is pooling_kernels.max_pool, x.buffer, y.buffer)
 
 
-def _flatten(layer: Flatten, forward: Forward, x: Value) -> tuple[Value, None] | None:
-    if layer.data_format == "channels_first" and len(x.shape) > 2:
-        return None
-    return Value(x.buffer, (x.shape[0], math.prod(x.shape[1:]))), None
-
-
-_RULES: dict[Callable[..., Any], Rule] = {
-    Conv.call: _conv,
-    ConvTranspose.call: _conv_transpose,
+_STEPS: dict[Callable[..., Any], Callable[[Any, str, Value, Value], Step] | None] = {
+    Conv.call: _convolution,
+    ConvTranspose.call: _convolution,
     Dense.call: _dense,
-    DepthwiseConv.call: _depthwise_conv,
-    Flatten.call: _flatten,
+    DepthwiseConv.call: _convolution,
+    Flatten.call: None,
     GlobalPooling.call: _pool,
     Pooling.call: _pool,
 }
-"""By `call`, so that a subclass with a `call` of its own is called."""
+"""What makes a layer's step, None where the gradient needs none; by `call`, as in `recording`."""
 
 
-def rule_of(layer: Layer) -> Rule | None:
-    """Return the rule of a layer, None where it must be called."""
-    kind = type(layer)
-    return _RULES.get(kind.call) if kind.__call__ is Layer.__call__ else None
+def has_rule(layer: Layer) -> bool:
+    """Whether a layer's gradients can be recorded."""
+    return rule_of(layer) is not None and type(layer).call in _STEPS
+
+
+def record_step(layer: Layer, forward: Forward, x: Value) -> tuple[Value, Step | None] | None:
+    """Record a layer and return its outputs and its step; None where it must be called."""
+    # A user's function is fused in the convolution, which does not keep what its derivative needs.
+    is_fused = isinstance(layer, ConvLayer) and isinstance(layer.fused_activation(), FusedActivation)
+    y = None if is_fused or not has_rule(layer) else record_layer(layer, forward, x)
+    if y is None:
+        return None
+    make = _STEPS[type(layer).call]
+    return y, None if make is None else make(layer, forward.dtype, x, y)

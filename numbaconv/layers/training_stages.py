@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import memory, planner
+from numbaconv import memory
 from numbaconv.autograd import Tensor, is_recording
 from numbaconv.autograd.joint import Gradients, record_joint
 from numbaconv.autograd.tape import Node, recording, walk_backward
@@ -20,6 +20,7 @@ from numbaconv.layers.base import Layer
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.recording import Value
 from numbaconv.layers.snapshots import Snapshot
+from numbaconv.layers.stages import Stage
 from numbaconv.layers.tracing import TRACE
 from numbaconv.layers.training_rules import (
     GRAD_X,
@@ -29,15 +30,13 @@ from numbaconv.layers.training_rules import (
     NotRecordable,
     Step,
     Y,
-    rule_of,
+    has_rule,
+    record_step,
 )
 from numbaconv.program import Launches
 
-MAX_STAGES = 32
-"""Stages kept for one model; one more, and all of them go: whoever has so many shapes does not train long with one."""
 
-
-class TrainingStage:
+class TrainingStage(Stage):
     """Some layers of a row as programs for one shape, as long as they stay what they are.
 
     A stage without programs is one layer that has none, and says so until the layer changes.
@@ -46,20 +45,18 @@ class TrainingStage:
     ----------
     stop : int
         Number of the layer after the stage's last one.
-    is_recorded : bool
-        Whether there are programs.
     """
 
     def __init__(self, layers: Sequence[Layer], start: int, x: Tensor) -> None:
         shape, dtype = x.shape, x.dtype.name
         forward = Forward(shape, dtype)
-        value, steps = Value(forward.recorder.x, shape), []
+        value, steps = Value(forward.x, shape), []
         self.parameters: list[Parameter] = []
         stop = start
         while stop < len(layers) and value.activation is None:
             own = list(layers[stop]._parameters().values())
             # A layer that comes twice would have two gradients.
-            found = None if any(p in self.parameters for p in own) else _recorded(layers[stop], forward, value)
+            found = None if any(p in self.parameters for p in own) else record_step(layers[stop], forward, value)
             if found is None:
                 break
             value, step = found
@@ -71,11 +68,10 @@ class TrainingStage:
         self._shape = value.shape
         self._dtype = dtype
         self._forward, self._back = self._programs(forward, steps, value, x.requires_grad)
-        self.is_recorded = self._forward is not None and self._back is not None
-        self.stop = stop if self.is_recorded else start + 1
+        self.stop = stop if self._forward is not None else start + 1
         self.layers = list(layers[start : self.stop])
         # The layer at which a stage ends is watched too: it may come to have a rule.
-        watched = [layer for layer in layers[start : stop + 1] if rule_of(layer) is not None]
+        watched = [layer for layer in layers[start : stop + 1] if has_rule(layer)]
         self._snapshot = Snapshot(watched, start, self.parameters)
         self._wanted = [p.requires_grad for p in self.parameters]
 
@@ -87,7 +83,7 @@ class TrainingStage:
         if not steps or value.buffer is not steps[-1].y or not (back.places or wants_input):
             return None, None
         # The last outputs are the user's, not kept with the others.
-        forward.recorder.hand_over(value.buffer, Y)
+        forward.hand_over(value.buffer, Y)
         try:
             self._record_back(back, steps, wants_input)
         except NotRecordable:
@@ -97,7 +93,8 @@ class TrainingStage:
         self._allocate_kept = memory.allocator((forward.kept,), self._dtype)
         self._allocate_y = memory.allocator(self._shape, self._dtype)
         self._allocate_gradients = memory.allocator((back.size,), self._dtype)
-        return forward.recorder.launches(Y + 1), back.recorder.launches(GRAD_X + 1)
+        programs = forward.launches(Y + 1), back.recorder.launches(GRAD_X + 1)
+        return (None, None) if None in programs else programs
 
     def _record_back(self, back: Back, steps: list[Step], wants_input: bool) -> None:
         recorder = back.recorder
@@ -117,15 +114,21 @@ class TrainingStage:
         """Whether a gradient must reach any of the steps."""
         return wants_input or any(p in back.places for step in steps for p in step.parameters)
 
+    @staticmethod
+    def has_rule(layer: Layer) -> bool:
+        """Whether a layer can be a part of programs."""
+        return has_rule(layer)
+
     def is_current(self, layers: Sequence[Layer]) -> bool:
         """Whether the layers, their weights and what gradients they want are what they were."""
         return self._snapshot.is_current(layers) and [p.requires_grad for p in self.parameters] == self._wanted
 
     def run(self, x: Tensor, training: bool) -> Tensor | None:
-        """Return the outputs, recorded as one step, or None where a program could not give them."""
-        array, kept, y = x.data, self._allocate_kept(), self._allocate_y()
-        assert self._forward is not None
-        if not self._forward.run(array, kept, y):
+        """Return the outputs but for the activation, recorded as one step, or None where a program has none."""
+        if self._forward is None:
+            return None
+        kept, y = self._allocate_kept(), self._allocate_y()
+        if not self._forward.run(x.data, kept, y):
             return None
 
         def compute(g: np.ndarray) -> Gradients:
@@ -155,61 +158,6 @@ class TrainingStage:
         return [(places[id(leaf)], gradient) for leaf, gradient in walk_backward(node, g, False)]
 
 
-def _recorded(layer: Layer, forward: Forward, value: Value) -> tuple[Value, Step | None] | None:
-    """Record a layer and return its outputs; None where it must be called."""
-    rule = rule_of(layer)
-    if rule is None or not layer.built:
-        return None
-    before = len(forward.recorder)
-    try:
-        layer.check_input_shape(value.shape)
-        found = rule(layer, forward, value)
-    except (TypeError, ValueError):  # the call will raise it
-        found = None
-    if found is None:
-        forward.recorder.keep(before)
-    return found
-
-
-class TrainingStages:
-    """The stages of a model's layers, found by where they start and by their inputs."""
-
-    def __init__(self) -> None:
-        self._stages: dict[Any, TrainingStage] = {}
-
-    def __reduce__(self) -> Any:
-        return TrainingStages, ()
-
-    def find(self, layers: Sequence[Layer], start: int, x: Tensor) -> TrainingStage:
-        """Return the stage that begins with layer ``start`` for inputs like ``x``."""
-        key = start, x.data.shape, x.data.dtype, x.requires_grad, planner.generation
-        stage = self._stages.get(key)
-        if stage is None or not stage.is_current(layers):
-            if len(self._stages) >= MAX_STAGES:
-                self._stages.clear()
-            stage = self._stages[key] = TrainingStage(layers, start, x)
-        return stage
-
-
 def are_stages_wanted() -> bool:
     """Whether calls on this thread are recorded, and not for their shapes alone."""
     return is_recording() and TRACE.get() is None
-
-
-def run_stages(layers: Sequence[Layer], x: Any, stages: TrainingStages, training: bool) -> Any:
-    """Return what the layers return one after the other."""
-    position = 0
-    while position < len(layers):
-        stop = position + 1
-        if type(x) is Tensor and rule_of(layers[position]) is not None and x.data.size and x.data.flags.c_contiguous:
-            stage = stages.find(layers, position, x)
-            y = stage.run(x, training) if stage.is_recorded else None
-            stop = stage.stop
-            if y is not None:
-                x = y if stage.activation is None else stage.activation(y)
-                position = stop
-                continue
-        for layer in layers[position:stop]:
-            x = layer(x, training=training)
-        position = stop
-    return x

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from numbaconv.layers import Input, Layer
-from numbaconv.layers.inference import Stages, infer, is_wanted
-from numbaconv.layers.training_stages import TrainingStages, are_stages_wanted, run_stages
+from numbaconv.layers.inference import InferenceStage, is_wanted
+from numbaconv.layers.stages import Stages, run_stages
+from numbaconv.layers.training_stages import TrainingStage, are_stages_wanted
 from numbaconv.model.base import Model
 
 
@@ -61,8 +62,8 @@ class Sequential(Model):
         super().__init__(name=name, seed=seed, **options)
         self._input: Input | None = None
         self._layers: list[Layer] = []
-        self._stages = Stages()
-        self._training_stages = TrainingStages()
+        self._stages = Stages(InferenceStage)
+        self._training_stages = Stages(TrainingStage)
         for layer in layers or ():
             self._append(layer)
         self._build_from_input()
@@ -158,7 +159,7 @@ class Sequential(Model):
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Apply the layers one after the other."""
         if not training and is_wanted():
-            return infer(self._layers, inputs, self._stages)
+            return run_stages(self._layers, inputs, self._stages, training)
         if are_stages_wanted():
             return run_stages(self._layers, inputs, self._training_stages, training)
         for layer in self._layers:

@@ -1,0 +1,92 @@
+"""The stages of a row of layers: parts that run as programs, found by where they start and by their inputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from numbaconv import planner
+from numbaconv.autograd import Tensor
+from numbaconv.layers.base import Layer
+
+MAX_STAGES = 32
+"""Stages kept for one model; one more, and all of them go: whoever has so many shapes does not call one often."""
+
+
+class Stage(ABC):
+    """Some layers of a row as programs for inputs of one shape, or one layer that has none.
+
+    Attributes
+    ----------
+    stop : int
+        Number of the layer after the stage's last one.
+    activation : callable or None
+        What is left to do to the outputs in Python.
+    """
+
+    stop: int
+    activation: Callable[[Any], Any] | None
+
+    @abstractmethod
+    def __init__(self, layers: Sequence[Layer], start: int, x: Tensor) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def has_rule(layer: Layer) -> bool:
+        """Whether a stage may begin with a layer."""
+
+    @abstractmethod
+    def is_current(self, layers: Sequence[Layer]) -> bool:
+        """Whether the layers are what they were when they were recorded."""
+
+    @abstractmethod
+    def run(self, x: Tensor, training: bool) -> Tensor | None:
+        """Return the outputs but for the activation, or None where the layers must be called."""
+
+
+class Stages:
+    """The stages of a model's layers, all of one kind."""
+
+    def __init__(self, kind: type[Stage]) -> None:
+        self.kind = kind
+        self._stages: dict[Any, Stage] = {}
+
+    def __reduce__(self) -> Any:
+        return Stages, (self.kind,)
+
+    def find(self, layers: Sequence[Layer], start: int, x: Tensor) -> Stage:
+        """Return the stage that begins with layer ``start`` for inputs like ``x``."""
+        key = start, x.data.shape, x.data.dtype, x.requires_grad, planner.generation
+        stage = self._stages.get(key)
+        if stage is None or not stage.is_current(layers):
+            if len(self._stages) >= MAX_STAGES:
+                self._stages.clear()
+            stage = self._stages[key] = self.kind(layers, start, x)
+        return stage
+
+
+def _is_readable(x: np.ndarray) -> bool:
+    """Whether launches can read inputs where they lie."""
+    return x.size > 0 and (x.flags.carray or (x.flags.c_contiguous and x.flags.aligned))
+
+
+def run_stages(layers: Sequence[Layer], x: Any, stages: Stages, training: bool) -> Any:
+    """Return what the layers return one after the other."""
+    position = 0
+    while position < len(layers):
+        stop = position + 1
+        if type(x) is Tensor and _is_readable(x.data) and stages.kind.has_rule(layers[position]):
+            stage = stages.find(layers, position, x)
+            y = stage.run(x, training)
+            stop = stage.stop
+            if y is not None:
+                x = y if stage.activation is None else stage.activation(y)
+                position = stop
+                continue
+        for layer in layers[position:stop]:
+            x = layer(x, training=training)
+        position = stop
+    return x
