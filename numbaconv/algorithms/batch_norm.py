@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv import memory, parallel
+from numbaconv import memory
 from numbaconv.algorithms.channel_map import normalization
-from numbaconv.algorithms.channel_sums import MOST_CHANNELS, SERIAL_NUMBERS, chunk_of
+from numbaconv.algorithms.channel_sums import MOST_CHANNELS, prepared
 from numbaconv.arrays import DTYPES
-from numbaconv.jit import TaskKernel
 from numbaconv.kernels import batch_norm as kernels
-
-# Arguments of each kernel, and its lines in the workspace.
-_ARGUMENTS = {kernels.centred_squares: (3, 2), kernels.centred_products: (4, 3), kernels.batch_gradient: (7, 4)}
-
-
-@lru_cache(maxsize=256)
-def _prepared(kernel: TaskKernel, size: int, channels: int, dtype: str) -> tuple[int, parallel.Launch]:
-    """Return the tasks for `size` numbers and the launch."""
-    row, chunk = chunk_of(channels)
-    arguments, lines = _ARGUMENTS[kernel]
-    workspace, tasks = -(-lines * row // 16) * 16, -(-size // chunk)
-    geometry, arrays = np.array([workspace, channels, row, chunk, size], np.int64), tuple(range(arguments))
-    small = size < SERIAL_NUMBERS
-    return tasks, parallel.Launch(kernel, dtype, tasks, geometry, arrays, arguments, workspace, small=small)
 
 
 def is_possible(x: NDArray, channels: int) -> bool:
@@ -36,7 +19,7 @@ def is_possible(x: NDArray, channels: int) -> bool:
 
 def centred_squares(x: NDArray, mean: NDArray) -> NDArray:
     """Return the sums of (x - mean)**2 over all axes but the last."""
-    tasks, launch = _prepared(kernels.centred_squares, x.size, mean.size, DTYPES[x.dtype.char])
+    tasks, launch = prepared(kernels.centred_squares, 3, x.size, mean.size, DTYPES[x.dtype.char], 2)
     partial = np.empty((tasks, mean.size), x.dtype)
     launch(x, mean, partial)
     return partial.sum(axis=0)
@@ -54,7 +37,7 @@ def normalize(
 
 def centred_products(g: NDArray, x: NDArray, mean: NDArray) -> tuple[NDArray, NDArray]:
     """Return the sums of g and of g (x - mean) over all axes but the last."""
-    tasks, launch = _prepared(kernels.centred_products, x.size, mean.size, DTYPES[x.dtype.char])
+    tasks, launch = prepared(kernels.centred_products, 4, x.size, mean.size, DTYPES[x.dtype.char], 3)
     partial = np.empty((tasks, 2, mean.size), x.dtype)
     launch(g, x, mean, partial)
     sums = partial.sum(axis=0)
@@ -64,5 +47,6 @@ def centred_products(g: NDArray, x: NDArray, mean: NDArray) -> tuple[NDArray, ND
 def batch_gradient(g: NDArray, x: NDArray, mean: NDArray, slope: NDArray, share: NDArray, factor: NDArray) -> NDArray:
     """Return (g - (x - mean) slope - share) factor, one number per channel of all but g and x."""
     gx = memory.empty(x.shape, x.dtype)
-    _prepared(kernels.batch_gradient, x.size, mean.size, DTYPES[x.dtype.char])[1](g, x, mean, slope, share, factor, gx)
+    _, launch = prepared(kernels.batch_gradient, 7, x.size, mean.size, DTYPES[x.dtype.char], 4)
+    launch(g, x, mean, slope, share, factor, gx)
     return gx

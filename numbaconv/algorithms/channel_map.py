@@ -10,13 +10,9 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
+from numbaconv.algorithms.channel_sums import CHUNK, SERIAL_NUMBERS, chunk_of
 from numbaconv.kernels import channel_map as kernels
 from numbaconv.program import Operand, Recorder
-
-# Numbers of a row, of a task, and below which waking the threads takes as long: as for sums over channels.
-_ROW = 512
-_CHUNK = 1 << 14
-_SMALL_SIZE = 1 << 16
 
 
 @lru_cache(maxsize=256)
@@ -24,14 +20,13 @@ def normalization(
     size: int, channels: int, dtype: str, epsilon: float, has_scale: bool, has_offset: bool
 ) -> parallel.Launch:
     """Return a launch on (x, mean, variance, y[, scale][, offset])."""
-    row = max(1, _ROW // channels) * channels
-    chunk = max(1, _CHUNK // row) * row
+    row, chunk = chunk_of(channels)
     workspace = -(-3 * row // 16) * 16
     scale = 4 if has_scale else np.ones(channels, dtype)
     offset = 4 + has_scale if has_offset else np.zeros(channels, dtype)
     buffers = (0, 1, 2, 3, scale, offset, np.array([epsilon, 1], dtype))
     geometry = np.array([workspace, channels, row, chunk, size], np.int64)
-    tasks, arguments, small = -(-size // chunk), 4 + has_scale + has_offset, size < _SMALL_SIZE
+    tasks, arguments, small = -(-size // chunk), 4 + has_scale + has_offset, size < SERIAL_NUMBERS
     return parallel.Launch(kernels.normalize, dtype, tasks, geometry, buffers, arguments, workspace, small=small)
 
 
@@ -53,8 +48,8 @@ def record_normalization(
 @lru_cache(maxsize=256)
 def _relu(size: int, dtype: str) -> parallel.Launch:
     """Return a launch on (x, y)."""
-    geometry = np.array([0, 1, 1, _CHUNK, size], np.int64)
-    return parallel.Launch(kernels.rectify, dtype, -(-size // _CHUNK), geometry, (0, 1), 2, small=size < _SMALL_SIZE)
+    geometry, small = np.array([0, 1, 1, CHUNK, size], np.int64), size < SERIAL_NUMBERS
+    return parallel.Launch(kernels.rectify, dtype, -(-size // CHUNK), geometry, (0, 1), 2, small=small)
 
 
 def record_relu(recorder: Recorder, x: Operand, y: Operand) -> None:

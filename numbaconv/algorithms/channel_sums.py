@@ -17,7 +17,7 @@ from numbaconv.program import Buffer, Recorder
 # Numbers of a row: long enough that its end costs little, short enough for its sums to stay in L1.
 _ROW = 512
 # Numbers of a task: a hundred microseconds at most, and so many sums of each that rounding errors stay small.
-_CHUNK = 1 << 14
+CHUNK = 1 << 14
 # More channels than this are better summed in another way: every task would leave that many sums.
 MOST_CHANNELS = 1 << 12
 # Less than this takes about as long as waking the threads does.
@@ -27,14 +27,16 @@ SERIAL_NUMBERS = 1 << 16
 def chunk_of(channels: int) -> tuple[int, int]:
     """Return how many numbers are read as one row, and how many a task takes."""
     row = max(1, _ROW // channels) * channels
-    return row, max(1, _CHUNK // row) * row
+    return row, max(1, CHUNK // row) * row
 
 
 @lru_cache(maxsize=512)
-def _prepared(kernel: TaskKernel, arguments: int, size: int, channels: int, dtype: str) -> tuple[int, parallel.Launch]:
-    """Return the tasks for `size` numbers and the launch."""
+def prepared(
+    kernel: TaskKernel, arguments: int, size: int, channels: int, dtype: str, lines: int = 1
+) -> tuple[int, parallel.Launch]:
+    """Return the tasks for `size` numbers and the launch, with so many lines of a row as workspace."""
     row, chunk = chunk_of(channels)
-    workspace = -(-row // 16) * 16
+    workspace = -(-lines * row // 16) * 16
     geometry, tasks = np.array([workspace, channels, row, chunk, size], np.int64), -(-size // chunk)
     small = size < SERIAL_NUMBERS
     return tasks, parallel.Launch(
@@ -52,7 +54,7 @@ def _addition(tasks: int, channels: int, dtype: str) -> parallel.Launch:
 
 def _record(recorder: Recorder, kernel: TaskKernel, operands: Sequence[Buffer], channels: int, sums: Buffer) -> None:
     """Record a kernel that leaves sums of its tasks behind its operands, and their addition."""
-    tasks, launch = _prepared(kernel, len(operands) + 1, operands[0].size, channels, recorder.dtype)
+    tasks, launch = prepared(kernel, len(operands) + 1, operands[0].size, channels, recorder.dtype)
     partial = sums if tasks == 1 else recorder.buffer(tasks * channels)
     recorder.launch(launch, *operands, partial)
     if tasks > 1:
@@ -74,7 +76,7 @@ def record_channel_sums(recorder: Recorder, g: Buffer, channels: int, sums: Buff
 def relu_gradient_sums(g: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     """Return g where y is positive and 0 elsewhere, and its sums over all axes but the last; C order both."""
     channels, dtype = g.shape[-1], g.dtype
-    tasks, launch = _prepared(kernels.relu_gradient_sums, 4, g.size, channels, DTYPES[dtype.char])
+    tasks, launch = prepared(kernels.relu_gradient_sums, 4, g.size, channels, DTYPES[dtype.char])
     kept, partial = memory.empty(g.shape, dtype), np.empty((tasks, channels), dtype)
     if tasks:
         launch(g, y, kept, partial)
@@ -84,7 +86,7 @@ def relu_gradient_sums(g: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
 def channel_sums(g: NDArray) -> NDArray:
     """Return the sums over all axes but the last of an array in C order."""
     channels, dtype = g.shape[-1], g.dtype
-    tasks, launch = _prepared(kernels.channel_sums, 2, g.size, channels, DTYPES[dtype.char])
+    tasks, launch = prepared(kernels.channel_sums, 2, g.size, channels, DTYPES[dtype.char])
     partial = np.empty((tasks, channels), dtype)
     if tasks:
         launch(g, partial)
