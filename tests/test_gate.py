@@ -269,21 +269,25 @@ def conv(x, kernel, **options):
 """
 
 
+def git(root, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)
+
+
+def commit(root, message):
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", message)
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A clone with three commits of a package that can do one thing, and then cannot."""
     root = tmp_path / "clone"
     (root / "numbaconv").mkdir(parents=True)
-
-    def git(*arguments):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)
-
-    git("init", "--quiet")
+    git(root, "init", "--quiet")
     for body in ("return np.zeros(1)", "return np.ones(1)", "raise ValueError('broken')"):
         (root / "numbaconv" / "__init__.py").write_text(FAKE.format(body=body))
-        git("add", "--all")
-        git("commit", "--quiet", "--message", f"{body}\n\nGate-accept: pool.*, cache_bytes")
+        commit(root, f"{body}\n\nGate-accept: pool.*, cache_bytes")
     return root
 
 
@@ -294,6 +298,30 @@ def start(root, *arguments):
 def test_unknown_commit(repository, capsys):
     assert start(repository, "nothing", "HEAD") == 2
     assert f"gate: unknown commit 'nothing': name a commit, branch or tag of {repository}" in capsys.readouterr().err
+
+
+def test_a_commit_without_the_package(repository, capsys):
+    (repository / "numbaconv" / "__init__.py").rename(repository / "elsewhere.py")
+    commit(repository, "no package")
+    assert start(repository, "HEAD~1", "HEAD") == 2
+    assert "has no folder numbaconv: name one that holds the package" in capsys.readouterr().err
+
+
+def test_tracks_of_the_same_package_are_not_collected(repository, capsys):
+    (repository / "README.md").write_text("new")
+    commit(repository, "only words")
+    folders = ["--repository", str(repository), "--folder", str(repository.parent / "state")]
+    assert gate.main(["HEAD~1", "HEAD", "--noise-free", *folders]) == 0
+    told = capsys.readouterr()
+    assert "both commits hold the same package" in told.err
+    assert "compiling" not in told.err
+
+
+def test_tracks_that_cannot_be_collected(repository, capsys):
+    folders = ["--repository", str(repository), "--folder", str(repository.parent / "state")]
+    assert gate.main(["HEAD~2", "HEAD~1", "--noise-free", *folders]) == 2
+    base = commits.resolve(repository, "HEAD~2")[:12]
+    assert f"gate: the tracks of {base} could not be collected" in capsys.readouterr().err
 
 
 def test_outside_a_repository(tmp_path, capsys, monkeypatch):

@@ -84,6 +84,11 @@ def compare(options: argparse.Namespace) -> int:
     if state.resumed:
         _say(f"going on with the interrupted run in {state_path}")
     accepted = _names(options.accept) + sorted(commits.accepted(root, base, head))
+    contents = {commits.package_tree(root, commit) for commit in (base, head)}
+    tracks = not options.times
+    if tracks and len(contents) == 1:
+        _say("both commits hold the same package: their noise-free tracks are the same")
+        tracks = False
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="numbaconv-gate-") as temporary:
         trees = []
@@ -93,7 +98,7 @@ def compare(options: argparse.Namespace) -> int:
             trees.append(tree)
         try:
             outcome = run.run(
-                trees, cases, state, _say, tracks=not options.times, times=not options.noise_free,
+                trees, cases, state, _say, tracks=tracks, times=not options.noise_free,
                 limit=options.limit, accepted=accepted,
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -55,6 +55,14 @@ def describe(root: Path, commit: str) -> str:
     return git(root, "log", "-1", "--format=%h %s", commit).decode().strip()
 
 
+def package_tree(root: Path, commit: str) -> str:
+    """Return git's name of the package's content in a commit: the same content has the same name."""
+    try:
+        return git(root, "rev-parse", f"{commit}:{PACKAGE}").decode().strip()
+    except GateError:
+        raise GateError(f"commit {commit[:12]} has no folder {PACKAGE}: name one that holds the package") from None
+
+
 def uncommitted(root: Path) -> list[str]:
     """List the package's files with changes that no commit holds."""
     lines = git(root, "status", "--porcelain", "--", PACKAGE).decode().splitlines()
@@ -70,10 +78,7 @@ def accepted(root: Path, base: str, head: str) -> set[str]:
 
 def lay_out(root: Path, commit: str, folder: Path) -> None:
     """Write a commit's package, and nothing else of the commit, to a folder."""
-    try:
-        archive = git(root, "archive", "--format=tar", commit, "--", PACKAGE)
-    except GateError as error:
-        raise GateError(f"commit {commit[:12]} has no folder {PACKAGE}: {error}") from None
+    archive = git(root, "archive", "--format=tar", commit, "--", PACKAGE)
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")

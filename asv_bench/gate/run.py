@@ -18,6 +18,7 @@ from asv_bench.gate.statistics import LIMIT, Estimate, Verdict, estimate, is_cle
 
 SCREEN_PAIRS, SCREEN_ROUNDS, FRESH_ROUNDS = 3, 6, 16
 FRESH_PAIRS, MOST_FRESH_PAIRS = 7, 11
+TRACKS_FILE = "tracks.json"
 Say = Callable[[str], None]
 
 
@@ -47,25 +48,33 @@ class Outcome:
 
 
 def measure_tracks(trees: Sequence[Tree], state: State, say: Say) -> None:
-    """Collect the noise-free figures of both commits, each in a process of its own with an empty cache."""
-    for side, tree in zip(SIDES, trees):
-        if side in state.data["tracks"]:
-            continue
-        say(f"noise-free tracks of {side} {tree.commit[:12]}: compiling all kernels")
-        with tempfile.TemporaryDirectory() as folder:
-            state.data["tracks"][side] = _tracks_of(tree, Path(folder))
-        state.save()
+    """Collect the noise-free figures of both commits side by side, each in a process of its own with an empty cache."""
+    missing = [(side, tree) for side, tree in zip(SIDES, trees) if side not in state.data["tracks"]]
+    if not missing:
+        return
+    which = " and ".join(f"{side} {tree.commit[:12]}" for side, tree in missing)
+    say(f"noise-free tracks of {which}: compiling all kernels")
+    with tempfile.TemporaryDirectory() as folder:
+        running = [_start_tracks(tree, Path(folder) / side) for side, tree in missing]
+        try:
+            for (side, tree), process in zip(missing, running):
+                if process.wait():
+                    raise GateError(f"the tracks of {tree.commit[:12]} could not be collected; its messages are above")
+                state.data["tracks"][side] = json.loads((Path(folder) / side / TRACKS_FILE).read_text())
+                state.save()
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
 
 
-def _tracks_of(tree: Tree, folder: Path) -> Any:
-    path = folder / "tracks.json"
+def _start_tracks(tree: Tree, folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir()
     cold = Tree(tree.commit, tree.folder, folder / "cache")
-    run = subprocess.run(
-        command(cold, "asv_bench.gate.tracks", str(path)), env=environment(cold), stdin=subprocess.DEVNULL, cwd=folder
-    )
-    if run.returncode:
-        raise GateError(f"the tracks of {tree.commit[:12]} could not be collected; its messages are above")
-    return json.loads(path.read_text())
+    return subprocess.Popen(
+        command(cold, "asv_bench.gate.tracks", str(folder / TRACKS_FILE)),
+        env=environment(cold), stdin=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
 
 
 def measure_stage(
