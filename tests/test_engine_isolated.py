@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from isolated import run_isolated
@@ -10,6 +13,40 @@ from llvmlite import binding
 from processes import features_without
 
 pytestmark = pytest.mark.usefixtures("direct_only")
+
+# By name: the feature that this CPU must have, those that are turned off, and the bytes of a vector that remain.
+NARROWER = {
+    "without AVX-512": ("avx512f", ("avx512", "avx10"), 32),
+    "without AVX2 and FMA": ("avx2", ("avx512", "avx10", "avx2", "fma"), 16),
+    "without AVX": ("sse2", ("avx", "fma", "f16c", "xop", "vaes", "vpclmulqdq", "gfni", "amx"), 16),
+}
+# By name: bytes and number of the vector registers that LLVM makes of those that this CPU has.
+OTHER_REGISTERS = {"AVX-512": "64x32", "NEON": "16x32"}
+
+
+def run_on(cpu: str) -> str:
+    """Compare every pass with the oracle, compiled for another CPU."""
+    if cpu in OTHER_REGISTERS:
+        part, environment = "exactness_of_other_registers", {"REGISTERS": OTHER_REGISTERS[cpu]}
+    else:
+        _, removed, vector_bytes = NARROWER[cpu]
+        environment = {"NUMBA_CPU_FEATURES": features_without(*removed), "EXPECTED_VECTOR_BYTES": str(vector_bytes)}
+        part = "exactness"
+    return run_isolated(part, NUMBA_NUM_THREADS="1", **environment)
+
+
+def is_this_cpu_wider(cpu: str) -> bool:
+    """Whether there is something to leave out."""
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    return cpu in OTHER_REGISTERS or (is_x86 and bool(binding.get_host_cpu_features().get(NARROWER[cpu][0])))
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[str]]]:
+    """The runs of the tests chosen, as many at a time as there are processors: each compiles everything."""
+    chosen = [item.callspec.params["cpu"] for item in request.session.items if "runs" in item.fixturenames]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {cpu: pool.submit(run_on, cpu) for cpu in chosen if is_this_cpu_wider(cpu)}
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
@@ -21,22 +58,8 @@ def test_nothing_compiles_after_warmup():
     run_isolated("no_compilation_after_warmup")
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 features")
-@pytest.mark.parametrize(
-    ("needed", "removed", "vector_bytes"),
-    [
-        ("avx512f", ("avx512", "avx10"), 32),
-        ("avx2", ("avx512", "avx10", "avx2", "fma"), 16),
-        ("sse2", ("avx", "fma", "f16c", "xop", "vaes", "vpclmulqdq", "gfni", "amx"), 16),
-    ],
-    ids=["without AVX-512", "without AVX2 and FMA", "without AVX"],
-)
-def test_narrower_vectors_are_exact(needed, removed, vector_bytes):
-    if not binding.get_host_cpu_features().get(needed):
-        pytest.skip(f"this CPU has no {needed}")
-    run_isolated("exactness", NUMBA_CPU_FEATURES=features_without(*removed), EXPECTED_VECTOR_BYTES=str(vector_bytes))
-
-
-@pytest.mark.parametrize("registers", ["64x32", "16x32"], ids=["AVX-512", "NEON"])
-def test_tiles_of_other_registers_are_exact(registers):
-    run_isolated("exactness_of_other_registers", REGISTERS=registers)
+@pytest.mark.parametrize("cpu", [*NARROWER, *OTHER_REGISTERS])
+def test_vectors_of_another_cpu_are_exact(cpu, runs):
+    if cpu not in runs:
+        pytest.skip("this CPU has no wider vectors, or none of x86")
+    runs[cpu].result()
