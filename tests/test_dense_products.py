@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from numbaconv import planner
-from numbaconv.algorithms import few_rows
+from numbaconv.algorithms import few_rows, many_rows
 from numbaconv.autograd import dense_rules
 
 # Rows, depth and units on both sides of every limit, with tails of registers and of chunks.
@@ -22,6 +22,8 @@ SHAPES = [
     (65, 400, 120),
     (0, 500, 200),
     (40, 9000, 1),
+    (40, 9000, 37),
+    (17, 4099, 150),
 ]
 
 
@@ -71,6 +73,55 @@ def test_larger_products_do_not_go_to_blas(rows, depth, units, way, rng, monkeyp
     x, kernel = integers(rng, (rows, depth), "float32"), integers(rng, (depth, units), "float32")
     dense_rules.dense(x, kernel, None, False)
     assert ways == [way]
+
+
+# Tails of register tiles in rows, depth and units, of blocks and of chunks; one chunk and several.
+MANY_ROWS = [(8, 1, 1), (9, 2050, 5), (33, 97, 150), (64, 1000, 32), (67, 4608, 129)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "depth", "units"), MANY_ROWS)
+def test_many_rows(rows, depth, units, dtype, rng):
+    x, kernel = integers(rng, (rows, depth), dtype), integers(rng, (depth, units), dtype)
+    bias, g = integers(rng, (units,), dtype), integers(rng, (rows, units), dtype)
+    y, gx = np.full((rows, units), np.nan, dtype), np.full((rows, depth), np.nan, dtype)
+    expected = (x.astype(np.float64) @ kernel + bias).astype(dtype)
+    many_rows.product_launch(rows, depth, units, dtype, True, False)(x, kernel, y, bias)
+    assert_array_equal(y, expected)
+    many_rows.product_launch(rows, depth, units, dtype, False, True)(x, kernel, y)
+    assert_array_equal(y, np.maximum(expected - bias, 0))
+    many_rows.gradient_launch(rows, depth, units, dtype)(g, kernel, gx)
+    assert_array_equal(gx, g.astype(np.float64) @ kernel.T)
+
+
+def test_what_is_not_finite_stays_in_its_row_and_column(rng):
+    x, kernel = rng.standard_normal((9, 2050), np.float32), rng.standard_normal((2050, 37), np.float32)
+    g, y, gx = rng.standard_normal((9, 37), np.float32), np.empty((9, 37), np.float32), np.empty((9, 2050), np.float32)
+    x[8, 2049], kernel[7, 36], g[0, 0] = np.inf, np.nan, np.nan
+    many_rows.product_launch(9, 2050, 37, "float32", False, False)(x, kernel, y)
+    many_rows.gradient_launch(9, 2050, 37, "float32")(g, kernel, gx)
+    assert_array_equal(np.isfinite(y), np.isfinite(x @ kernel))
+    assert_array_equal(np.isfinite(gx), np.isfinite(g @ kernel.T))
+
+
+def test_many_rows_are_the_same_for_any_number_of_threads(rng):
+    numba = pytest.importorskip("numba")
+    before = numba.get_num_threads()
+    if before < 2:
+        pytest.skip("one thread")
+    x, kernel = rng.standard_normal((64, 3000), np.float32), rng.standard_normal((3000, 200), np.float32)
+    g, found = rng.standard_normal((64, 200), np.float32), []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        try:
+            y, gx = np.empty_like(g), np.empty_like(x)
+            many_rows.product_launch(64, 3000, 200, "float32", False, False)(x, kernel, y)
+            many_rows.gradient_launch(64, 3000, 200, "float32")(g, kernel, gx)
+        finally:
+            numba.set_num_threads(before)
+        found.append((y, gx))
+    for one, two in zip(*found, strict=True):
+        assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -13,6 +13,7 @@ from processes import features_with
 
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
+from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_product
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd import winograd_product
 from numbaconv.target import TARGET
@@ -38,7 +39,9 @@ def assembly_loops(kernel):
 
 
 @pytest.mark.parametrize(
-    "kernel", [direct_forward, direct_kernel_gradient, winograd_product], ids=lambda kernel: kernel.name
+    "kernel",
+    [direct_forward, direct_kernel_gradient, many_rows_gradient, many_rows_product, winograd_product],
+    ids=lambda kernel: kernel.name,
 )
 def test_the_largest_tile_stays_in_registers(kernel):
     register = REGISTER[TARGET.vector_bytes]
@@ -64,4 +67,4 @@ def test_the_largest_tile_stays_in_registers_with_avx512(cpu, monkeypatch):
     options = ["-q", "-p", "no:cacheprovider", "-k", test_the_largest_tile_stays_in_registers.__name__]
     process = subprocess.run([sys.executable, "-m", "pytest", *options, __file__], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-4000:]
-    assert "3 passed" in process.stdout
+    assert "5 passed" in process.stdout

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from numbaconv import functional, memory, planner
-from numbaconv.algorithms import few_rows
+from numbaconv.algorithms import few_rows, many_rows
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
+from numbaconv.arrays import DTYPES
 from numbaconv.program import Operand, Recorder
 from numbaconv.spec import resolve_conv
 
@@ -54,6 +55,10 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, is_relu: b
             np.maximum(y, 0, out=y)
     elif count < FEW_ROWS:
         y = few_rows.product(rows, kernel, bias, is_relu)
+    elif many_rows.is_product_wanted(count, rows.shape[1], units, dtype := DTYPES[rows.dtype.char]):
+        y = memory.empty((count, units), rows.dtype)
+        launch = many_rows.product_launch(count, rows.shape[1], units, dtype, bias is not None, is_relu)
+        launch(rows, kernel, y, *operands[2:])
     else:
         activation = "relu" if is_relu else None
         y = functional.conv.array_function(rows[None], kernel[None], bias, activation=activation)[0]
@@ -65,12 +70,24 @@ def record_dense(
 ) -> bool:
     """Record what `dense` computes; return False where it is more than launches."""
     depth, units = kernel.shape
-    if rows < FEW_ROWS:
-        launch = few_rows.launch(rows, depth, units, recorder.dtype, bias is not None, is_relu)
+    is_wanted = many_rows.is_product_wanted(rows, depth, units, recorder.dtype)
+    if rows < FEW_ROWS or is_wanted:
+        make = few_rows.launch if rows < FEW_ROWS else many_rows.product_launch
+        launch = make(rows, depth, units, recorder.dtype, bias is not None, is_relu)
         recorder.launch(launch, x, kernel, y, *(() if bias is None else (bias,)))
         return True
     spec = resolve_conv((1, rows, depth), (1, depth, units), dtype=recorder.dtype)
     return planner.record(recorder, spec, "forward", x, kernel, bias, "relu" if is_relu else None, y)
+
+
+def record_input_gradient(recorder: Recorder, g: Operand, kernel: np.ndarray, grad_x: Operand, rows: int) -> bool:
+    """Record g kernel^T; return False where it is more than launches."""
+    depth, units = kernel.shape
+    if many_rows.is_gradient_wanted(rows, depth, units, recorder.dtype):
+        recorder.launch(many_rows.gradient_launch(rows, depth, units, recorder.dtype), g, kernel, grad_x)
+        return True
+    spec = resolve_conv((1, rows, depth), (1, depth, units), dtype=recorder.dtype)
+    return planner.record(recorder, spec, "input_grad", g, kernel, None, None, grad_x)
 
 
 def dense_gradient(
@@ -100,6 +117,11 @@ def _input_gradient(g: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     rows, (depth, units) = g.shape[0], kernel.shape
     if stays_on_thread(rows, depth, units) or not is_engine_array(g, kernel):
         return np.matmul(g, kernel.T, out=memory.empty((rows, depth), g.dtype))
+    dtype = DTYPES[g.dtype.char]
+    if many_rows.is_gradient_wanted(rows, depth, units, dtype):
+        gradient = memory.empty((rows, depth), g.dtype)
+        many_rows.gradient_launch(rows, depth, units, dtype)(g, kernel, gradient)
+        return gradient
     return functional.conv_input_grad.array_function(g[None], kernel[None], (1, rows, depth))[0]
 
 

@@ -78,7 +78,7 @@ def add_product(x, matrix, count, units, total, ahead):
 
 @inline
 def add_chunks(partial, tasks, size, units, bias, relu, y):
-    """y[unit] = bias[unit] + sum over tasks of partial[task, unit] for one row, at least 0 with relu."""
+    """y[unit] = bias[unit] + sum over tasks of partial[task, unit] for one row, `size` apart, at least 0 with relu."""
     lanes, unit = lanes_of(y), 0
     while unit + lanes <= units:
         total = load(advance(partial, unit))

@@ -17,6 +17,7 @@ from numbaconv import planner
 from numbaconv.algorithms import adjacent_pooling
 from numbaconv.algorithms.channel_sums import record_channel_sums, record_relu_gradient_sums
 from numbaconv.autograd import ops
+from numbaconv.autograd.dense_rules import record_input_gradient
 from numbaconv.fusing import FusedActivation
 from numbaconv.kernels import pooling as pooling_kernels
 from numbaconv.layers.base import Layer
@@ -150,9 +151,23 @@ class _Convolution(Step):
             first, second = (g, self.x) if self.is_transposed else (self.x, g)
             _record(recorder, self.spec, "kernel_grad", first, second, grad_kernel)
         if grad_x is not None:
-            direction = "forward" if self.is_transposed else "input_grad"
-            _record(recorder, self.spec, direction, g, self.kernel.data, grad_x)
+            self.record_input_gradient(recorder, g, grad_x)
         return False
+
+    def record_input_gradient(self, recorder: Recorder, g: Buffer, grad_x: Buffer) -> None:
+        """Record the gradient of the inputs."""
+        direction = "forward" if self.is_transposed else "input_grad"
+        _record(recorder, self.spec, direction, g, self.kernel.data, grad_x)
+
+
+class _Dense(_Convolution):
+    """y = x kernel + bias, perhaps relu of that, as a convolution with one tap of one image."""
+
+    def record_input_gradient(self, recorder: Recorder, g: Buffer, grad_x: Buffer) -> None:
+        """Record the gradient of the inputs."""
+        rows = self.spec.in_spatial[0]
+        if not record_input_gradient(recorder, g, self.kernel.data, grad_x, rows):
+            raise NotRecordable
 
 
 class NotRecordable(Exception):
@@ -198,7 +213,7 @@ def _convolution(layer: Conv | ConvTranspose | DepthwiseConv, dtype: str, x: Val
 def _dense(layer: Dense, dtype: str, x: Value, y: Value) -> Step:
     *outer, depth = x.shape
     spec = resolve_conv((1, math.prod(outer), depth), (1, depth, layer.units), dtype=dtype)
-    return _Convolution(layer, spec, "forward", x.buffer, y.buffer, layer.units, layer.activation is ops.relu)
+    return _Dense(layer, spec, "forward", x.buffer, y.buffer, layer.units, layer.activation is ops.relu)
 
 
 def _pool(layer: Pooling | GlobalPooling, dtype: str, x: Value, y: Value) -> Step:

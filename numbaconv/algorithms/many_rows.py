@@ -1,0 +1,95 @@
+"""Products of some dozens of rows with a large matrix, and their gradients: what a dense layer does with a batch."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from numbaconv import parallel
+from numbaconv.algorithms.geometry import tile_list
+from numbaconv.kernels import many_rows as at
+from numbaconv.kernels.tile_sizes import WIDE_SIZES
+from numbaconv.target import TARGET
+
+_LINE_BYTES = 64
+# Tasks of a product, each with sums of its own, at most; each of at least so many rows of the matrix for one of x, that
+# adding the sums takes little.
+_FEWEST_CHUNKS, _MOST_CHUNKS, _CHUNK_ROWS = 4, 16, 8
+# Sums of fewer products than this are not worth the transposition of what they add up to.
+_FEWEST_UNITS = 32
+# Rows of the matrix that are multiplied together: a panel of them takes a quarter of L1.
+_BLOCK = 128
+# Numbers of the gradient that a task makes at least.
+_GRADIENT_NUMBERS = 1 << 13
+# Products below this take about as long as waking the threads does.
+_SMALL_PRODUCTS = 1 << 18
+
+
+def is_product_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
+    """Whether `product_launch` is faster than a convolution of one tap: the matrix comes from beyond L2, in chunks."""
+    return _bytes(depth, units, dtype) > TARGET.l2_bytes and _chunks(rows, depth) >= _FEWEST_CHUNKS
+
+
+def is_gradient_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
+    """Whether `gradient_launch` is faster than one: g in panels stays in L2, and has fewer numbers than the matrix."""
+    return _FEWEST_UNITS <= units and rows <= depth // 2 and 4 * _bytes(rows, units, dtype) <= TARGET.l2_bytes
+
+
+def _bytes(rows: int, columns: int, dtype: str) -> int:
+    return rows * columns * np.dtype(dtype).itemsize
+
+
+def _chunks(rows: int, depth: int) -> int:
+    """Return how many tasks a product is cut into."""
+    return max(1, min(_MOST_CHUNKS, depth // (_CHUNK_ROWS * max(rows, 1))))
+
+
+def _round_up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def _header(workspace: int, rows: int, depth: int, units: int, chunk: int, block: int, is_relu: bool, width: int,
+            dtype: str, full: int, last: int) -> np.ndarray:  # fmt: skip
+    """Return the geometry of a kernel whose tiles cover `full` rows, those of the last block `last`."""
+    tiles, rest = tile_list(full, 2), tile_list(last, 2)
+    line = _LINE_BYTES // np.dtype(dtype).itemsize
+    tasks = -(-depth // chunk)
+    header = [
+        workspace, rows, depth, units, chunk, block, tasks, is_relu, width, 0, line, at.HEADER, at.HEADER + len(tiles)
+    ]  # fmt: skip
+    return np.array([*header, *tiles, *rest], np.int64)
+
+
+@lru_cache(maxsize=256)
+def product_launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool, is_relu: bool) -> parallel.Launch:
+    """Return a launch on (x, matrix, y), or (x, matrix, y, bias)."""
+    width = _round_up(units, 2 * TARGET.lanes(dtype))
+    chunk = _round_up(-(-depth // _chunks(rows, depth)), 8)
+    block = _round_up(-(-chunk // -(-chunk // _BLOCK)), 8)
+    workspace = _round_up(rows * block + at.TOGETHER * (2 * TARGET.lanes(dtype) * block + 16), 16)
+    geometry = _header(workspace, rows, depth, units, chunk, block, is_relu, width, dtype, rows, 0)
+    tasks = int(geometry[at.TASKS])
+    partial = parallel.Uninitialised(tasks * rows * width * np.dtype(dtype).itemsize)
+    bias = 3 if has_bias else np.zeros(units, dtype)
+    buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))
+    small = rows * depth * units < _SMALL_PRODUCTS
+    arguments = 4 if has_bias else 3
+    return parallel.Launch(at.many_rows_product, dtype, tasks, geometry, buffers, arguments, workspace, small=small)
+
+
+@lru_cache(maxsize=256)
+def gradient_launch(rows: int, depth: int, units: int, dtype: str) -> parallel.Launch:
+    """Return a launch on (grad_y, matrix, grad_x)."""
+    lanes = TARGET.lanes(dtype)
+    width = _round_up(rows, 2 * lanes)
+    unit = math.lcm(WIDE_SIZES[0], lanes)
+    block = _round_up(48, unit)
+    chunk = block * max(1, _GRADIENT_NUMBERS // (block * rows))
+    workspace = _round_up(2 * lanes * (block + 1), 16)
+    geometry = _header(workspace, rows, depth, units, chunk, block, False, width, dtype, block, depth % block)
+    packed = parallel.Uninitialised(width * units * np.dtype(dtype).itemsize)
+    buffers = (0, 1, 2, packed, np.zeros(width // (2 * lanes), np.int64))
+    tasks, small = int(geometry[at.TASKS]), rows * depth * units < _SMALL_PRODUCTS
+    return parallel.Launch(at.many_rows_gradient, dtype, tasks, geometry, buffers, 3, workspace, small=small)

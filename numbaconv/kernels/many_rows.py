@@ -1,0 +1,165 @@
+"""Products of some dozens of rows with a matrix that is larger than they are, and so is read from memory but once.
+
+The product x W is summed over chunks of rows of W, a task each, which meet all rows of x while they are in L2; the task
+that ends last adds the tasks' sums in order. The gradient g W^T is computed transposed, (W g^T)^T: numbers of W
+are then the factors that are spread over a register, so it is read where it lies. What is transposed is g, which is
+small, and each block of the result, in registers.
+"""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels.few_rows import add_chunks
+from numbaconv.kernels.packing import BUSY, READY, UNTOUCHED, pack_transposed, pack_zeros
+from numbaconv.kernels.register_tile import wide_tile
+from numbaconv.simd.calls import atomic_compare_exchange, atomic_fetch_add, load_acquire, store_release
+from numbaconv.simd.pointers import advance, as_counters, clear, copy, prefetch
+from numbaconv.simd.transposes import transpose_square
+from numbaconv.simd.vectors import lanes_of, load, store
+
+# Geometry. CHUNK: rows of the matrix of a task; BLOCK: of these, as many as are multiplied together; WIDTH: columns of
+# the product in whole panels; ZERO: a zero; LINE: numbers of a cache line; FULL, LAST: sizes of the register tiles that
+# cover a block, and the last one of all, behind their number.
+WORKSPACE, ROWS, DEPTH, UNITS, CHUNK, BLOCK, TASKS, RELU, WIDTH, ZERO, LINE, FULL, LAST = range(13)
+HEADER = 13
+TOGETHER = 8  # panels packed in one sweep over the rows of the matrix
+# Buffers of the product.
+X, MATRIX, BIAS, Y, PARTIAL, COUNTER = range(1, 7)  # PARTIAL: (tasks, rows, width)
+# Buffers of the gradient.
+G, WEIGHTS, GX, PACKED, STATES = range(1, 6)  # PACKED: (panels of rows, units, panel width)
+
+
+@inline
+def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead, lines):
+    """y[row] = start[row] + x[row] panel, for the rows that the tiles cover; `lines` of what is `ahead` are fetched."""
+    zero, row, line = advance(g, ZERO), 0, 0
+    for tile in range(tiles[0]):
+        size = tiles[1 + tile]
+        end = lines * (tile + 1) // tiles[0]
+        while line < end:
+            prefetch(advance(ahead, line * g[LINE]))
+            line += 1
+        source, target = advance(x, row * x_step), advance(y, row * y_step)
+        first = advance(start, row * start_step)
+        wide_tile(size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step)
+        row += size
+
+
+@inline
+def _pack_panels(matrix, count, units, columns, packed, panel_size):
+    """packed[panel, i, column] = matrix[i, panel * width + column], zeros behind the last column."""
+    lanes = lanes_of(matrix)
+    width = 2 * lanes
+    full = columns // width
+    for i in range(count):
+        row, target = advance(matrix, i * units), advance(packed, i * width)
+        for panel in range(full):
+            source, place = advance(row, panel * width), advance(target, panel * panel_size)
+            store(load(source), place)
+            store(load(advance(source, lanes)), advance(place, lanes))
+    rest, last = columns - full * width, advance(packed, full * panel_size)
+    if rest > 0:
+        clear(last, count * width)
+        for i in range(count):
+            copy(advance(last, i * width), advance(matrix, i * units + full * width), rest)
+
+
+@task_kernel
+def many_rows_product(worker, task, geometry, buffers):
+    """y[row, unit] = bias[unit] + sum over i of x[row, i] * matrix[i, unit], at least 0 with relu."""
+    g = geometry
+    rows, depth, units, width = g[ROWS], g[DEPTH], g[UNITS], g[WIDTH]
+    x_block, panel_width = advance(buffers[0], worker * g[WORKSPACE]), 2 * lanes_of(buffers[X])
+    packed, partial = advance(x_block, rows * g[BLOCK]), advance(buffers[PARTIAL], task * rows * width)
+    clear(partial, rows * width)
+    panel_size = g[BLOCK] * panel_width + g[LINE]
+    first, end = task * g[CHUNK], min(depth, (task + 1) * g[CHUNK])
+    tiles, panels = advance(g, g[FULL]), width // panel_width
+    while first < end:
+        count = min(g[BLOCK], end - first)
+        for row in range(rows):
+            copy(advance(x_block, row * count), advance(buffers[X], row * depth + first), count)
+        matrix = advance(buffers[MATRIX], first * units)
+        first += count
+        ahead = advance(matrix, count * units)
+        lines = min(g[BLOCK], end - first) * units // g[LINE]
+        for panel in range(panels):
+            fetched = lines * panel // panels
+            column = panel * panel_width
+            if panel % TOGETHER == 0:
+                columns = min(TOGETHER * panel_width, units - column)
+                _pack_panels(advance(matrix, column), count, units, columns, packed, panel_size)
+            sums = advance(partial, column)
+            _cover(
+                g, tiles, x_block, count, count, advance(packed, panel % TOGETHER * panel_size), sums, width, sums,
+                width, advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
+            )  # fmt: skip
+    if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == g[TASKS] - 1:
+        for row in range(rows):
+            sums, y = advance(buffers[PARTIAL], row * width), advance(buffers[Y], row * units)
+            add_chunks(sums, g[TASKS], rows * width, units, buffers[BIAS], g[RELU], y)
+
+
+@inline
+def _require_rows(g, source, panel, packed, states):
+    """Return when packed[unit, row] = g[row, unit] for a panel of rows, zeros in absent rows."""
+    state = advance(states, panel)
+    if load_acquire(state) == READY:
+        return
+    if atomic_compare_exchange(state, UNTOUCHED, BUSY) == UNTOUCHED:
+        units, width = g[UNITS], 2 * lanes_of(source)
+        rows = min(width, g[ROWS] - panel * width)
+        pack_transposed(advance(source, panel * width * units), units, units, rows, width, packed)
+        for row in range(rows, width):
+            pack_zeros(units, width, advance(packed, row))
+        store_release(READY, state)
+    while load_acquire(state) != READY:
+        pass
+
+
+@inline
+def _leave_transposed(block, columns, rows, width, target, step):
+    """target[row, column] = block[column, row], the block's columns `width` apart and the target's rows `step`."""
+    lanes = lanes_of(block)
+    whole, full = columns - columns % lanes, rows - rows % lanes
+    row = 0
+    while row < full:
+        column = 0
+        while column < whole:
+            corner = advance(target, row * step + column)
+            transpose_square(advance(block, column * width + row), width, corner, step)
+            column += lanes
+        row += lanes
+    for row in range(rows):
+        for column in range(whole if row < full else 0, columns):
+            target[row * step + column] = block[column * width + row]
+
+
+@task_kernel
+def many_rows_gradient(worker, task, geometry, buffers):
+    """gx[row, i] = sum over units of g[row, unit] * weights[i, unit]."""
+    g = geometry
+    rows, depth, units = g[ROWS], g[DEPTH], g[UNITS]
+    zeros, width = advance(buffers[0], worker * g[WORKSPACE]), 2 * lanes_of(buffers[G])
+    block, states = advance(zeros, width), as_counters(buffers[STATES])
+    clear(zeros, width)
+    first, end = task * g[CHUNK], min(depth, (task + 1) * g[CHUNK])
+    panels = g[WIDTH] // width
+    while first < end:
+        count = min(g[BLOCK], end - first)
+        tiles = advance(g, g[FULL] if count == g[BLOCK] else g[LAST])
+        weights = advance(buffers[WEIGHTS], first * units)
+        ahead, lines = advance(weights, count * units), min(g[BLOCK], end - first - count) * units // g[LINE]
+        for panel in range(panels):
+            packed, fetched = advance(buffers[PACKED], panel * units * width), lines * panel // panels
+            _require_rows(g, buffers[G], panel, packed, states)
+            target = advance(buffers[GX], panel * width * depth + first)
+            for row in range(min(width, rows - panel * width)):
+                for line in range(count // g[LINE]):
+                    prefetch(advance(target, row * depth + line * g[LINE]))
+            _cover(
+                g, tiles, weights, units, units, packed, zeros, 0, block, width,
+                advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
+            )  # fmt: skip
+            _leave_transposed(block, count, min(width, rows - panel * width), width, target, depth)
+        first += count
