@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,7 +20,6 @@ from numbaconv.algorithms.geometry import (
     ahead_step,
     assemble,
     block_count,
-    bounce_size,
     describe_reads,
     gathered_size,
     has_merged_run,
@@ -122,7 +120,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             at.GRAD_IN_PLACE: int(grad_in_place),
         }  # fmt: skip
         record.tables |= {
-            at.PACKED_TAPS: packed_offsets(lattice, merged, of_input),
+            at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(run, 2),
             at.NARROW_FULL: tile_list(run, 1, of_gradient=True),
         }
@@ -132,7 +130,6 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         if not grad_in_place:
             pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
     all_pixels, gradient_bytes = gradient_sizes(spec)
-    size = math.prod(spec.kernel_shape)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
     chunk = -(-panels // panel_chunks)
     for record in records:
@@ -141,14 +138,16 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             at.AHEAD_STEP: ahead_step(record, chunk, groups),
         }  # fmt: skip
     packed = round_up(gathered, 16)
-    bounce = packed + round_up(pixels * 2 * lanes, 16)
-    workspace = bounce + bounce_size(spec.dtype)
+    sums = packed + round_up(pixels * 2 * lanes, 16)
+    width = lanes if of_output <= lanes else 2 * lanes
+    size = round_up(chunk * spec.taps * channels * width, 16)
+    workspace = sums if chunks > 1 else sums + size
     header = {
-        at.WORKSPACE: workspace, at.BOUNCE: bounce, at.SECOND: packed, at.CHUNKS: chunks, at.BLOCKS: blocks,
+        at.WORKSPACE: workspace, at.SUMS: sums, at.SECOND: packed, at.CHUNKS: chunks, at.BLOCKS: blocks,
         at.GRADIENT_SIZE: size,
     }  # fmt: skip
     counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
-    partial = size * chunks if chunks > 1 else 0
+    partial = size * counters * chunks if chunks > 1 else 0
     geometry = assemble(header, records)
     return GradientPlan(geometry, counters * chunks, workspace, partial, counters)
 

@@ -4,6 +4,9 @@ A tile's rows are numbers of a tap's run (kernel_width * channels contiguous num
 channels: acc[i, k] += x[offsets[tap] + pixel * pixel_stride + i] * grad_y[pixel, k]. The blocks of pixels are dealt
 to CHUNKS private sums by the problem's shape alone; the worker that finishes the last chunk of a panel adds them in
 order of chunks, so the result has the same bits for any number of threads.
+
+A task's sums are (panels, taps, channels, panel width), contiguous: a tile's rows lie side by side. In the gradient
+they are a power of two apart where the layer's channels are, and a panel's rows share few sets of every cache.
 """
 
 from __future__ import annotations
@@ -15,15 +18,15 @@ from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
 from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import SHORT_SIZES, WIDE_SIZES, by_rows
-from numbaconv.kernels.vector_copy import add_columns, add_run
+from numbaconv.kernels.vector_copy import add_run, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
-from numbaconv.simd.pointers import advance, as_counters, clear, copy, prefetch
-from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_store, tile_zeros
+from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
+from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
 PARAMETERS = (
     "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row, grad_pixel, "
-    "total, total_stride, valid, bounce, ahead, ahead_step"
+    "total, ahead, ahead_step"
 )
 
 
@@ -44,9 +47,6 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
         grad_row,
         grad_pixel,
         total,
-        total_stride,
-        valid,
-        bounce,
         ahead,
         ahead_step,
     ):
@@ -56,7 +56,7 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
         """
         width = vectors * lanes_of(x)
         acc = tile_zeros(count, vectors, x)
-        tile_prefetch(acc, total, total_stride)
+        tile_prefetch(acc, total, width)
         for image in range(images):
             for row in range(height):
                 pixels = advance(x, image * image_stride + row * row_stride)
@@ -65,11 +65,7 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
                     acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))
                     prefetch(advance(ahead, column * ahead_step))
                 ahead = advance(ahead, columns * ahead_step)
-        if valid == width:
-            tile_add(acc, total, total_stride)
-        else:
-            tile_store(acc, bounce, width)
-            add_columns(bounce, width, count, valid, total, total_stride)
+        tile_add(acc, total, width)
 
     return gradient_tile
 
@@ -133,35 +129,33 @@ def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
 
 
 @inline
-def block_gradient(
-    record, source, grad, grad_strides, images, rows, columns, total, stride, valid, bounce, ahead, fetched, step
-):
+def block_gradient(record, source, grad, grad_strides, images, rows, columns, total, width, ahead, fetched, step):
     """Add one block's products to the sums of one panel: every tap, every number of its run.
 
     `grad_strides` are those of images, rows and pixels of grad_y, packed or in place. Meanwhile the next block is
     fetched, `step` numbers with each pixel; return how many were, `fetched` included.
     """
-    lanes = lanes_of(source)
+    is_wide = width > lanes_of(source)
     image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
     grad_image, grad_row, grad_pixel = grad_strides
-    tiles = advance(record, record[at.WIDE_FULL if valid > lanes else at.NARROW_FULL])
+    tiles = advance(record, record[at.WIDE_FULL if is_wide else at.NARROW_FULL])
     for tap in range(record[at.TAPS]):
         x = advance(source, record[record[at.TAP_OFFSETS] + tap])
         i = 0
         for tile in range(tiles[0]):
             count, first = tiles[1 + tile], advance(x, i)
-            target = advance(total, (record[record[at.PACKED_TAPS] + tap] + i) * stride)
+            target = advance(total, (record[record[at.PACKED_TAPS] + tap] + i) * width)
             start, ahead_step = next_numbers(ahead, fetched, step)
             fetched += images * rows * columns * ahead_step
-            if valid > lanes:
+            if is_wide:
                 wide_rows(
                     count, first, image_stride, row_stride, pixel, images, rows, columns, grad, grad_image,
-                    grad_row, grad_pixel, target, stride, valid, bounce, start, ahead_step,
+                    grad_row, grad_pixel, target, start, ahead_step,
                 )  # fmt: skip
             else:
                 narrow_rows(
                     count, first, image_stride, row_stride, pixel, images, rows, columns, grad, grad_image,
-                    grad_row, grad_pixel, target, stride, valid, bounce, start, ahead_step,
+                    grad_row, grad_pixel, target, start, ahead_step,
                 )  # fmt: skip
             i += count
     return fetched
@@ -205,12 +199,12 @@ def next_block(geometry, buffers, block, group, channel):
 
 
 @inline
-def add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total, stride):
+def add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total):
     """Add the products of one block of pixels to the sums of some panels and input channels of a group."""
     record, lanes = phase_record(geometry, block), lanes_of(work)
     batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, channel)
-    packed, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
+    packed = advance(work, geometry[at.SECOND])
     _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
     ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
     step, fetched = record[at.AHEAD_STEP], 0
@@ -225,38 +219,36 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
             pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
         for panel in range(count):
             valid = final if panel == count - 1 else width
-            target = advance(total, (first + panel) * width)
+            target, tile_width = advance(total, (first + panel) * panel_size(record, lanes)), panel_width(valid, lanes)
             if grad_in_place != 0:
                 pixels, strides = advance(grad, out + panel * width), grad_strides
             else:
-                narrow = panel_width(valid, lanes)
                 pixels = advance(packed, panel * images * rows * columns * width)
-                strides = (rows * columns * narrow, columns * narrow, narrow)
+                strides = (rows * columns * tile_width, columns * tile_width, tile_width)
             fetched = block_gradient(
-                record, source, pixels, strides, images, rows, columns, target, stride, valid, bounce, ahead, fetched,
-                step,
+                record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
             )  # fmt: skip
         first += count
 
 
 @inline
-def clear_rows(total, record, stride, columns):
-    """Set one panel chunk's and channel chunk's sums to zero."""
-    for tap in range(record[at.KERNEL_TAP_COUNT]):
-        for i in range(record[at.CHANNELS]):
-            clear(advance(total, (tap * record[at.GRADIENT_CHANNELS] + i) * stride), columns)
+def panel_size(record, lanes):
+    """Numbers of a panel's sums in one task."""
+    return record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS] * panel_width(record[at.OUT_CHANNELS], lanes)
 
 
 @inline
-def add_chunks(record, partial, chunks, chunk_size, stride, columns, out):
-    """Add the private sums of one panel chunk and channel chunk to `out`, in the order of the chunks."""
+def write_gradient(record, sums, panels, columns, out):
+    """Copy a task's sums, `columns` output channels in `panels` panels, to the gradient."""
+    lanes, channels = lanes_of(out), record[at.CHANNELS]
+    size, stride = panel_size(record, lanes), record[at.GROUPS] * record[at.OUT_CHANNELS]
     for tap in range(record[at.KERNEL_TAP_COUNT]):
-        for i in range(record[at.CHANNELS]):
-            row = (tap * record[at.GRADIENT_CHANNELS] + i) * stride
-            target, first = advance(out, row), advance(partial, row)
-            copy(target, first, columns)
-            for chunk in range(1, chunks):
-                add_run(advance(first, chunk * chunk_size), columns, target)
+        for i in range(channels):
+            target = advance(out, (tap * record[at.GRADIENT_CHANNELS] + i) * stride)
+            for panel in range(panels):
+                valid = min(2 * lanes, columns - panel * 2 * lanes)
+                row = (tap * channels + i) * panel_width(valid, lanes)
+                copy_pixel(advance(sums, panel * size + row), valid, advance(target, panel * 2 * lanes))
 
 
 @task_kernel
@@ -270,22 +262,26 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
     group, chunk = index % record[at.GROUPS], index // record[at.GROUPS]
     first_panel = panel_chunk * record[at.PANELS_PER_CHUNK]
     panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
-    stride, channel = record[at.GROUPS] * record[at.OUT_CHANNELS], channel_chunk * record[at.CHANNELS]
-    first_out = first_panel * 2 * lanes
+    channel, first_out = channel_chunk * record[at.CHANNELS], first_panel * 2 * lanes
     outs = min(panels * 2 * lanes, record[at.OUT_CHANNELS] - first_out)
-    offset = channel * stride + group * record[at.OUT_CHANNELS] + first_out
-    total = buffers[at.PACKED_KERNEL] if chunks > 1 else buffers[at.KERNEL]
-    total = advance(total, chunk * geometry[at.GRADIENT_SIZE] + offset)
-    clear_rows(total, record, stride, outs)
+    parts = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS]
+    part, size = group * parts + channel_chunk * record[at.PANEL_CHUNKS] + panel_chunk, panel_size(record, lanes)
+    private = advance(buffers[at.PACKED_KERNEL], part * geometry[at.GRADIENT_SIZE])
+    chunk_size = record[at.GROUPS] * parts * geometry[at.GRADIENT_SIZE]
+    total = advance(private, chunk * chunk_size) if chunks > 1 else advance(work, geometry[at.SUMS])
+    clear(total, panels * size)
 
     blocks = geometry[at.BLOCKS]
     last = (chunk + 1) * blocks // chunks - 1
     for block in range(chunk * blocks // chunks, last + 1):
-        add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total, stride)
+        add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total)
 
     if chunks > 1:
-        parts = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS]
-        finished = group * parts + channel_chunk * record[at.PANEL_CHUNKS] + panel_chunk
-        if atomic_fetch_add(advance(as_counters(buffers[at.COUNTERS]), finished), 1) == chunks - 1:
-            partial, out = advance(buffers[at.PACKED_KERNEL], offset), advance(buffers[at.KERNEL], offset)
-            add_chunks(record, partial, chunks, geometry[at.GRADIENT_SIZE], stride, outs, out)
+        if atomic_fetch_add(advance(as_counters(buffers[at.COUNTERS]), part), 1) < chunks - 1:
+            return
+        for panel in range(panels):
+            for other in range(1, chunks):
+                add_run(advance(private, other * chunk_size + panel * size), size, advance(private, panel * size))
+        total = private
+    offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + group * record[at.OUT_CHANNELS] + first_out
+    write_gradient(record, total, panels, outs, advance(buffers[at.KERNEL], offset))

@@ -25,7 +25,8 @@ GRADIENT_SIZE = 7  # kernel gradient: elements of one sum
 RUNS = 8  # depthwise: offset in a worker's workspace of the rows of the kernel that meet the input
 STRIP = 9  # depthwise: rows of outputs that a phase makes in turn
 OWN_KERNEL = 10  # offset in a worker's workspace of the taps that it packs for itself
-HEADER_SIZE = 11
+SUMS = 11  # kernel gradient: offset in a worker's workspace of the sums of a task where pixels are one chunk
+HEADER_SIZE = 12
 
 # Phase record.
 FIRST_TASK = 0

@@ -13,11 +13,11 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, phase_record
-from numbaconv.kernels.kernel_gradient import add_chunks
 from numbaconv.kernels.planar import gather_block, gather_planes
 from numbaconv.kernels.tile_sizes import OUTER_SIZES, by_rows
+from numbaconv.kernels.vector_copy import add_run
 from numbaconv.simd.calls import atomic_fetch_add
-from numbaconv.simd.pointers import advance, as_counters, clear
+from numbaconv.simd.pointers import advance, as_counters, clear, copy
 from numbaconv.simd.tiles import tile_add_folded, tile_fma_outer, tile_zeros
 from numbaconv.simd.vectors import lanes_of
 
@@ -118,6 +118,18 @@ def leave_sums(sums, rows, channels, total, stride):
             for lane in range(1, lanes):
                 number += register[lane]
             total[row * stride + channel] = number
+
+
+@inline
+def add_chunks(record, partial, chunks, chunk_size, stride, columns, out):
+    """Add the private sums of one group to `out`, in the order of the chunks."""
+    for tap in range(record[at.KERNEL_TAP_COUNT]):
+        for i in range(record[at.CHANNELS]):
+            row = (tap * record[at.GRADIENT_CHANNELS] + i) * stride
+            target, first = advance(out, row), advance(partial, row)
+            copy(target, first, columns)
+            for chunk in range(1, chunks):
+                add_run(advance(first, chunk * chunk_size), columns, target)
 
 
 @task_kernel
