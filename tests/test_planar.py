@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 import oracle
@@ -131,11 +129,14 @@ def test_a_users_function_ends_the_pass(filters, rng):
     assert_array_equal(y, oracle.conv(x, kernel, bias, padding="same").astype("float32") ** 3)
 
 
-def test_a_given_output_array_is_filled_and_nothing_else(rng):
-    """Rows end anywhere in a tile: the numbers behind the output keep their values."""
-    x, kernel = rng.integers(-3, 4, (1, 6, 19, 1)).astype("float32"), np.ones((3, 3, 1, 1), "float32")
-    memory = np.full(6 * 19 + 64, 7, "float32")
-    out = memory[: 6 * 19].reshape(1, 6, 19, 1)
+@pytest.mark.parametrize("filters", [1, 2, 3, 5, 6, 9, 12])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_given_output_array_is_filled_and_nothing_else(dtype, filters, rng):
+    """Rows end anywhere in a tile or a transpose: the numbers behind the output keep their values."""
+    x, kernel = rng.integers(-3, 4, (1, 6, 19, 1)).astype(dtype), rng.integers(-2, 3, (3, 3, 1, filters)).astype(dtype)
+    size = 6 * 19 * filters
+    memory = np.full(size + 64, 7, dtype)
+    out = memory[:size].reshape(1, 6, 19, filters)
     nc.conv(x, kernel, padding="same", out=out, algorithm="planar")
     assert_array_equal(out, oracle.conv(x, kernel, padding="same"))
-    assert (memory[math.prod(out.shape) :] == 7).all()
+    assert (memory[size:] == 7).all()

@@ -61,6 +61,23 @@ def test_transpose_of_a_square(dtype):
     assert not out[:, lanes:].any()
 
 
+@task_kernel
+def transposes_a_few_rows(worker, task, geometry, buffers):
+    transposes.transpose_narrow(buffers[1], geometry[1], buffers[2], geometry[2])
+    buffers[3][0] = transposes.part_of(buffers[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose_of_a_few_rows(dtype):
+    lanes, part = TARGET.lanes(dtype), 16 // np.dtype(dtype).itemsize
+    x, out = numbers(part * (lanes + 3), dtype).reshape(part, -1), np.zeros((lanes, part + 1), dtype)
+    parts = np.zeros(1, dtype)
+    run(transposes_a_few_rows, dtype, x, out, parts, numbers=(lanes + 3, part + 1))
+    np.testing.assert_array_equal(out[:, :part], x[:, :lanes].T)
+    assert not out[:, part:].any()
+    assert parts == [part]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("nan_in_first", [True, False])
 def test_extremes_keep_nan(dtype, nan_in_first):

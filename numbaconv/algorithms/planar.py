@@ -60,7 +60,7 @@ NAME = "planar"
 MAX_CHANNELS = 12
 """Output channels of a group up to which registers of channels may have idle lanes."""
 
-LEAVING_CYCLES = 1.25  # a number that is brought from a plane to the output
+LEAVING_CYCLES, TRANSPOSED_CYCLES = 1.25, 0.5  # a number that is brought from a plane to the output, by transposes
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
@@ -114,6 +114,11 @@ def _tiles(channels: int, columns: int, dtype: str) -> list[_Tile]:
     return tiles
 
 
+def _covered(channels: int, columns: int, dtype: str) -> int:
+    """Return how many pixels the tiles of a row compute."""
+    return max(tile.pixel + tile.vectors * TARGET.lanes(dtype) for tile in _tiles(channels, columns, dtype))
+
+
 def _tile_table(channels: int, columns: int, dtype: str) -> list[int]:
     tiles = _tiles(channels, columns, dtype)
     numbers = [(16 * tile.channels + tile.vectors, tile.channel, tile.pixel) for tile in tiles]
@@ -126,15 +131,18 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
     lanes, item = TARGET.lanes(spec.dtype), np.dtype(spec.dtype).itemsize
     columns, run = lattice.columns.phase, run_of(lattice, channels)
     of_number = number_cycles(lattice.columns.x_stride * columns.stride, channels)
-    is_plain = out_channels == spec.groups == lattice.columns.y_stride == 1
-    leaving = COPY_CYCLES if is_plain else LEAVING_CYCLES
+    leaving = TRANSPOSED_CYCLES
+    if lattice.columns.y_stride != out_channels:
+        leaving = LEAVING_CYCLES
+    elif out_channels == 1:
+        leaving = COPY_CYCLES
     # A group's channels of a pixel are a stretch of memory of their own.
     stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
 
     def price(length: int) -> tuple[int, int, RowPrice]:
         tiles = _tiles(out_channels, length, spec.dtype)
         # The last tile reaches over the row's end.
-        pitch = plane_pitch(lattice, max(tile.pixel + tile.vectors * lanes for tile in tiles))
+        pitch = plane_pitch(lattice, _covered(out_channels, length, spec.dtype))
         row_size = columns.stride * channels * pitch
         of_row = sum(
             run.taps * (run.length * _step_cycles(tile.channels, tile.vectors) + TAP_CYCLES)
@@ -169,14 +177,17 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
     channels, out_channels = product_channels(spec, direction)
     lanes, strides, forward = TARGET.lanes(spec.dtype), kernel_strides(spec), direction == "forward"
-    records, tasks, gathered = [], 0, 0
+    records, tasks, gathered, leaving = [], 0, 0, 0
     for lattice in phases(spec, direction, x_strides, y_strides):
         block = _block(spec, direction, lattice)
         record = Record(task_counts(lattice, block.rows, block.columns))
         describe_reads(record, lattice, block.rows, block.columns, channels, False, False, block.images, block.pitch)
         describe_taps(record, lattice, block, channels, strides[-2] if forward else 1)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
+        # 16 more: planes a multiple of 4 KB apart would crowd in few sets of L1.
+        out_pitch = round_up(_covered(out_channels, block.columns, spec.dtype), 16) + 16
         record.fields |= {
+            at.OUT_CHANNELS: out_channels, at.OUT_PITCH: out_pitch,
             at.FIRST_TASK: tasks, at.GROUPS: spec.groups, at.X_GROUP: channels * x_strides[-1],
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: out_channels, at.BIAS_GROUP: out_channels,
             at.ROW_STRIDE: lattice.rows.phase.stride * block.row_size, at.KERNEL_GROUP: spec.out_channels_per_group,
@@ -191,8 +202,10 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         gathered = max(
             gathered, record.fields[at.PLANE_TAPS] * record.fields[at.TAP_ROWS] * block.row_size + lanes * block.pitch
         )
+        # A register of pixels, the planes and those that a transpose reads behind them.
+        leaving = max(leaving, lanes * (out_channels + 1) + max(out_channels, lanes) * out_pitch)
     bounce = round_up(gathered, 16)
-    workspace = bounce + 2 * 16 * max(map(max, PLANAR_VECTORS.values())) * lanes
+    workspace = bounce + round_up(leaving, 16)
     return Plan(assemble({at.WORKSPACE: workspace, at.BOUNCE: bounce}, records), tasks, workspace)
 
 

@@ -123,7 +123,8 @@ GRAD_IN_PLACE = 86  # kernel gradient: 1: grad_y is read where it lies; 0: from 
 SUMMED = 87  # depthwise: input channels that an output sums, those of a group of as many output channels
 KERNEL_WITHIN = 88  # output channel o has offset o // within * KERNEL_GROUP + o % within * KERNEL_COLUMN in the kernel
 FIRST_TILE = 89  # number of the first of the tiles for groups of this size
-RECORD_SIZE = 90
+OUT_PITCH = 90  # planar: from a plane of a row of outputs to the next, before they go to the output
+RECORD_SIZE = 91
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -17,7 +17,7 @@ from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import PLANAR_SIZES, by_rows
 from numbaconv.simd.pointers import advance, clear, copy
 from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
-from numbaconv.simd.transposes import transpose_square
+from numbaconv.simd.transposes import part_of, transpose_narrow, transpose_square
 from numbaconv.simd.vectors import lanes_of
 
 
@@ -130,41 +130,81 @@ planar_tile = by_rows(make_planar_tile, PLANAR_SIZES, PARAMETERS)
 
 
 @inline
-def leave_planes(planes, width, channels, pixels, y, y_stride):
-    """y[pixel * y_stride + channel] = planes[channel * width + pixel]."""
-    if channels == 1 and y_stride == 1:
-        copy(y, planes, pixels)
-        return
+def leave_pixels(planes, pitch, channels, pixels, y, y_stride):
+    """y[pixel * y_stride + channel] = planes[channel * pitch + pixel], number by number."""
     for pixel in range(pixels):
         for channel in range(channels):
-            y[pixel * y_stride + channel] = planes[channel * width + pixel]
+            y[pixel * y_stride + channel] = planes[channel * pitch + pixel]
+
+
+@inline
+def transpose_pixels(planes, pitch, channels, y, y_stride):
+    """Write one register of pixels; numbers of absent channels behind a pixel's own are overwritten by the next's."""
+    lanes = lanes_of(planes)
+    if channels <= part_of(planes):
+        transpose_narrow(planes, pitch, y, y_stride)
+        return
+    first = 0
+    while first < channels:
+        channel = min(first, max(channels - lanes, 0))
+        transpose_square(advance(planes, channel * pitch), pitch, advance(y, channel), y_stride)
+        first += lanes
+
+
+@inline
+def leave_planes(planes, pitch, channels, pixels, y, y_stride, bounce):
+    """y[pixel * y_stride + channel] = planes[channel * pitch + pixel], whole registers of pixels transposed.
+
+    What would be written behind the row's last pixel may be another task's: the last ones go through `bounce`.
+    """
+    if channels == 1:
+        if y_stride == 1:
+            copy(y, planes, pixels)
+        else:
+            leave_pixels(planes, pitch, 1, pixels, y, y_stride)
+        return
+    lanes, part, pixel = lanes_of(planes), part_of(planes), 0
+    idle = max((part if channels <= part else lanes) - channels, 0)
+    if idle == 0 or y_stride == channels:
+        while pixel + lanes <= pixels and (pixels - pixel - lanes) * channels >= idle:
+            transpose_pixels(advance(planes, pixel), pitch, channels, advance(y, pixel * y_stride), y_stride)
+            pixel += lanes
+        if y_stride == channels:
+            while pixel < pixels:
+                count = min(lanes, pixels - pixel)
+                transpose_pixels(advance(planes, pixel), pitch, channels, bounce, channels)
+                copy(advance(y, pixel * channels), bounce, count * channels)
+                pixel += lanes
+            return
+    leave_pixels(advance(planes, pixel), pitch, channels, pixels - pixel, advance(y, pixel * y_stride), y_stride)
 
 
 @inline
 def product_row(record, x, kernel, bias, lower, columns, y, bounce):
     """Compute one row of output pixels from the gathered rows at `x`."""
     lanes, y_stride = lanes_of(x), record[at.Y_PIXEL]
+    channels, pitch, column = record[at.OUT_CHANNELS], record[at.OUT_PITCH], record[at.KERNEL_COLUMN]
     is_last = columns < record[at.BLOCK_COLUMNS]
     tiles = advance(record, record[at.WIDE_LAST if is_last else at.WIDE_FULL])
     offsets, kernel_taps = advance(record, record[at.TAP_OFFSETS]), advance(record, record[at.KERNEL_TAPS])
-    column = record[at.KERNEL_COLUMN]
+    planes = advance(bounce, lanes * (channels + 1))
+    is_plane = channels == 1 and y_stride == 1 and not waits(lower)
+    done = 0
     for tile in range(tiles[0]):
         size, channel, pixel = tiles[1 + 3 * tile], tiles[2 + 3 * tile], tiles[3 + 3 * tile]
-        channels, width = size // 16, size % 16 * lanes
-        pixels = min(width, columns - pixel)
-        target = advance(y, pixel * y_stride + channel)
-        is_direct = channels == 1 and y_stride == 1 and pixels == width and not waits(lower)
+        is_direct = is_plane and pixel + size % 16 * lanes <= columns
         planar_tile(
             size, advance(x, pixel), record[at.TAPS], offsets, record[at.RUN], record[at.RUN_STRIDE],
             advance(kernel, channel * column), kernel_taps, record[at.KERNEL_CHANNEL], column, advance(bias, channel),
-            lower == 0, target if is_direct else bounce, width,
+            lower == 0, advance(y, pixel) if is_direct else advance(planes, channel * pitch + pixel), pitch,
         )  # fmt: skip
-        if not is_direct:
-            planes = bounce
-            if waits(lower):
-                planes = advance(bounce, channels * width)
-                leave_bounce(bounce, width, channels, width, lower, planes, width)
-            leave_planes(planes, width, channels, pixels, target, y_stride)
+        if is_direct:
+            done = pixel + size % 16 * lanes
+    if waits(lower):
+        computed = (columns + lanes - 1) // lanes * lanes
+        leave_bounce(planes, pitch, channels, computed, lower, planes, pitch)
+    rest = advance(y, done * y_stride)
+    leave_planes(advance(planes, done), pitch, channels, columns - done, rest, y_stride, bounce)
 
 
 @task_kernel

@@ -73,3 +73,38 @@ def transpose_square(typingctx, source, source_stride, target, target_stride):
         return context.get_dummy_value()
 
     return types.void(source, types.int64, target, types.int64), codegen
+
+
+@intrinsic
+def transpose_narrow(typingctx, source, source_stride, target, target_stride):
+    """target[j * target_stride + i] = source[i * source_stride + j], j below a register's lanes, i below `part_of`."""
+    vector = VectorType(source.dtype)
+    part = LANE_BITS // vector.dtype.bitwidth
+
+    def codegen(context, b, sig, args):
+        source, source_stride, target, target_stride = args
+        rows = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(part)]
+        pairs = [_interleaved(b, rows[i], rows[i + 1], 1, part) for i in range(0, part, 2)]
+        columns = pairs[0]
+        if part > 2:
+            (low, high), (next_low, next_high) = pairs
+            columns = _interleaved(b, low, next_low, 2, part) + _interleaved(b, high, next_high, 2, part)
+        for j in range(vector.lanes):
+            first = j // part * part
+            numbers = _shuffled(b, columns[j % part], columns[j % part], list(range(first, first + part)))
+            place = b.bitcast(b.gep(target, [b.mul(target_stride, emit.index(j))]), numbers.type.as_pointer())
+            b.store(numbers, place, align=vector.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), codegen
+
+
+@intrinsic
+def part_of(typingctx, pointer):
+    """Return how many numbers of ``pointer``'s float type fill `LANE_BITS`."""
+    part = LANE_BITS // pointer.dtype.bitwidth
+
+    def codegen(context, b, sig, args):
+        return emit.index(part)
+
+    return types.int64(pointer), codegen
