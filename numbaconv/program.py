@@ -46,7 +46,11 @@ class Recorder:
         The program's argument.
     status : Buffer
         A word that is 0 at first. A launch that sets it makes the program's result void.
+    wants_gradients : bool
+        Whether what is recorded must be followed back later.
     """
+
+    wants_gradients = False
 
     def __init__(self, size: int, dtype: str) -> None:
         self.dtype = dtype

@@ -131,6 +131,21 @@ def test_programs_have_the_bits_of_the_layers(batch, make, programs, dtype, rng,
     assert runs == {"valid": 3 * programs, "void": 0}
 
 
+@pytest.mark.parametrize("last", [layers.Softmax(), layers.Activation("softmax"), layers.Softmax(axis=2)], ids=repr)
+@pytest.mark.parametrize(("classes", "programs"), [(64, 1), (65, 2)])
+def test_softmax_of_few_classes_is_a_part_of_programs(last, classes, programs, rng, runs):
+    dense = [layers.Dense(n, activation="softmax") for n in (classes, 9)]
+    model = nc.Sequential([*dense, last, layers.Dense(3)])
+    assert_same(model, rng.standard_normal((4, 6, 20), np.float32))
+    assert runs["valid"] == 3 * programs
+
+
+def test_softmax_along_another_axis(rng, runs):
+    model = nc.Sequential([layers.Dense(5, activation="relu"), layers.Softmax(axis=1), layers.Dense(3)])
+    assert_same(model, rng.standard_normal((4, 6, 20), np.float32))
+    assert runs["valid"] == 6
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0])
 def test_normalisation_and_relu_of_numbers_that_are_none(value, rng):
     model = nc.Sequential([layers.ReLU(), layers.BatchNormalization(), layers.ReLU()])

@@ -69,6 +69,24 @@ def test_cross_entropy_of_few_and_of_many_classes(classes, rng):
     grad_check(lambda x: ops.softmax_cross_entropy(x, labels), rng.standard_normal((3, classes)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 1), (5, 64), (5, 65), (2, 3000, 7), (10,), (0, 4), (4, 0, 3)], ids=str)
+def test_softmax(shape, dtype, rng):
+    x = (5 * rng.standard_normal(shape)).astype(dtype)
+    powers = np.exp(x.astype(np.float64))
+    y = ops.softmax(x)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, powers / powers.sum(axis=-1, keepdims=True), rtol=64 * np.finfo(dtype).eps)
+    backwards = np.ascontiguousarray(x[..., ::-1])[..., ::-1]
+    np.testing.assert_allclose(ops.softmax(backwards), y, rtol=64 * np.finfo(dtype).eps)
+
+
+def test_softmax_of_large_numbers_and_of_none():
+    x = np.array([[1e4, 1e4, -np.inf], [np.nan, 0, 1], [np.inf, 0, 0], [1, 2, np.nan]], np.float32)
+    nan = [np.nan] * 3
+    np.testing.assert_array_equal(ops.softmax(x), [[0.5, 0.5, 0], nan, nan, nan])
+
+
 POOLS = [
     ((2, 5, 6, 3), 2, "valid"),
     ((2, 7, 9, 8), (2, 3), "same"),

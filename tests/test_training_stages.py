@@ -56,7 +56,7 @@ def mixed(dtype="float32"):
         layers.Conv2D(6, 3, activation=nc.fused_activation(double, derivative=two), dtype=dtype),
         layers.GlobalAveragePooling2D(),
         layers.Dense(4, activation="relu", dtype=dtype),
-        layers.Dense(3, dtype=dtype),
+        layers.Dense(3, activation="softmax", dtype=dtype),
     ]
 
 

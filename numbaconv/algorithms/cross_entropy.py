@@ -1,4 +1,4 @@
-"""Cross-entropy of labels from logits, with what its gradient needs, in one launch."""
+"""Softmax, and cross-entropy of labels from logits with what its gradient needs, each in one launch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.arrays import DTYPES
+from numbaconv.jit import TaskKernel
 from numbaconv.kernels import cross_entropy as kernels
+from numbaconv.program import Buffer, Recorder
 
+# NumPy's exponentials are vector code, the C library's, which kernels call, are not. On one core a kernel takes half of
+# NumPy's time for 10 classes, as long for 64, and twice as long for 1,000.
+FEW_CLASSES = 64
 # Numbers of a task: some ten microseconds of exponentials.
 _CHUNK = 1 << 11
 # Less than this takes about as long as waking the threads does.
@@ -18,13 +23,25 @@ _SERIAL_NUMBERS = 1 << 12
 
 
 @lru_cache(maxsize=256)
-def _launch(samples: int, classes: int, dtype: str) -> parallel.Launch:
-    """Return the launch on (logits, labels, losses, slopes)."""
+def _launch(kernel: TaskKernel, arguments: int, samples: int, classes: int, dtype: str) -> parallel.Launch:
+    """Return the launch on so many arrays."""
     chunk = max(1, _CHUNK // classes)
     geometry = np.array([0, samples, classes, chunk], np.int64)
     small = samples * classes < _SERIAL_NUMBERS
-    kernel, arrays = kernels.label_cross_entropy, (0, 1, 2, 3)
-    return parallel.Launch(kernel, dtype, -(-samples // chunk), geometry, arrays, 4, small=small)
+    tasks, arrays = -(-samples // chunk), tuple(range(arguments))
+    return parallel.Launch(kernel, dtype, tasks, geometry, arrays, arguments, small=small)
+
+
+def softmax(x: NDArray) -> NDArray:
+    """Return exp(x - m) / sum exp(x - m), m = max x, along the last axis of an array in C order that is not empty."""
+    y, classes = memory.empty(x.shape, x.dtype), x.shape[-1]
+    _launch(kernels.softmax, 2, x.size // classes, classes, DTYPES[x.dtype.char])(x, y)
+    return y
+
+
+def record_softmax(recorder: Recorder, x: Buffer, classes: int, y: Buffer) -> None:
+    """Record y = softmax(x)."""
+    recorder.launch(_launch(kernels.softmax, 2, x.size // classes, classes, recorder.dtype), x, y)
 
 
 def label_cross_entropy(logits: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
@@ -35,5 +52,6 @@ def label_cross_entropy(logits: NDArray, labels: NDArray) -> tuple[NDArray, NDAr
     samples, classes = logits.shape
     losses, slopes = np.empty(samples, logits.dtype), memory.empty(logits.shape, logits.dtype)
     if samples:
-        _launch(samples, classes, DTYPES[logits.dtype.char])(logits, labels, losses, slopes)
+        launch = _launch(kernels.label_cross_entropy, 4, samples, classes, DTYPES[logits.dtype.char])
+        launch(logits, labels, losses, slopes)
     return losses, slopes

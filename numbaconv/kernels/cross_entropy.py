@@ -1,4 +1,4 @@
-"""Cross-entropy of labels from logits, with what its gradient needs, a chunk of samples per task."""
+"""Softmax, and cross-entropy of labels from logits with what its gradient needs; a chunk of samples per task."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ def _greatest(x, count):
 
 
 @inline
-def _sample(x, label, slope, classes):
-    """Return the loss of one sample; set `slope` to its gradient."""
+def _softmax(x, y, classes):
+    """Set y to exp(x - greatest x) / sum of that; return the greatest x and the sum."""
     top, total = _greatest(x, classes), x[0] * 0
     for c in range(classes):
         e = exp(x[c] - top)
-        slope[c] = e
+        y[c] = e
         total += e
     for c in range(classes):
-        slope[c] /= total
-    slope[label] -= 1
-    return log(total) - (x[label] - top)
+        y[c] /= total
+    return top, total
+
+
+@task_kernel
+def softmax(worker, task, geometry, buffers):
+    """Set y (buffer 2) to the softmax of each sample of x (1)."""
+    classes, first = geometry[CLASSES], task * geometry[CHUNK]
+    for i in range(first, min(first + geometry[CHUNK], geometry[SAMPLES])):
+        _softmax(advance(buffers[1], i * classes), advance(buffers[2], i * classes), classes)
 
 
 @task_kernel
@@ -45,5 +52,7 @@ def label_cross_entropy(worker, task, geometry, buffers):
     classes, first = geometry[CLASSES], task * geometry[CHUNK]
     labels, losses = as_counters(buffers[2]), buffers[3]
     for i in range(first, min(first + geometry[CHUNK], geometry[SAMPLES])):
-        x, slope = advance(buffers[1], i * classes), advance(buffers[4], i * classes)
-        losses[i] = _sample(x, labels[i], slope, classes)
+        x, slope, label = advance(buffers[1], i * classes), advance(buffers[4], i * classes), labels[i]
+        top, total = _softmax(x, slope, classes)
+        slope[label] -= 1
+        losses[i] = log(total) - (x[label] - top)

@@ -10,10 +10,11 @@ from typing import Any
 from numbaconv import functional, planner
 from numbaconv.algorithms import pooling
 from numbaconv.algorithms.channel_map import record_normalization, record_relu
+from numbaconv.algorithms.cross_entropy import FEW_CLASSES, record_softmax
 from numbaconv.autograd import ops
 from numbaconv.autograd.dense_rules import record_dense
 from numbaconv.kernels import pooling as pooling_kernels
-from numbaconv.layers.activations import Activation, ReLU, linear
+from numbaconv.layers.activations import Activation, ReLU, Softmax, linear
 from numbaconv.layers.base import Layer
 from numbaconv.layers.conv import Conv
 from numbaconv.layers.conv_transpose import ConvTranspose
@@ -67,18 +68,30 @@ def _product(
     return Value(y, shape) if recorded else None
 
 
-def _activated(layer: Any, y: Value | None, fused: Any) -> Value | None:
+def _activated(layer: Any, recorder: Recorder, y: Value | None, fused: Any) -> Value | None:
     """Return the layer's outputs, which a launch has computed but for the activation that it has not fused."""
     if y is None or fused is not None or layer.activation is linear:
         return y
+    if layer.activation is ops.softmax:
+        return _normalized_exponentials(recorder, y, -1) or replace(y, activation=layer.activation)
     return replace(y, activation=layer.activation)
+
+
+def _normalized_exponentials(recorder: Recorder, x: Value, axis: int) -> Value | None:
+    """Return the softmax of x along an axis, None where it is no launch or its gradient is wanted."""
+    classes = x.shape[-1]
+    if recorder.wants_gradients or axis not in (-1, len(x.shape) - 1) or classes > FEW_CLASSES:
+        return None
+    y = recorder.result(x.buffer.size)
+    record_softmax(recorder, x.buffer, classes, y)
+    return Value(y, x.shape)
 
 
 def _conv(layer: Conv | ConvTranspose, recorder: Recorder, x: Value) -> Value | None:
     spec, fused = layer.resolve(x.shape), layer.fused_activation()
     direction = "input_grad" if isinstance(layer, ConvTranspose) else "forward"
     kernel = _read(layer.kernel, spec.kernel_shape, recorder.dtype)
-    return _activated(layer, _product(recorder, x, direction, spec, kernel, layer.bias, fused), fused)
+    return _activated(layer, recorder, _product(recorder, x, direction, spec, kernel, layer.bias, fused), fused)
 
 
 def _depthwise_kernel(layer: DepthwiseConv, recorder: Recorder, x: Value) -> tuple[bool, Any]:
@@ -88,7 +101,7 @@ def _depthwise_kernel(layer: DepthwiseConv, recorder: Recorder, x: Value) -> tup
 def _depthwise_conv(layer: DepthwiseConv, recorder: Recorder, x: Value) -> Value | None:
     kernel, fused = _depthwise_kernel(layer, recorder, x), layer.fused_activation()
     y = _product(recorder, x, "forward", layer.resolve(x.shape), kernel, layer.bias, fused)
-    return _activated(layer, y, fused)
+    return _activated(layer, recorder, y, fused)
 
 
 def _separable_conv(layer: SeparableConv, recorder: Recorder, x: Value) -> Value | None:
@@ -99,7 +112,7 @@ def _separable_conv(layer: SeparableConv, recorder: Recorder, x: Value) -> Value
     shape = (*(1,) * layer.rank, layer.channels(y.shape), layer.filters)
     spec = resolve_conv(y.shape, shape, data_format=layer.data_format, dtype=recorder.dtype)
     pointwise = _read(layer.pointwise_kernel, shape, recorder.dtype)
-    return _activated(layer, _product(recorder, y, "forward", spec, pointwise, layer.bias, fused), fused)
+    return _activated(layer, recorder, _product(recorder, y, "forward", spec, pointwise, layer.bias, fused), fused)
 
 
 def _dense(layer: Dense, recorder: Recorder, x: Value) -> Value | None:
@@ -114,7 +127,7 @@ def _dense(layer: Dense, recorder: Recorder, x: Value) -> Value | None:
     y = recorder.result(rows * layer.units)
     if not record_dense(recorder, x.buffer, kernel, bias, y, rows, is_relu):
         return None
-    return _activated(layer, Value(y, (*outer, layer.units)), "relu" if is_relu else None)
+    return _activated(layer, recorder, Value(y, (*outer, layer.units)), "relu" if is_relu else None)
 
 
 POOL_KERNELS = {
@@ -169,10 +182,14 @@ def _relu(layer: ReLU, recorder: Recorder, x: Value) -> Value | None:
     return _rectify(recorder, x)
 
 
-def _activation(layer: Activation, recorder: Recorder, x: Value) -> Value:
+def _activation(layer: Activation, recorder: Recorder, x: Value) -> Value | None:
     if layer.activation is ops.relu:
         return _rectify(recorder, x)
-    return x if layer.activation is linear else replace(x, activation=layer.activation)
+    return _activated(layer, recorder, x, None)
+
+
+def _softmax(layer: Softmax, recorder: Recorder, x: Value) -> Value | None:
+    return _normalized_exponentials(recorder, x, layer.axis)
 
 
 def _flatten(layer: Flatten, recorder: Recorder, x: Value) -> Value | None:
@@ -198,6 +215,7 @@ _RULES: dict[Callable[..., Any], Callable[[Any, Recorder, Value], Value | None]]
     Pooling.call: _pool,
     ReLU.call: _relu,
     SeparableConv.call: _separable_conv,
+    Softmax.call: _softmax,
 }
 """By `call`, so that a subclass with a `call` of its own is called."""
 

@@ -51,6 +51,8 @@ class Forward(Recorder):
         Numbers of the outputs that the way back needs.
     """
 
+    wants_gradients = True
+
     def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
         super().__init__(math.prod(shape), dtype)
         self.kept = 0
