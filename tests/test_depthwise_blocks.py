@@ -14,13 +14,13 @@ from problems import Problem
 from random_problems import any_convolution
 
 from numbaconv import planner
-from numbaconv.algorithms import depthwise
+from numbaconv.algorithms import depthwise, depthwise_blocking
 from numbaconv.algorithms.axes import forward_axis
-from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_crowded
+from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_crowded, tile_outputs
 from numbaconv.algorithms.lattice import Axis
 from numbaconv.algorithms.plan_parts import lattice_extent
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.depthwise_tiles import LONG
+from numbaconv.kernels.depthwise_tiles import APART, LONG, STREAMED
 from numbaconv.spec import resolve_conv
 from numbaconv.target import TARGET
 
@@ -29,8 +29,11 @@ PROBLEMS = 40
 
 @pytest.fixture
 def cut(monkeypatch):
-    """Return a function that makes plans with blocks of at most these rows, columns and channels, gathered or not."""
-    smallest, gathers = [(1, 1, 1)], [False]
+    """Return a function that makes plans with blocks of at most these rows, columns and channels, gathered or not.
+
+    And with tiles of so many outputs.
+    """
+    smallest, gathers, outputs = [(1, 1, 1)], [False], [LONG]
     original = depthwise.choose_product_block
 
     def choose(extents):
@@ -41,13 +44,14 @@ def cut(monkeypatch):
             block, rows=min(block.rows, rows), columns=min(block.columns, columns), channels=channels
         )
 
-    def set_block(rows, columns, registers, gathered):
-        smallest[0], gathers[0] = (rows, columns, registers), gathered
+    def set_block(rows, columns, registers, gathered, tile):
+        smallest[0], gathers[0], outputs[0] = (rows, columns, registers), gathered, tile
         planner.clear_plans()
         depthwise.product_plan.cache_clear()
 
     monkeypatch.setattr(depthwise, "choose_product_block", choose)
     monkeypatch.setattr(depthwise, "is_crowded", lambda extent, stride: gathers[0])
+    monkeypatch.setattr(depthwise, "tile_outputs", lambda extent, dilation, stride: outputs[0])
     yield set_block
     planner.clear_plans()
     depthwise.product_plan.cache_clear()
@@ -79,7 +83,10 @@ def test_every_cut_is_exact(cut, dtype):
         expected = {name: run(oracle, name, problem, arrays) for name in ("conv", "conv_input_grad")}
         if planner.choose(spec, "forward") == depthwise.NAME:
             seen.add(size)
-        for block in ((1, 1, 1, False), (3, 9, 2, False), (99, 99, 99, False), (2, 5, 1, True), (99, 99, 99, True)):
+        for block in (
+            (1, 1, 1, False, LONG), (3, 9, 2, False, STREAMED), (99, 99, 99, False, LONG), (2, 5, 1, True, LONG),
+            (99, 99, 99, True, STREAMED), (99, 99, 99, False, STREAMED), (99, 99, 99, False, APART),
+        ):  # fmt: skip
             cut(*block)
             y = planner.forward(spec, arrays["x"], arrays["kernel"])
             assert_array_equal(y, expected["conv"], f"{problem.x_shape} {problem.options} cut {block}")
@@ -138,3 +145,22 @@ def test_pixels_of_a_large_power_of_two_crowd():
     assert is_crowded(extent_of((1, 14, 14, 1024), (7, 7)), 1024)
     assert not is_crowded(extent_of((1, 14, 14, 1040), (7, 7)), 1040)
     assert not is_crowded(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_size", "dilation", "outputs"),
+    [
+        ((1, 1, 2048, 1536), (1, 4), 1, STREAMED),
+        ((1, 1, 2048, 1536), (1, 15), 1, LONG),
+        ((1, 1, 2048, 512), (1, 4), 1, LONG),
+        ((4, 14, 14, 512), (3, 3), 1, STREAMED),
+        ((4, 14, 14, 384), (3, 3), 1, LONG),
+        ((2, 1, 4000, 512), (1, 3), 8, APART),
+        ((2, 1, 4000, 512), (1, 3), 2, LONG),
+        ((2, 400, 400, 64), (3, 3), 8, LONG),
+    ],
+)
+def test_tiles_have_few_outputs_where_lines_do_not_stay_in_l1(monkeypatch, x_shape, kernel_size, dilation, outputs):
+    monkeypatch.setattr(depthwise_blocking, "TARGET", dataclasses.replace(TARGET, l1_bytes=32 << 10))
+    extent = extent_of(x_shape, kernel_size, dilation_rate=dilation)
+    assert tile_outputs(extent, dilation, x_shape[-1]) == outputs

@@ -12,7 +12,7 @@ import numpy as np
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
 from numbaconv.algorithms.blocking import DepthwiseBlock, choose_depthwise_block
-from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_crowded
+from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_crowded, tile_outputs
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -45,13 +45,16 @@ from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
-from numbaconv.kernels.depthwise_tiles import LONG, SHORT, TILES
+from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
 NAME = "depthwise"
+AHEAD_NUMBERS = 1024
+"""Numbers of the input, at least, from what a tile reads to what it fetches ahead where the kernel has one row."""
+
 MAX_PIXEL_CHUNKS = 32
 PIXELS_PER_CHUNK = 256
 
@@ -157,20 +160,27 @@ def _product_lattices(spec: ConvSpec, direction: str, x_strides: Strides, y_stri
     return [_with_multiplier(lattice, spec.depth_multiplier, x_strides[-1]) for lattice in phases]
 
 
-def _column_parts(axis: Axis, in_place: bool, has_windows: bool) -> list[int]:
-    """Return the stretches of outputs along the columns that have the same taps, PART_SIZE numbers each."""
+def _column_parts(axis: Axis, in_place: bool, has_windows: bool, outputs: int = LONG) -> list[int]:
+    """Return the stretches of outputs along the columns that have the same taps, PART_SIZE numbers each.
+
+    Tiles have ``outputs`` where there are such for the taps.
+    """
+
+    def rows(window: int) -> int:
+        return outputs if (outputs, window) in ((STREAMED, 1), (APART, 0)) else LONG
+
     phase, offsets = axis.phase, axis.offsets
     count, taps, stride = phase.count, len(phase.taps), phase.stride
     window = stride if has_windows and stride in (1, 2) and phase.dilation == 1 else 0
     if not in_place:
-        return [0, count, 0, taps, window]
+        return [0, count, 0, taps, window, LONG]
     if not taps:
-        return [0, count, 0, 0, 0]
+        return [0, count, 0, 0, 0, LONG]
     step = column_step(axis)
     first, last = unit_columns(offsets, step)
     begin = min(-(-first // stride), count)
     end = min(max((last - phase.reach) // stride + 1, begin), count)
-    parts = [begin, end, 0, taps, window] if end > begin else []
+    parts = [begin, end, 0, taps, window, rows(window)] if end > begin else []
     borders: list[list[int]] = []
     before = np.zeros(0, np.int64)
     for u in (*range(begin), *range(end, count)):
@@ -182,7 +192,8 @@ def _column_parts(axis: Axis, in_place: bool, has_windows: bool) -> list[int]:
             borders[-1][1] = u + 1
         else:
             even = bool((np.diff(reads[inside]) == step).all())
-            borders.append([u, u + 1, tap, number, window if even else 0])
+            shift = window if even else 0
+            borders.append([u, u + 1, tap, number, shift, rows(shift)])
         before = reads
     return parts + [number for part in borders for number in part]
 
@@ -190,15 +201,19 @@ def _column_parts(axis: Axis, in_place: bool, has_windows: bool) -> list[int]:
 def _ahead_steps(fields: dict[int, int], channels: int, lanes: int) -> list[int]:
     """Return by how many numbers what is fetched ahead lies behind a tile, for each register of its channels.
 
-    For tiles of LONG and of SHORT outputs, an offset in the input and one in the output: those of the tiles next to it.
-    Together the registers of a tile fetch as many pixels as it has, in the order in which they lie.
+    For tiles of LONG, SHORT, STREAMED and APART outputs, an offset in the input and one in the output: those of the
+    tiles next to it, in the input of the next row or, where the kernel has one, behind the tile's taps. Together the
+    registers of a tile fetch as many pixels as it has, in the order in which they lie.
     """
-    steps = []
-    for rows in (LONG, SHORT):
+    steps, strided = [], fields[at.COLUMN_BASE]
+    for rows in (LONG, SHORT, STREAMED, APART):
+        before = 0
+        if fields[at.ROW_REACH] == 1:
+            least = AHEAD_NUMBERS // channels if rows < SHORT else 2 * LONG
+            before = max(rows + -(-fields[at.COLUMN_REACH] // strided), least)
         for vector in range(-(-channels // lanes)):
             pixel, channel = divmod(vector * rows * lanes, channels)
-            strided = fields[at.COLUMN_BASE]
-            read = pixel * strided * fields[at.COLUMN_STEP] + channel * strided
+            read = (before + pixel) * strided * fields[at.COLUMN_STEP] + channel * strided
             steps += [read, (rows + pixel) * fields[at.Y_PIXEL] + channel]
     return steps
 
@@ -222,13 +237,18 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int,
 
 
 def _product_record(
-    lattice: Lattice, block: ProductBlock, in_place: bool, channel_fields: dict[int, int], lanes: int
+    lattice: Lattice,
+    block: ProductBlock,
+    in_place: bool,
+    outputs: int,
+    channel_fields: dict[int, int],
+    lanes: int,
 ) -> Record:
     """Return the record of one phase of a forward pass or an input gradient."""
     record = Record(task_counts(lattice, block.rows, block.columns))
     describe_reads(record, lattice, block.rows, block.columns, block.channels, in_place, merged=False)
     rows, columns, fields = lattice.rows.phase, lattice.columns.phase, record.fields
-    parts = _column_parts(lattice.columns, in_place, channel_fields[at.SUMMED] == 1)
+    parts = _column_parts(lattice.columns, in_place, channel_fields[at.SUMMED] == 1, outputs)
     pixel = fields[at.COLUMN_STEP] if in_place else block.channels
     fields |= channel_fields
     fields |= {
@@ -257,7 +277,10 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     if in_place and is_crowded(extents[0], x_strides[-2]):
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
     block = choose_product_block(extents)
-    records = [_product_record(each, block, in_place, channel_fields, lanes) for each in phases]
+    records = []
+    for extent, lattice in zip(extents, phases, strict=True):
+        outputs = tile_outputs(extent, lattice.columns.phase.dilation, x_strides[-2])
+        records.append(_product_record(lattice, block, in_place, outputs, channel_fields, lanes))
     counts = {n: max(record.fields[n] for record in records) for n in (at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS)}
     width = block.channels * records[0].fields[at.PANEL_CHUNKS]
     packed: dict[tuple[int, ...], int] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import CACHE_LINE, L1_WAYS, Extent
-from numbaconv.kernels.depthwise_tiles import LONG
+from numbaconv.kernels.depthwise_tiles import APART, LONG, STREAMED
 from numbaconv.target import TARGET
 
 TASKS = 16
@@ -25,6 +25,12 @@ GATHERED_REGISTERS = 4
 
 CROWDED_TAPS = 25
 """Taps from which a gathered block pays where pixels in place crowd in few sets of L1."""
+
+STREAMED_TAPS = 9
+"""Taps up to which tiles of fewer outputs and whole cache lines pay where pixels crowd."""
+
+PAGE = 4096
+"""Bytes of a page: processors fetch ahead within one."""
 
 MIN_TASK_WORK = 400_000
 """Multiply-adds of a task: some 10 microseconds, of which the first rows, fetched by nobody ahead, take a part."""
@@ -52,15 +58,43 @@ def _bytes(extent: Extent, rows: int, columns: int, channels: int) -> int:
     return in_rows * in_columns * extent.plane_taps * channels * itemsize
 
 
+def _pixels_in_l1(pixel_stride: int, dtype: str) -> float:
+    """Return of how many pixels, ``pixel_stride`` numbers apart, L1 holds a cache line each; many if it holds any."""
+    pitch, rest = divmod(pixel_stride * (4 if dtype == "float32" else 8), CACHE_LINE)
+    sets = TARGET.l1_bytes // CACHE_LINE // L1_WAYS
+    return math.inf if rest else sets // math.gcd(pitch, sets) * L1_WAYS
+
+
+def _tile_pixels(extent: Extent) -> int:
+    return extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
+
+
 def is_crowded(extent: Extent, pixel_stride: int) -> bool:
     """Whether a tile of many taps reads far more pixels, ``pixel_stride`` numbers apart, than their sets of L1 hold."""
+    many = extent.depth // extent.channels >= CROWDED_TAPS
+    return many and 2 * _tile_pixels(extent) > 3 * _pixels_in_l1(pixel_stride, extent.dtype)
+
+
+def tile_outputs(extent: Extent, dilation: int, pixel_stride: int) -> int:
+    """Return the outputs of most tiles: fewer than LONG where rows are streamed through L1.
+
+    With few taps this pays where the lines that a tile reads and writes do not stay in L1 until the next register of
+    channels uses their other half, in one row only where each pixel is a page or more; and with one row of taps so far
+    apart that a tile of LONG outputs begins to read many stretches of memory at once.
+    """
+    if not extent.in_place or extent.channels > 1 or extent.depth > STREAMED_TAPS:
+        return LONG
+    if dilation > 1:
+        return APART if dilation >= LONG and is_streamed(extent) else LONG
     itemsize = 4 if extent.dtype == "float32" else 8
-    sets = TARGET.l1_bytes // CACHE_LINE // L1_WAYS
-    pitch, rest = divmod(pixel_stride * itemsize, CACHE_LINE)
-    if rest or extent.depth // extent.channels < CROWDED_TAPS:
-        return False
-    pixels = extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
-    return 2 * pixels > 3 * (sets // math.gcd(pitch, sets)) * L1_WAYS
+    if extent.row_reach * extent.plane_taps == 1 and pixel_stride * itemsize < PAGE:
+        return LONG
+    return STREAMED if _tile_pixels(extent) + LONG > _pixels_in_l1(pixel_stride, extent.dtype) else LONG
+
+
+def is_streamed(extent: Extent) -> bool:
+    """Whether outputs read the input in one long row, of which no part is read again much later."""
+    return extent.in_place and extent.row_reach == 1 and extent.plane_taps == 1
 
 
 @lru_cache(maxsize=1024)
@@ -73,6 +107,8 @@ def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
     room = TARGET.l2_bytes * 3 // 4 if main.in_place else TARGET.l2_bytes // 2
 
     columns, width = most_columns, registers if main.in_place else min(registers, GATHERED_REGISTERS)
+    if is_streamed(main):
+        room = max(room, _bytes(main, 1, columns, width * lanes))
     parts = 1
     while _bytes(main, 1, columns, width * lanes) > room and columns > MIN_COLUMNS:
         parts += 1

@@ -18,9 +18,13 @@ from numbaconv.kernels.depthwise_tiles import (
     SHORT,
     SHORT_TILE,
     SINGLE_TILE,
+    STREAMED,
+    STREAMED_TILE,
+    STREAMED_WIDE,
     WIDE,
     WIDE_PAIR_TILE,
     WIDE_SINGLE_TILE,
+    WIDE_STREAMED_TILE,
     depthwise_tile,
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
@@ -30,9 +34,6 @@ from numbaconv.simd.vectors import lanes_of, load, store
 
 AHEAD_ROWS = 2
 """Rows of the input, at most, that are fetched ahead from each plane."""
-
-AHEAD_TILES = 2
-"""Tiles by which the input is fetched ahead along the columns where the kernel has one row."""
 
 
 @inline
@@ -131,7 +132,6 @@ def list_ahead(record, plane, row, ahead):
             continue
         if reach == 1:
             ahead[count] = plane_table[p] + record[record[at.ROW_TABLE] + row * step]
-            ahead[count] += AHEAD_TILES * LONG * record[at.PIXEL_STRIDE]
             count += 1
         elif row + 1 < record[at.OUT_ROWS]:
             for new in range(min(step, reach, AHEAD_ROWS)):
@@ -160,9 +160,12 @@ def depthwise_pixels(
     wide, tile, wide_tile = 0, LONG_TILE + window, 0
     if rows == SHORT:
         tile, ahead_steps = SHORT_TILE + window, advance(ahead_steps, 2 * vectors)
+    elif rows == STREAMED:
+        tile, wide_tile, ahead_steps = STREAMED_TILE, WIDE_STREAMED_TILE, advance(ahead_steps, 4 * vectors)
+        wide = 0 if is_apart else channels // (STREAMED_WIDE * lanes) * STREAMED_WIDE
     elif rows < SHORT:
         tile, wide_tile = (PAIR_TILE, WIDE_PAIR_TILE) if rows == 2 else (SINGLE_TILE, WIDE_SINGLE_TILE)
-        wide = 0 if is_apart else channels // (WIDE * lanes) * WIDE
+        wide, ahead_steps = 0 if is_apart else channels // (WIDE * lanes) * WIDE, advance(ahead_steps, 6 * vectors)
     vector = 0
     while vector < vectors:
         last, target, target_stride, c = vectors, y, y_stride, min(vector * lanes, end)
@@ -198,7 +201,8 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
         if outputs <= 0:
             continue
         tap, tap_step = part[at.PART_TAP], record[at.COLUMN_TAP_STEP]
-        window = part[at.PART_WINDOW] if outputs >= SHORT else 0
+        most = min(part[at.PART_ROWS], SHORT)
+        window = part[at.PART_WINDOW] if outputs >= most else 0
         offsets = advance(table, (first - origin) * record[at.COLUMN_BASE] + tap * tap_step)
         triples, pairs, singles = list_taps(
             offsets, tap_step, tap, part[at.PART_TAPS], window, tap_size, runs, count, taps
@@ -206,7 +210,9 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
         pixel = 0
         while pixel < outputs:
             left, rows = outputs - pixel, SHORT
-            if left > SHORT and outputs >= LONG:
+            if most < SHORT and outputs >= most:
+                rows = most
+            elif left > SHORT and outputs >= LONG:
                 rows = LONG
             elif outputs < SHORT:
                 rows = min(left, 2)

@@ -22,8 +22,11 @@ PARAMETERS = (
 )
 
 
-def make_window_tile(rows: int, stride: int) -> Any:
-    """Return the product of ``rows`` outputs whose taps are neighbouring pixels, ``stride`` pixels apart."""
+def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
+    """Return the product of ``rows`` outputs x ``vectors`` registers whose taps are neighbouring pixels.
+
+    Outputs are ``stride`` pixels apart.
+    """
     pixels = rows * stride
 
     @inline
@@ -36,9 +39,9 @@ def make_window_tile(rows: int, stride: int) -> Any:
         `taps` lists offset in the input and in the weights of each three neighbouring taps, two taps, and single tap.
         """
         lanes, pixel = lanes_of(x), pixel_stride // stride
-        for i in range(first, last):
+        for i in range(first, last, vectors):
             c = min(i * lanes, end)
-            acc = tile_rows(rows, 1, advance(bias, c))
+            acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
                 tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels)
             tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
@@ -70,6 +73,9 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
         for i in range(first, last, vectors):
             c = min(i * lanes, end)
             acc = tile_rows(rows, vectors, advance(bias, c))
+            for row in range(ahead_count):
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows)
+            tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
             source, weight = advance(x, c), advance(weights, i * step)
             for tap in range(singles):
                 pixel = advance(source, taps[2 * tap])
@@ -85,8 +91,20 @@ LONG, SHORT = 8, 4
 WIDE = 4
 """Registers of channels of the tiles of one or two outputs."""
 
+STREAMED, STREAMED_WIDE = 3, 2
+"""Outputs and registers of the tiles of long rows with a few taps: whole cache lines, of few pixels at a time.
+
+Pixels with many channels share few sets of L1, and their lines have to stay there from one tile to the next.
+"""
+
+APART = 2
+"""Outputs of the tiles of long rows whose taps are far apart."""
+
 LONG_TILE, SHORT_TILE, PAIR_TILE, SINGLE_TILE, WIDE_PAIR_TILE, WIDE_SINGLE_TILE = 0, 3, 6, 7, 8, 9
 """Numbers of tiles; to the first two, the window's stride or 0 for taps that lie anywhere is added."""
+
+STREAMED_TILE, WIDE_STREAMED_TILE = 10, 11
+"""Numbers of tiles whose taps are neighbouring pixels, the outputs too."""
 
 SPREAD_TILES: dict[int, tuple[int, int]] = {
     PAIR_TILE: (2, 1), SINGLE_TILE: (1, 1), WIDE_PAIR_TILE: (2, WIDE), WIDE_SINGLE_TILE: (1, WIDE),
@@ -97,9 +115,11 @@ SPREAD_TILES: dict[int, tuple[int, int]] = {
 def _make_tile(number: int) -> Any:
     if number in SPREAD_TILES:
         return make_spread_tile(*SPREAD_TILES[number])
+    if number >= STREAMED_TILE:
+        return make_window_tile(STREAMED, 1, STREAMED_WIDE if number == WIDE_STREAMED_TILE else 1)
     return make_window_tile(LONG if number < SHORT_TILE else SHORT, number % SHORT_TILE)
 
 
-TILES = 10
+TILES = 12
 
 depthwise_tile = by_rows(_make_tile, tuple(range(TILES)), PARAMETERS)

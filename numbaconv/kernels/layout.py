@@ -131,7 +131,8 @@ PART_LAST = 1  # the one behind the last
 PART_TAP = 2  # first tap that reads the input
 PART_TAPS = 3
 PART_WINDOW = 4  # outputs' stride in pixels where neighbouring taps read neighbouring pixels, else 0
-PART_SIZE = 5
+PART_ROWS = 5  # outputs of the tiles that cover it
+PART_SIZE = 6
 
 # Buffers.
 WORK_BUFFER = 0
