@@ -10,13 +10,14 @@ import pytest
 import numbaconv as nc
 from numbaconv import Tensor, grad_check, no_grad
 from numbaconv.algorithms import batch_norm, pooling
-from numbaconv.algorithms.adjacent_pooling import average_pool_grad, max_pool_grad
+from numbaconv.algorithms.adjacent_pooling import average_pool_grad, max_pool_grad, record_relu_gradient, takes_relu
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
 from numbaconv.algorithms.cross_entropy import label_cross_entropy
 from numbaconv.algorithms.updates import UpdateTable
 from numbaconv.autograd import ops
 from numbaconv.autograd.dense import dense
 from numbaconv.kernels import updates
+from numbaconv.program import Recorder
 from numbaconv.spec import resolve_pool
 
 DTYPES = ("float32", "float64")
@@ -116,6 +117,27 @@ def test_adjacent_windows_agree_with_the_general_kernel(shape, pool, padding, dt
     assert gradient.sum() == g.sum()
     shares, expected = average_pool_grad(spec, g), pooling.average_pool_grad(spec, g)
     np.testing.assert_allclose(shares, expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "pool", "padding"), POOLS, ids=str)
+def test_maxima_of_what_relu_gave(shape, pool, padding, dtype):
+    spec = resolve_pool(shape, pool, strides=None, padding=padding, data_format="channels_last", dtype=dtype)
+    if not takes_relu(spec):
+        pytest.skip("fewer channels than a register holds")
+    x = np.maximum(integers(shape, dtype), 0)
+    y = pooling.max_pool(spec, x)
+    y[..., 0] = np.nan  # a maximum that is none gets no gradient
+    g = integers(y.shape, dtype, 1)
+    kept, sums = relu_gradient_sums(g, y)
+    recorder = Recorder(x.size, dtype)
+    arguments = [recorder.x, *(recorder.argument(i, n) for i, n in enumerate((y.size, g.size, x.size, shape[-1]), 1))]
+    record_relu_gradient(recorder, spec, *arguments)
+    grad_x, grad_bias = np.full_like(x, np.nan), np.full_like(sums, np.nan)
+    assert recorder.launches(5).run(x, y, g, grad_x, grad_bias)
+    np.testing.assert_array_equal(grad_x, pooling.max_pool_grad(spec, x, y, kept))
+    np.testing.assert_array_equal(grad_bias, sums)
+    assert grad_bias[0] == 0
 
 
 def network(x, kernel, bias, data_format, step_by_step):

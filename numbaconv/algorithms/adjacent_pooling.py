@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms import pooling
+from numbaconv.algorithms.channel_sums import record_addition
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import adjacent_pooling as kernels
+from numbaconv.program import Buffer, Recorder
 from numbaconv.spec import PoolSpec
 from numbaconv.target import TARGET
 
@@ -38,6 +40,21 @@ def max_gradient(spec: PoolSpec) -> parallel.Launch:
     return _prepared(kernels.adjacent_max_pool_grad, 4, spec)
 
 
+def takes_relu(spec: PoolSpec) -> bool:
+    """Whether `record_relu_gradient` is faster than two launches: adjacent windows, channels that fill a register."""
+    return spec.strides == spec.pool_size and spec.channels >= TARGET.lanes(spec.dtype)
+
+
+def record_relu_gradient(
+    recorder: Recorder, spec: PoolSpec, x: Buffer, y: Buffer, grad_y: Buffer, grad_x: Buffer, sums: Buffer
+) -> None:
+    """Record the gradient of adjacent maxima and of the relu that gave x, and the sums of the latter per channel."""
+    launch = _prepared(kernels.adjacent_max_pool_relu_grad, 5, spec)
+    partial = sums if launch.tasks == 1 else recorder.buffer(launch.tasks * spec.channels)
+    recorder.launch(launch, x, y, grad_y, grad_x, partial)
+    record_addition(recorder, partial, launch.tasks, spec.channels, sums)
+
+
 def average_gradient(spec: PoolSpec) -> parallel.Launch:
     """Return the launch on (grad_y, grad_x)."""
     if spec.strides != spec.pool_size:
@@ -47,7 +64,7 @@ def average_gradient(spec: PoolSpec) -> parallel.Launch:
 
 @lru_cache(maxsize=512)
 def _prepared(kernel: TaskKernel, arguments: int, spec: PoolSpec) -> parallel.Launch:
-    """Return the launch on arrays of which the last is the gradient of x."""
+    """Return the launch on so many arrays."""
     windows, channels = pooling.window_rows(spec), spec.channels
     size = spec.in_spatial[-1]
     row = size * channels
@@ -59,7 +76,9 @@ def _prepared(kernel: TaskKernel, arguments: int, spec: PoolSpec) -> parallel.La
     lanes, window = TARGET.lanes(spec.dtype), spec.pool_size[-1] * channels
     block = min(spec.out_spatial[-1], max(1, pooling.LINE // window))
     # Where a register holds all channels: one for each output of a block, and a line whose last position is whole too.
-    workspace = -(-(block * (lanes + window) + lanes) // 16) * 16 if channels < lanes else 0
+    # Else sums of all channels, and of a register that ends with them.
+    sums = channels + lanes
+    workspace = -(-(block * (lanes + window) + lanes if channels < lanes else sums) // 16) * 16
     first = np.concatenate([[0], np.cumsum([len(window) for window in windows])])
     bare_at = kernels.HEADER
     first_at = bare_at + len(bare)
@@ -67,7 +86,7 @@ def _prepared(kernel: TaskKernel, arguments: int, spec: PoolSpec) -> parallel.La
     header = [
         workspace, len(windows), outers, parts, channels, size, end, spec.out_spatial[-1], spec.pool_size[-1],
         spec.padding[-1][0], image, prod(spec.out_spatial) * channels, bare_at, len(bare), first_at, rows_at,
-        block, spec.batch,
+        block, spec.batch, sums,
     ]  # fmt: skip
     geometry = np.concatenate([header, bare * row, first, np.concatenate(windows) * row]).astype(np.int64)
     small, tasks = spec.batch * image < pooling.SERIAL_NUMBERS, spec.batch * parts

@@ -52,13 +52,18 @@ def _addition(tasks: int, channels: int, dtype: str) -> parallel.Launch:
     )
 
 
+def record_addition(recorder: Recorder, partial: Buffer, tasks: int, channels: int, sums: Buffer) -> None:
+    """Record the addition of the sums of all tasks, unless the one task left its own where they belong."""
+    if tasks > 1:
+        recorder.launch(_addition(tasks, channels, recorder.dtype), partial, sums)
+
+
 def _record(recorder: Recorder, kernel: TaskKernel, operands: Sequence[Buffer], channels: int, sums: Buffer) -> None:
     """Record a kernel that leaves sums of its tasks behind its operands, and their addition."""
     tasks, launch = prepared(kernel, len(operands) + 1, operands[0].size, channels, recorder.dtype)
     partial = sums if tasks == 1 else recorder.buffer(tasks * channels)
     recorder.launch(launch, *operands, partial)
-    if tasks > 1:
-        recorder.launch(_addition(tasks, channels, recorder.dtype), partial, sums)
+    record_addition(recorder, partial, tasks, channels, sums)
 
 
 def record_relu_gradient_sums(

@@ -3,12 +3,15 @@
 A task takes some outer outputs of one image. The channels that do not fill a register are done by one that ends with
 them. Where all channels are fewer than a register's lanes, a row of the gradient is made in the worker's workspace,
 position after position, each a whole register of which the next position overwrites what is not its own.
+
+Where relu gave the inputs, and the channels fill a register, its gradient is taken in the maxima's size on the way, and
+summed for the bias before it.
 """
 
 from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
-from numbaconv.simd.lanewise import divide, where_maximum
+from numbaconv.simd.lanewise import divide, where_above, where_maximum
 from numbaconv.simd.pointers import advance, clear, copy
 from numbaconv.simd.vectors import lanes_of, load, load_first, splat, store
 
@@ -16,10 +19,11 @@ from numbaconv.simd.vectors import lanes_of, load, load_first, splat, store
 # spatial axis, X_END: the part of X that windows cover, POOL and LOW: its window and padding; *_IMAGE: numbers of one
 # image; BARE: where the list of BARE_COUNT rows of x under no window starts; FIRST, ROWS: the lists of rows under the
 # window of each outer output (FIRST[i] to FIRST[i + 1] are the entries of output i), by their first numbers; BLOCK:
-# outputs that are made in the workspace at once; IMAGES: the batch.
+# outputs that are made in the workspace at once; IMAGES: the batch; SUMS: numbers that the sums of all channels
+# take, and a register for those that do not fill one.
 (WORKSPACE, OUTER, OUTERS, PARTS, CHANNELS, X, X_END, Y, POOL, LOW, X_IMAGE, Y_IMAGE, BARE, BARE_COUNT, FIRST,
- ROWS, BLOCK, IMAGES) = range(18)  # fmt: skip
-HEADER = 18
+ ROWS, BLOCK, IMAGES, SUMS) = range(19)  # fmt: skip
+HEADER = 19
 
 
 @inline
@@ -34,6 +38,20 @@ def _give_maximum(read, x, gx, top, remaining, zero, count):
     value = read(x, count)
     store(where_maximum(value, top, remaining, zero), gx)
     return where_maximum(value, top, zero, remaining)
+
+
+@inline
+def _as_it_is(top, gradient, sums):
+    return gradient
+
+
+@inline
+def _through_relu(top, gradient, sums):
+    """Return the gradient where the maximum is positive; add that to `sums`."""
+    zero = splat(sums, 0.0)
+    kept = where_above(top, zero, gradient, zero)
+    store(load(sums) + kept, sums)
+    return kept
 
 
 @inline
@@ -78,9 +96,10 @@ def _maximum_narrow(g, x, y, gy, gx, rows, row_count, first, last, work, x_reada
 
 
 @inline
-def _maximum_window(x, y, gy, gx, rows, row_count, width, channels):
+def _maximum_window(given, x, y, gy, gx, rows, row_count, width, channels, sums):
     """Do the same in one window, one full register."""
-    top, remaining, zero = load(y), load(gy), splat(x, 0.0)
+    top, zero = load(y), splat(x, 0.0)
+    remaining = given(top, load(gy), sums)
     for r in range(row_count):
         for w in range(width):
             offset = rows[r] + w * channels
@@ -105,7 +124,7 @@ def _mean_narrow(g, x, y, gy, gx, rows, row_count, first, last, work, x_readable
 
 
 @inline
-def _mean_window(x, y, gy, gx, rows, row_count, width, channels):
+def _mean_window(given, x, y, gy, gx, rows, row_count, width, channels, sums):
     """Do the same in one window, one full register."""
     share = divide(load(gy), row_count * width)
     for r in range(row_count):
@@ -115,24 +134,26 @@ def _mean_window(x, y, gy, gx, rows, row_count, width, channels):
 
 
 @inline
-def _windows(one, g, x, y, gy, gx, rows, row_count):
-    """Write what the windows of one row of outputs cover."""
+def _windows(one, given, g, x, y, gy, gx, rows, row_count, sums):
+    """Write what windows of one row of outputs cover; sums of a register that ends with the channels lie apart."""
     lanes, channels = lanes_of(x), g[CHANNELS]
     for o in range(g[Y]):
         left = max(o * g[POOL] - g[LOW], 0)
         width = min((o + 1) * g[POOL] - g[LOW], g[X]) - left
         start, at, c = left * channels, o * channels, 0
         while c < channels:
-            c = min(c, channels - lanes)
+            place = c
+            if c > channels - lanes:
+                c, place = channels - lanes, channels
             one(
-                advance(x, start + c), advance(y, at + c), advance(gy, at + c), advance(gx, start + c),
-                rows, row_count, width, channels,
+                given, advance(x, start + c), advance(y, at + c), advance(gy, at + c), advance(gx, start + c),
+                rows, row_count, width, channels, advance(sums, place),
             )  # fmt: skip
             c += lanes
 
 
 @inline
-def _outputs(narrow, one, work, task, g, x, y, gy, gx):
+def _outputs(narrow, one, given, work, task, g, x, y, gy, gx, sums):
     """Write what the windows of a task's outputs cover, and what lies between those of its images."""
     channels = g[CHANNELS]
     image, first_outer = task // g[PARTS], task % g[PARTS] * g[OUTERS]
@@ -155,18 +176,36 @@ def _outputs(narrow, one, work, task, g, x, y, gy, gx):
                 first, last = o * g[BLOCK], min((o + 1) * g[BLOCK], g[Y])
                 narrow(g, x, y_row, gy_row, gx, rows, row_count, first, last, work, x_readable, y_readable)
         else:
-            _windows(one, g, x, y_row, gy_row, gx, rows, row_count)
+            _windows(one, given, g, x, y_row, gy_row, gx, rows, row_count, sums)
 
 
 @task_kernel
 def adjacent_max_pool_grad(worker, task, geometry, buffers):
     """Set gx (buffer 4) to each output's gradient gy (3) at the first place of x (1) that holds its y (2), else 0."""
     work = advance(buffers[0], worker * geometry[WORKSPACE])
-    _outputs(_maximum_narrow, _maximum_window, work, task, geometry, buffers[1], buffers[2], buffers[3], buffers[4])
+    x, y, gy, gx = buffers[1], buffers[2], buffers[3], buffers[4]
+    _outputs(_maximum_narrow, _maximum_window, _as_it_is, work, task, geometry, x, y, gy, gx, work)
+
+
+@task_kernel
+def adjacent_max_pool_relu_grad(worker, task, geometry, buffers):
+    """Do the same with gy where y is positive and 0 elsewhere, and sum that to row `task` of buffer 5.
+
+    There are as many channels as a register has lanes, or more.
+    """
+    sums, channels, lanes = advance(buffers[0], worker * geometry[WORKSPACE]), geometry[CHANNELS], lanes_of(buffers[1])
+    total = advance(buffers[5], task * channels)
+    x, y, gy, gx = buffers[1], buffers[2], buffers[3], buffers[4]
+    clear(sums, geometry[SUMS])
+    _outputs(_maximum_narrow, _maximum_window, _through_relu, sums, task, geometry, x, y, gy, gx, sums)
+    copy(total, sums, channels)
+    rest = channels % lanes
+    if rest > 0:
+        copy(advance(total, channels - rest), advance(sums, channels + lanes - rest), rest)
 
 
 @task_kernel
 def adjacent_average_pool_grad(worker, task, geometry, buffers):
     """Set gx (buffer 2) to each output's gradient gy (1), divided by the positions of its window."""
-    work = advance(buffers[0], worker * geometry[WORKSPACE])
-    _outputs(_mean_narrow, _mean_window, work, task, geometry, buffers[2], buffers[1], buffers[1], buffers[2])
+    work, gy, gx = advance(buffers[0], worker * geometry[WORKSPACE]), buffers[1], buffers[2]
+    _outputs(_mean_narrow, _mean_window, _as_it_is, work, task, geometry, gx, gy, gy, gx, work)

@@ -201,6 +201,10 @@ class _Pool(Step):
             return False
         is_after_relu = before is not None and before.is_relu
         if before is not None and is_after_relu:
+            if adjacent_pooling.takes_relu(self.spec):
+                sums = back.gradient(before.bias) or recorder.buffer(before.channels)
+                adjacent_pooling.record_relu_gradient(recorder, self.spec, self.x, self.y, g, grad_x, sums)
+                return True
             g = back.mask(g, self.y, before)
         recorder.launch(adjacent_pooling.max_gradient(self.spec), self.x, self.y, g, grad_x)
         return is_after_relu

@@ -27,3 +27,14 @@ def where_maximum(typingctx, x, y, chosen, otherwise):
         return b.select(found, chosen, otherwise)
 
     return x(x, x, x, x), codegen
+
+
+@intrinsic
+def where_above(typingctx, x, lower, chosen, otherwise):
+    """Return ``chosen`` in lanes where ``x`` is above ``lower``."""
+
+    def codegen(context, b, sig, args):
+        x, lower, chosen, otherwise = args
+        return b.select(b.fcmp_ordered(">", x, lower), chosen, otherwise)
+
+    return x(x, x, x, x), codegen
