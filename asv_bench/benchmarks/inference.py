@@ -54,3 +54,21 @@ class NewShape:
             self.model(self.x)
 
     time_first_call.version = "1"
+
+
+class Softmax:
+    """Probabilities of ten classes."""
+
+    params = (1, 64)
+    param_names = ("rows",)
+
+    def setup(self, rows):
+        self.layer = nc.layers.Softmax()
+        self.x = np.random.default_rng(0).standard_normal((rows, 10), dtype=np.float32)
+        self.time_call(rows)
+
+    def time_call(self, rows):
+        with nc.no_grad():
+            self.layer(self.x)
+
+    time_call.version = "1"

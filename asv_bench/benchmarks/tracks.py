@@ -41,7 +41,9 @@ HOT_KERNELS = (
     "depthwise_gradient.depthwise_kernel_gradient-float32",
     "winograd.winograd_product-float32",
     "winograd_gradient.winograd_gradient_sums-float32",
+    "many_rows.many_rows_product-float32",
     "pooling.max_pool-float32",
+    "adjacent_pooling.adjacent_max_pool_relu_grad-float32",
 )
 # Of all figures less is better, as of everything that asv compares: of the arithmetic the share that is not fused
 # multiply-adds on whole registers is told.

@@ -58,7 +58,10 @@ class Optimizer:
 class ForwardAndBackward:
     """One operation of a network on a batch, there and back."""
 
-    params = ("batch_normalization", "layer_normalization", "relu", "max_pool", "dense", "cross_entropy")
+    params = (
+        "batch_normalization", "layer_normalization", "relu", "max_pool", "max_pool_after_relu", "dense", "large_dense",
+        "cross_entropy",
+    )  # fmt: skip
     param_names = ("operation",)
 
     def setup(self, name):
@@ -67,7 +70,8 @@ class ForwardAndBackward:
 
         layers = nc.layers
         rng = np.random.default_rng(0)
-        shape = {"dense": (64, 1024), "cross_entropy": (64, 1000)}.get(name, (64, 28, 28, 32))
+        shapes = {"dense": (64, 1024), "large_dense": (64, 9216), "cross_entropy": (64, 1000)}
+        shape = shapes.get(name, (64, 28, 28, 32))
         self.x = nc.Tensor(rng.standard_normal(shape, dtype=np.float32), requires_grad=True)
         labels = rng.integers(0, shape[-1], shape[0])
         operations = {
@@ -75,7 +79,9 @@ class ForwardAndBackward:
             "layer_normalization": layers.LayerNormalization(),
             "relu": ops.relu,
             "max_pool": layers.MaxPooling2D(2),
+            "max_pool_after_relu": nc.Sequential([layers.ReLU(), layers.MaxPooling2D(2)]),
             "dense": layers.Dense(256, activation="relu"),
+            "large_dense": layers.Dense(128, activation="relu"),
             "cross_entropy": lambda x: ops.softmax_cross_entropy(x, labels),
         }
         self.operation = operations[name]
