@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, padding_modes, planar, winograd
+from numbaconv.algorithms import depthwise, direct, folded, padding_modes, planar, winograd
 from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
@@ -25,7 +25,7 @@ DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
     "forward": (depthwise, winograd, planar, direct),
-    "input_grad": (depthwise, winograd, planar, direct),
+    "input_grad": (depthwise, winograd, folded, planar, direct),
     "kernel_grad": (depthwise, winograd, planar, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""
@@ -46,6 +46,10 @@ PLANAR_GAIN = 0.97
 """The same for few output channels, where the direct algorithm takes longer beside its estimate than the planar one."""
 
 
+FOLDED_GAIN = 0.95
+"""The same for folded input gradients, beside the direct and the planar algorithm: both take longer than estimated."""
+
+
 def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | None:
     """Return why an algorithm that can run a pass leaves it to the next one unless it is asked for by name."""
     if algorithm is winograd:
@@ -55,12 +59,16 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
         gain = WINOGRAD_GAIN
     elif algorithm is planar:
         gain = PLANAR_GAIN
+    elif algorithm is folded:
+        gain = FOLDED_GAIN
     else:
         return None
-    own, other = algorithm.estimate(spec, direction), direct.estimate(spec, direction)
+    own, other, name = algorithm.estimate(spec, direction), direct.estimate(spec, direction), direct.NAME
+    if algorithm is folded and planar.refuses(spec, direction) is None:
+        other, name = min((other, name), (planar.estimate(spec, direction) * PLANAR_GAIN, planar.NAME))
     if own * gain < other:
         return None
-    return f"it is estimated to take {own / 1e6:.3g} million cycles, the direct algorithm {other / 1e6:.3g}"
+    return f"it is estimated to take {own / 1e6:.3g} million cycles, the {name} algorithm {other / 1e6:.3g}"
 
 
 def choose(spec: ConvSpec, direction: str) -> str:

@@ -11,6 +11,7 @@ from numba import types
 from numba.core.ccallback import CFunc
 from processes import features_with
 
+from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_product
@@ -40,7 +41,7 @@ def assembly_loops(kernel):
 
 @pytest.mark.parametrize(
     "kernel",
-    [direct_forward, direct_kernel_gradient, many_rows_gradient, many_rows_product, winograd_product],
+    [direct_forward, folded_forward, direct_kernel_gradient, many_rows_gradient, many_rows_product, winograd_product],
     ids=lambda kernel: kernel.name,
 )
 def test_the_largest_tile_stays_in_registers(kernel):
@@ -67,4 +68,4 @@ def test_the_largest_tile_stays_in_registers_with_avx512(cpu, monkeypatch):
     options = ["-q", "-p", "no:cacheprovider", "-k", test_the_largest_tile_stays_in_registers.__name__]
     process = subprocess.run([sys.executable, "-m", "pytest", *options, __file__], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-4000:]
-    assert "5 passed" in process.stdout
+    assert "6 passed" in process.stdout

@@ -189,7 +189,7 @@ def test_a_usual_network_is_one_program(rng, runs):
 @pytest.mark.parametrize("activation", ["relu", nc.fused_activation(cube)])
 def test_joined_outputs_of_what_is_not_finite_are_computed_as_ever(value, activation, rng, runs):
     """A few channels in and out: neighbouring outputs share products, which NaN and infinity would leak through."""
-    layer = layers.Conv2D(2, 5, padding="same", activation=activation)
+    layer = layers.Conv2D(1, 5, padding="same", activation=activation)
     model = nc.Sequential([layer, layers.MaxPooling2D(2)])
     x = rng.standard_normal((1, 40, 40, 1), np.float32)
     assert_same(model, x)
@@ -200,7 +200,7 @@ def test_joined_outputs_of_what_is_not_finite_are_computed_as_ever(value, activa
     for y in quick:
         assert_array_equal(y, recorded)
     assert runs == {"valid": 3, "void": 3}
-    assert np.isfinite(recorded).sum() >= recorded.size - 2 * 9
+    assert np.isfinite(recorded).sum() >= recorded.size - 9
 
 
 def test_new_weights_options_and_shapes_are_seen(rng):
