@@ -17,12 +17,12 @@ from numbaconv.target import TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
 READ_BYTES_PER_CYCLE = 16  # of input read in place, whose misses products hide in part
-GRADIENT_BYTES_PER_CYCLE = 4  # of operands of a kernel gradient, gathered or packed: they come from L3 or memory
 L2_BYTES_PER_CYCLE = 24
 MEMORY_BYTES_PER_CYCLE = 6
 TILE_CYCLES = 25  # entering and leaving one register tile
 TAP_CYCLES = 8  # entering one run of taps: its offset and the loop over its numbers
 BOUNCE_CYCLES = 1.5  # a number that goes to the output through the bounce buffer
+AHEAD_BYTES_PER_CYCLE = 8  # of what a kernel gradient fetched ahead and has to fetch again
 TASK_CYCLES = 600
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
 SCATTERED_LINE_CYCLES = 16  # a line of the output whose neighbour is written much later, or by another task
@@ -205,6 +205,13 @@ GRADIENT_TASKS = 4
 Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
 """
 
+GRADIENT_COSTS = (12, 12, 1.5, 40, TASK_CYCLES)
+"""Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its
+registers to the sums, entering a gathered row, and beginning a block."""
+
+GROUP_COSTS = (4, TILE_CYCLES, 4, 0, 0)
+"""The same for groups, whose blocks are not fetched ahead."""
+
 L1_WAYS = 8
 CONFLICT_CYCLES = 2.5
 """What a pixel's numbers take that come from L2 because the pixels of a block share few sets of L1."""
@@ -246,18 +253,20 @@ def reads_grad_in_place(out_channels: int, pixel: int, dtype: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def choose_gradient_block(
-    extent: Extent, merged_taps: int, pitch: int, sums: int, grad_in_place: bool
+    extent: Extent, merged_taps: int, pitch: int, sums: int, grad_in_place: bool, grouped: bool
 ) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
     ``merged_taps`` is the number of taps in a run where all input channels are taken together, ``pitch`` the distance
-    of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels.
+    of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. With
+    ``grouped`` channels the next block is not fetched ahead.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
     all_panels = panel_count(extent.out_channels, extent.dtype)
     vectors = 1 if extent.out_channels <= lanes else 2
     all_taps = extent.depth // max(extent.channels, 1)
+    rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
     for channels in channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
@@ -277,17 +286,28 @@ def choose_gradient_block(
             together = max(1, min(panels, int(room / ((pixels + run) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
             conflicts = _conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
-            tiles = (run * vectors * 4 + visits * TILE_CYCLES + visits * images * rows * 4) * taps * panels
-            rate = GRADIENT_BYTES_PER_CYCLE
-            copied = 0.0 if extent.in_place else numbers * itemsize / rate
+            tiles = (run * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
+            if extent.in_place:
+                copied = numbers * itemsize / L2_BYTES_PER_CYCLE
+            else:
+                stretch = STRETCH_CYCLES / apart if extent.is_scattered else 0.0
+                copied = numbers * (itemsize / rate + stretch) + images * rows * gathering
             # Each pixel's channels of one sweep are a stretch of memory of its own.
             packed = pixels * panels * (2 * lanes * itemsize / rate + STRETCH_CYCLES / together)
             packed = 0.0 if grad_in_place else packed
-            beyond_l1 = pixels * 2 * lanes * itemsize - TARGET.l1_bytes / 2
-            spilled = max(0.0, beyond_l1) / L2_BYTES_PER_CYCLE * visits * taps * panels / 2
+            # A tile reads a line of each pixel's input and grad_y, sometimes a second one.
+            of_input = min(1.3 * CACHE_LINE, apart * itemsize * extent.column_stride)
+            beyond_l1 = pixels * (2 * lanes * itemsize + of_input) - TARGET.l1_bytes * 0.75
+            spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
+            # The next block is fetched meanwhile, and has to wait in L2.
+            ahead = pixels * (extent.row_stride * extent.column_stride * extent.channels + extent.out_channels)
+            ahead = 0 if grouped else ahead
+            held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
+            spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
             blocks = math.ceil(extent.batch / images) * extent.planes
             blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
-            cycles = (compute + conflicts + tiles + copied + packed + spilled) * blocks * parts * panel_chunks
+            cycles = compute + conflicts + tiles + copied + packed + spilled + beginning
+            cycles *= blocks * parts * panel_chunks
             if cycles < best.cycles:
                 best = GradientBlock(images, rows, columns, channels, together, cycles)
     return best

@@ -87,9 +87,8 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             merged = has_merged_run(form, of_input, in_place, pitch)
             taps = len(form.columns.phase.taps) if merged else 1
             extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-            forms.append(
-                _GradientPhase(form, in_place, choose_gradient_block(extent, taps, pitch, sums, grad_in_place))
-            )
+            block = choose_gradient_block(extent, taps, pitch, sums, grad_in_place, spec.groups > 1)
+            forms.append(_GradientPhase(form, in_place, block))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
