@@ -11,7 +11,7 @@ from random_problems import any_convolution
 
 from numbaconv import planner
 from numbaconv.algorithms import depthwise, direct, direct_gradient
-from numbaconv.algorithms.plan_parts import array_strides
+from numbaconv.algorithms.plan_parts import array_strides, lattice_variants
 from numbaconv.spec import resolve_conv
 
 pytestmark = pytest.mark.usefixtures("direct_only")
@@ -99,6 +99,41 @@ def test_blocks_of_all_outputs_that_pack_the_kernel_are_exact(monkeypatch):
         plans.append(direct.product_plan(spec, "forward", *array_strides(spec)))
     assert sum(plan.packed_size == 0 for plan in plans) > 10
     clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "options"),
+    [
+        ((1, 19, 40), (32, 8, 40), {"padding": ((16, 16),), "groups": 5}),
+        ((2, 9, 12), (50, 3, 72), {"padding": ((40, 30),), "groups": 4}),
+        ((1, 21, 64), (7, 16, 96), {"padding": ((18, 12),), "dilation_rate": 4, "groups": 4}),
+        ((1, 6, 7, 40), (5, 15, 8, 80), {"padding": ((2, 2), (7, 7)), "groups": 5, "strides": (1, 2)}),
+        ((1, 19, 40), (12, 8, 40), {"padding": ((6, 5),), "padding_mode": "circular", "groups": 5}),
+    ],
+)
+def test_taps_of_long_kernels_leave_out_columns_in_padding(monkeypatch, x_shape, kernel_shape, options, dtype):
+    """Whole, not cut into borders: each tap of a kernel that is packed tap by tap has columns of its own."""
+    monkeypatch.setattr(direct, "own_panel_count", lambda channels, depth, panels, dtype: min(panels, 3))
+    monkeypatch.setattr(direct, "lattice_variants", lambda *arguments: lattice_variants(*arguments)[:1])
+    clear()
+    spec = resolve_conv(x_shape, kernel_shape, dtype=dtype, **options)
+    rng = np.random.default_rng(3)
+    x = rng.integers(-3, 4, spec.x_shape).astype(dtype)
+    kernel = rng.integers(-3, 4, spec.kernel_shape).astype(dtype)
+    grad_y = rng.integers(-3, 4, spec.y_shape).astype(dtype)
+    assert_array_equal(planner.forward(spec, x, kernel), oracle.conv(x, kernel, **options))
+    if "padding_mode" not in options:
+        expected = oracle.conv_input_grad(grad_y, kernel, x.shape, **options)
+        assert_array_equal(planner.input_grad(spec, grad_y, kernel), expected)
+    clear()
+
+
+def test_columns_that_taps_meet():
+    spec = resolve_conv((1, 5, 4), (8, 1, 4), padding=((4, 4),), groups=4)
+    lattice = lattice_variants(spec, "forward", *array_strides(spec))[0][0]
+    columns = np.reshape(direct._met_columns(lattice), (-1, 2))
+    assert columns.tolist() == [[4, 6], [3, 6], [2, 6], [1, 6], [0, 5], [0, 4], [0, 3], [0, 2]]
 
 
 def test_few_channels_are_widened_where_that_pays():

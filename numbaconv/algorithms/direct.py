@@ -54,6 +54,8 @@ from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
 NAME = "direct"
+MIN_GROUPS_WHOLE = 4
+"""Groups from which a task that packs its own kernel takes as many panels as it packs at once."""
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
@@ -131,6 +133,17 @@ def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: St
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
+def _met_columns(lattice: Lattice) -> list[int]:
+    """Return of each tap the first column and the one behind the last that it does not meet in padding alone."""
+    phase = lattice.columns.phase
+    outputs = np.arange(phase.count) * phase.stride
+    met: list[int] = []
+    for j in range(len(phase.taps)):
+        inside = np.flatnonzero(phase.table[outputs + j * phase.dilation] >= 0)
+        met += [int(inside[0]), int(inside[-1]) + 1] if inside.size else [0, 0]
+    return met * math.prod(len(axis.phase.taps) for axis in lattice.axes[:-1])
+
+
 def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides) -> ProductPlan:
     """Write the geometry of the chosen phases."""
     forward, of_output = direction == "forward", spec.out_channels_per_group
@@ -158,7 +171,9 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             own_panels = own_panel_count(channels, depth, panels, spec.dtype)
         merged = own_panels == 0 and has_merged_run(lattice, channels, in_place)
         describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
-        chunk = -(-panels // block.panel_chunks)
+        # A tap packed by itself: of a few groups' rows all that a task can use, side by side in memory.
+        together = min(own_panels, panels) if groups >= MIN_GROUPS_WHOLE else 1
+        chunk = max(-(-panels // block.panel_chunks), together)
         last = lattice.columns.phase.count - (record.fields[at.COLUMN_BLOCKS] - 1) * block.columns
         is_widened |= -1 in taps
         own = max(own, own_panels * channels * 2 * lanes)
@@ -186,6 +201,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.WIDE_LAST: tile_list(last, 2),
             at.NARROW_FULL: tile_list(block.columns, 1),
             at.NARROW_LAST: tile_list(last, 1),
+            at.MET_COLUMNS: _met_columns(lattice) if own_panels else [],
         }
         records.append(record)
         tasks += block_count(record) * groups * record.fields[at.PANEL_CHUNKS]

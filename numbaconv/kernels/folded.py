@@ -61,9 +61,9 @@ def product_row(record, buffers, x, products):
         # Sums start from the zeros before the row. Relu follows the fold: `lower - 1` is no bound of any.
         tiles = advance(record, record[at.WIDE_FULL if width > lanes else at.NARROW_FULL])
         product_columns(
-            tiles, width, x, record[at.PIXEL_STRIDE], record[at.TAPS], offsets, record[at.RUN],
-            advance(group_kernel, channel * depth), kernel_rows, products, 0, lower - 1, advance(first, channel), pitch,
-            1, offsets, products,
+            tiles, 0, record[at.BLOCK_COLUMNS], width, x, record[at.PIXEL_STRIDE], record[at.TAPS], offsets,
+            record[at.RUN], advance(group_kernel, channel * depth), kernel_rows, products, 0, lower - 1,
+            advance(first, channel), pitch, 1, offsets, products,
         )  # fmt: skip
 
 

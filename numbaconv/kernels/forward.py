@@ -79,6 +79,10 @@ def product_taps(record, tap, count, source, valid, packed, bias, bound, y, imag
     row_size, segment_table = record[at.BLOCK_COLUMNS] * width, advance(record, record[at.SEGMENT_TABLE])
     offsets = advance(record, record[at.TAP_OFFSETS] + tap)
     kernel_rows = advance(record, record[at.PACKED_TAPS] + tap)
+    first_pixel, last_pixel = 0, record[at.BLOCK_COLUMNS]
+    if record[at.OWN_PANELS] > 0 and tap > 0 and not is_last:
+        met = advance(record, record[at.MET_COLUMNS] + 2 * tap)
+        first_pixel, last_pixel = met[0], met[1]
     for r in range(images * rows):
         image, row = r // rows, r % rows
         partial = advance(sums, r * row_size)
@@ -91,8 +95,8 @@ def product_taps(record, tap, count, source, valid, packed, bias, bound, y, imag
             target = advance(y, image * record[at.Y_BATCH] + row * record[at.Y_ROW])
             stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
         product_columns(
-            tiles, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed, kernel_rows, start,
-            start_stride, lower, target, stride, segments, segment_table, bounce,
+            tiles, first_pixel, last_pixel, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed,
+            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce,
         )  # fmt: skip
 
 

@@ -124,16 +124,17 @@ SUMMED = 87  # depthwise: input channels that an output sums, those of a group o
 KERNEL_WITHIN = 88  # output channel o has offset o // within * KERNEL_GROUP + o % within * KERNEL_COLUMN in the kernel
 FIRST_TILE = 89  # number of the first of the tiles for groups of this size
 OUT_PITCH = 90  # planar: from a plane of a row of outputs to the next, before they go to the output
+MET_COLUMNS = 91  # position of first and behind last column of a block that each tap does not meet in padding alone
 # Folded products: a row of outputs from the products of a row of pixels.
-FOLD_TAPS = 91  # taps of a kernel row
-FOLD_CHANNELS = 92
-FOLD_STRIDE = 93
-FOLD_START = 94  # padding before the row: output q is position q + start of the padded row
-FOLD_COLUMNS = 95
-FOLD_PITCH = 96  # from the products of a pixel to those of the next
-FOLD_BEFORE = 97  # pixels of zeros before and behind a row
-FOLD_BEHIND = 98
-RECORD_SIZE = 99
+FOLD_TAPS = 92  # taps of a kernel row
+FOLD_CHANNELS = 93
+FOLD_STRIDE = 94
+FOLD_START = 95  # padding before the row: output q is position q + start of the padded row
+FOLD_COLUMNS = 96
+FOLD_PITCH = 97  # from the products of a pixel to those of the next
+FOLD_BEFORE = 98  # pixels of zeros before and behind a row
+FOLD_BEHIND = 99
+RECORD_SIZE = 100
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

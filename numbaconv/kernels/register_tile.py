@@ -45,6 +45,8 @@ narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES, PAR
 @inline
 def product_columns(
     tiles,
+    first_pixel,
+    last_pixel,
     valid,
     x,
     pixel_stride,
@@ -62,7 +64,7 @@ def product_columns(
     segment_table,
     bounce,
 ):
-    """Cover a row of output pixels by the tile sizes listed at `tiles`, for the `valid` channels of one panel.
+    """Cover pixels [first_pixel, last_pixel) of a row by the tile sizes listed at `tiles`, for the `valid` channels.
 
     Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last
     vector is not full goes through `bounce`, so that nothing behind the output's channels is written, and so does one
@@ -76,6 +78,9 @@ def product_columns(
     pixel = 0
     for tile in range(tiles[0]):
         rows = tiles[1 + tile]
+        if pixel + rows <= first_pixel or pixel >= last_pixel:
+            pixel += rows
+            continue
         source, target = advance(x, pixel * pixel_stride), advance(y, pixel * y_stride)
         first = advance(start, pixel * start_stride)
         destination, stride = target, y_stride
