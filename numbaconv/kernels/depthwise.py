@@ -30,6 +30,7 @@ from numbaconv.kernels.depthwise_tiles import (
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.gather import gather_block, repeat_channels
 from numbaconv.simd.pointers import advance, as_counters
+from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
 AHEAD_ROWS = 2
@@ -45,18 +46,27 @@ def pack_taps(kernel, record, channel, channels, target):
     lanes, taps, summed, within = lanes_of(target), record[at.TAPS], record[at.SUMMED], record[at.KERNEL_WITHIN]
     table, end = advance(record, record[at.KERNEL_TAPS]), max(channels - lanes, 0)
     is_vector = within == 1 and record[at.KERNEL_GROUP] == 1 and channels >= lanes
+    is_square = within == lanes and summed == lanes and record[at.KERNEL_CHANNEL] == 1
     for tap in range(taps):
         for vector in range((channels + lanes - 1) // lanes):
             first = channel + min(vector * lanes, end)
+            if is_square:
+                corner = advance(kernel, table[tap] + first // lanes * record[at.KERNEL_GROUP])
+                packed = advance(target, (vector * taps + tap) * summed * lanes)
+                transpose_square(corner, record[at.KERNEL_COLUMN], packed, lanes)
+                continue
             for i in range(summed):
                 source = advance(kernel, table[tap] + i * record[at.KERNEL_CHANNEL])
                 packed = advance(target, ((vector * taps + tap) * summed + i) * lanes)
                 if is_vector:
                     store(load(advance(source, first)), packed)
                 else:
+                    outer, inner = first // within, first % within
                     for lane in range(min(lanes, channels)):
-                        outer, inner = (first + lane) // within, (first + lane) % within
                         packed[lane] = source[outer * record[at.KERNEL_GROUP] + inner * record[at.KERNEL_COLUMN]]
+                        inner += 1
+                        if inner == within:
+                            outer, inner = outer + 1, 0
 
 
 @inline
