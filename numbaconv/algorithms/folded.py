@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,6 +93,13 @@ class _Phase:
     cycles: float
 
 
+def _cut(phase: _Phase) -> tuple[int, ...]:
+    """Return what two phases have in common whose blocks read the same planes and rows, or nearly so."""
+    lattice = phase.lattice
+    starts = (axis.phase.start for axis in lattice.planes)
+    return phase.images, phase.rows, *(axis.phase.count for axis in lattice.axes), *starts
+
+
 def _row_cycles(spec: ConvSpec, lattice: Lattice) -> float:
     """Return the cycles of the products and the fold of one row."""
     lanes, columns, numbers = TARGET.lanes(spec.dtype), spec.out_spatial[-1], spec.kernel_size[-1] * spec.in_channels
@@ -175,17 +183,19 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Fol
     behind = max(1, (spec.in_spatial[-1] - 1 + start) // stride - columns + 1)
     records: list[Record] = []
     kernels: dict[tuple[int, ...], tuple[int, int]] = {}
-    tasks = packed = states = largest = 0
-    for phase in _phases(spec, x_strides, y_strides):
-        lattice = phase.lattice
+    tasks = packed = states = largest = together = 0
+    phases = sorted(_phases(spec, x_strides, y_strides), key=_cut)
+    for phase, following in itertools.zip_longest(phases, phases[1:]):
+        lattice, together = phase.lattice, together + 1
         record, taps = Record(task_counts(lattice, phase.rows, columns)), tuple(kernel_offsets(lattice, all_taps=True))
         merged = has_merged_run(lattice, channels, phase.in_place)
         describe_reads(record, lattice, phase.rows, columns, channels, phase.in_place, merged, phase.images)
+        size = pitch * len(taps) * channels
         if taps not in kernels:
             kernels[taps] = packed, states
-            packed, states = packed + pitch * len(taps) * channels, states + panels
+            packed, states = packed + size, states + panels
         record.fields |= {
-            at.FIRST_TASK: tasks, at.GROUPS: 1, at.PANELS: panels, at.X_CHANNEL: x_strides[-1],
+            at.FIRST_TASK: tasks, at.TOGETHER: together, at.GROUPS: 1, at.PANELS: panels, at.X_CHANNEL: x_strides[-1],
             at.OUT_CHANNELS: numbers, at.PACKED: kernels[taps][0], at.STATES: kernels[taps][1],
             at.KERNEL_TAP_COUNT: len(taps), at.BESIDE: 1, at.KERNEL_CHANNEL: 1, at.KERNEL_COLUMN: channels,
             at.FOLD_TAPS: spec.kernel_size[-1], at.FOLD_CHANNELS: of_input, at.FOLD_STRIDE: stride,
@@ -197,7 +207,10 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Fol
             at.WIDE_FULL: tile_list(columns, 2), at.NARROW_FULL: tile_list(columns, 1),
         }  # fmt: skip
         records.append(record)
-        tasks += block_count(record)
+        # The kernels of the phases of one task stay in L2.
+        is_full = (together + 1) * size * np.dtype(spec.dtype).itemsize > TARGET.l2_bytes // 4
+        if following is None or _cut(following) != _cut(phase) or is_full:
+            tasks, together = tasks + block_count(record), 0
         largest = max(largest, gathered_size(record))
     second = round_up(largest, 16)
     # A register may reach over the end of the products and of a row of outputs.

@@ -67,12 +67,11 @@ def product_row(record, buffers, x, products):
         )  # fmt: skip
 
 
-@task_kernel
-def folded_forward(worker, task, geometry, buffers):
+@inline
+def fold_block(geometry, buffers, record, index, work):
     """Compute one block of rows of one phase."""
-    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
-    record, lower = phase_record(geometry, task), buffers[at.BIAS][0]
-    batch, images, plane, row, rows, column, columns = block_extent(record, task - record[at.FIRST_TASK])
+    lower = buffers[at.BIAS][0]
+    batch, images, plane, row, rows, column, columns = block_extent(record, index)
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, 0, 0)
     y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane])
     products, line = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
@@ -90,3 +89,13 @@ def folded_forward(worker, task, geometry, buffers):
             leave_bounce(line, count, 1, count, lower, target, count)
         else:
             copy(target, line, count)
+
+
+@task_kernel
+def folded_forward(worker, task, geometry, buffers):
+    """Compute one block of rows of each phase that is cut into blocks alike."""
+    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
+    last = phase_record(geometry, task)
+    index = task - last[at.FIRST_TASK]
+    for phase in range(last[at.TOGETHER]):
+        fold_block(geometry, buffers, advance(last, -phase * at.RECORD_SIZE), index, work)

@@ -134,7 +134,8 @@ FOLD_COLUMNS = 96
 FOLD_PITCH = 97  # from the products of a pixel to those of the next
 FOLD_BEFORE = 98  # pixels of zeros before and behind a row
 FOLD_BEHIND = 99
-RECORD_SIZE = 100
+TOGETHER = 100  # phases up to this one whose blocks of one number are one task: they read the same pixels
+RECORD_SIZE = 101
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
