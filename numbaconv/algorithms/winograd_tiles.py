@@ -22,11 +22,11 @@ from numbaconv.target import TARGET
 MAX_KERNEL_BYTES = 256 << 20
 """A transformed kernel has up to 36 numbers for 4; one that would be larger than this is not made."""
 
-INPUT_CYCLES = {1: 8.0, POINTS: 80.0, POINTS * POINTS: 240.0}
+INPUT_CYCLES = {1: 8.0, POINTS: 55.0, POINTS * POINTS: 240.0}
 """Cycles to transform one register of channels of an input tile, by points."""
 
-OUTPUT_CYCLES = {1: 15.0, POINTS: 120.0, POINTS * POINTS: 320.0}
-KERNEL_CYCLES = {1: 60.0, POINTS: 120.0, POINTS * POINTS: 480.0}
+OUTPUT_CYCLES = {1: 15.0, POINTS: 80.0, POINTS * POINTS: 320.0}
+KERNEL_CYCLES = {1: 60.0, POINTS: 90.0, POINTS * POINTS: 480.0}
 """Cycles to transform the taps of one channel and panel."""
 
 CACHE_BYTES_PER_CYCLE = 12.0
