@@ -15,6 +15,7 @@ import numbaconv as nc
 from numbaconv import planner
 from numbaconv.algorithms import folded
 from numbaconv.spec import resolve_conv
+from numbaconv.target import TARGET
 
 
 def check(problem, dtype, rng):
@@ -101,16 +102,18 @@ def test_a_transposed_layer_ends_with_bias_and_activation(channels, activation, 
 
 @pytest.mark.parametrize("channels", [3, 6])
 def test_a_users_function_ends_a_transposed_layer(channels, rng):
-    cube = numba.njit(lambda v: v * v * v)
+    def cube(v):
+        return v * v * v
+
     x, kernel = rng.integers(-2, 3, (16, 16, 16, 64)).astype("float32"), rng.integers(-1, 2, (4, 4, channels, 64))
     kernel, bias = kernel.astype("float32"), rng.integers(-2, 3, channels).astype("float32")
     spec = resolve_conv((16, 32, 32, channels), kernel.shape, strides=2, padding=1)
-    assert planner.choose(spec, "input_grad") == "folded"
-    y = nc.conv_transpose(x, kernel, bias, strides=2, padding=1, activation=cube)
+    y = planner.input_grad(spec, x, kernel, bias=bias, activation=nc.fused_activation(cube), algorithm="folded")
     expected = oracle.conv_transpose(x, kernel, bias, strides=2, padding=1).astype("float32")
     assert_array_equal(y, expected * expected * expected)
 
 
+@pytest.mark.skipif(TARGET.vector_bytes != 32, reason="what is estimated to be faster depends on the registers")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_wide_kernels_with_few_channels_are_folded(dtype):
     spec = resolve_conv((16, 64, 64, 3), (4, 4, 3, 64), strides=2, padding=1, dtype=dtype)
