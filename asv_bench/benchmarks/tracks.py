@@ -36,6 +36,7 @@ HOT_KERNELS = (
     "forward.direct_forward-float32",
     "forward.direct_forward-float64",
     "planar.planar_forward-float32",
+    "folded.folded_forward-float32",
     "kernel_gradient.direct_kernel_gradient-float32",
     "depthwise.depthwise_forward-float32",
     "depthwise_gradient.depthwise_kernel_gradient-float32",
