@@ -42,9 +42,10 @@ def is_this_cpu_wider(cpu: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[str]]]:
+def runs_on_other_cpus(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[str]]]:
     """The runs of the tests chosen, as many at a time as there are processors: each compiles everything."""
-    chosen = [item.callspec.params["cpu"] for item in request.session.items if "runs" in item.fixturenames]
+    tests = [item for item in request.session.items if "runs_on_other_cpus" in item.fixturenames]
+    chosen = [test.callspec.params["cpu"] for test in tests]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {cpu: pool.submit(run_on, cpu) for cpu in chosen if is_this_cpu_wider(cpu)}
 
@@ -59,7 +60,7 @@ def test_nothing_compiles_after_warmup():
 
 
 @pytest.mark.parametrize("cpu", [*NARROWER, *OTHER_REGISTERS])
-def test_vectors_of_another_cpu_are_exact(cpu, runs):
-    if cpu not in runs:
+def test_vectors_of_another_cpu_are_exact(cpu, runs_on_other_cpus):
+    if cpu not in runs_on_other_cpus:
         pytest.skip("this CPU has no wider vectors, or none of x86")
-    runs[cpu].result()
+    runs_on_other_cpus[cpu].result()
