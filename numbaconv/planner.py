@@ -39,15 +39,13 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
     ]
 
 
-WINOGRAD_GAIN = 1.1
-"""Winograd is taken where its estimate is that many times below the direct algorithm's: no less is certain."""
+GAINS: dict[ModuleType, float] = {winograd: 1.1, folded: 0.95, planar: 0.97}
+"""An algorithm is taken where its estimate, times this, is below the direct algorithm's; a folded gradient where it is
+below the planar one's, times that one's own, too.
 
-PLANAR_GAIN = 0.97
-"""The same for few output channels, where the direct algorithm takes longer beside its estimate than the planar one."""
-
-
-FOLDED_GAIN = 0.95
-"""The same for folded input gradients, beside the direct and the planar algorithm: both take longer than estimated."""
+Of Winograd's estimate no less is certain. With few channels the direct algorithm takes longer beside its estimate than
+the other two.
+"""
 
 
 def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | None:
@@ -56,17 +54,12 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
         reason = winograd.declines(spec, direction) if config.winograd else "numbaconv.config.winograd is False"
         if reason is not None:
             return reason
-        gain = WINOGRAD_GAIN
-    elif algorithm is planar:
-        gain = PLANAR_GAIN
-    elif algorithm is folded:
-        gain = FOLDED_GAIN
-    else:
+    if algorithm not in GAINS:
         return None
     own, other, name = algorithm.estimate(spec, direction), direct.estimate(spec, direction), direct.NAME
     if algorithm is folded and planar.refuses(spec, direction) is None:
-        other, name = min((other, name), (planar.estimate(spec, direction) * PLANAR_GAIN, planar.NAME))
-    if own * gain < other:
+        other, name = min((other, name), (planar.estimate(spec, direction) * GAINS[planar], planar.NAME))
+    if own * GAINS[algorithm] < other:
         return None
     return f"it is estimated to take {own / 1e6:.3g} million cycles, the {name} algorithm {other / 1e6:.3g}"
 

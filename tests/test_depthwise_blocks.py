@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from passes import draw, run
 from problems import Problem
-from random_problems import any_convolution
+from random_problems import any_convolution, numpy_choice
 
 from numbaconv import planner
 from numbaconv.algorithms import depthwise, depthwise_blocking
@@ -70,10 +70,7 @@ def grouped(problem: Problem, groups: int, size: int, filters: int) -> Problem:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_cut_is_exact(cut, dtype):
     rng = np.random.default_rng(5)
-
-    def choose(options):
-        return options[int(rng.integers(len(options)))]
-
+    choose = numpy_choice(rng)
     seen = set()
     for _ in range(PROBLEMS):
         size, filters = choose([(1, 1), (1, 1), (1, 3), (2, 2), (4, 4), (8, 8)])

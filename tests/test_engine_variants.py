@@ -7,7 +7,7 @@ import oracle
 import pytest
 from numpy.testing import assert_array_equal
 from passes import draw, run
-from random_problems import any_convolution
+from random_problems import any_convolution, numpy_choice
 
 from numbaconv import planner
 from numbaconv.algorithms import depthwise, direct, direct_gradient
@@ -54,10 +54,7 @@ def force(monkeypatch):
 
 def random_runs(count, rng):
     """Yield random problems with their specs, arrays and exact results."""
-
-    def choose(options):
-        return options[int(rng.integers(len(options)))]
-
+    choose = numpy_choice(rng)
     for _ in range(count):
         problem = any_convolution(choose, ndims=(1, 2, 2, 3))
         dtype = choose(["float32", "float64"])

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from passes import draw, run
 from problems import Problem
-from random_problems import any_convolution
+from random_problems import any_convolution, numpy_choice
 
 import numbaconv as nc
 from numbaconv import planner
@@ -37,10 +37,7 @@ def check(problem, dtype, rng):
 
 def test_random_problems_are_exact():
     rng = np.random.default_rng(0)
-
-    def choose(options):
-        return options[int(rng.integers(len(options)))]
-
+    choose = numpy_choice(rng)
     passes = sum(check(any_convolution(choose), choose(["float32", "float64"]), rng) for _ in range(120))
     assert passes > 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -15,8 +16,8 @@ from numbaconv.kernels.few_rows import few_rows_product
 _CHUNK = 1 << 15
 # Numbers of the matrix that are read for all its columns and all rows while the next ones are fetched: both fit L1.
 _BLOCK = 1 << 11
-# Products below this take about as long as waking the threads does.
-_SMALL_PRODUCTS = 1 << 18
+SMALL_PRODUCTS = 1 << 18
+"""Products of fewer multiply-adds take about as long as waking the threads does."""
 
 
 @lru_cache(maxsize=256)
@@ -28,16 +29,25 @@ def launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool, is_rel
     partial = parallel.Uninitialised(tasks * rows * units * np.dtype(dtype).itemsize)
     bias = 3 if has_bias else np.zeros(units, dtype)
     buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))
-    small = rows * depth * units < _SMALL_PRODUCTS
+    small = rows * depth * units < SMALL_PRODUCTS
     arguments = 4 if has_bias else 3
     return parallel.Launch(few_rows_product, dtype, tasks, geometry, buffers, arguments, small=small)
 
 
-def product(x: NDArray, matrix: NDArray, bias: NDArray | None = None, is_relu: bool = False) -> NDArray:
-    """Return x matrix + bias, or relu of that, for arrays in C order of one float dtype; chunks are added in order."""
+def product(
+    x: NDArray,
+    matrix: NDArray,
+    bias: NDArray | None = None,
+    is_relu: bool = False,
+    make: Callable[..., parallel.Launch] = launch,
+) -> NDArray:
+    """Return x matrix + bias, or relu of that, for arrays in C order of one float dtype; chunks are added in order.
+
+    ``make`` gives the launch, as `launch` does.
+    """
     (rows, depth), units = x.shape, matrix.shape[1]
     y = memory.empty((rows, units), x.dtype)
-    run = launch(rows, depth, units, DTYPES[x.dtype.char], bias is not None, is_relu)
+    run = make(rows, depth, units, DTYPES[x.dtype.char], bias is not None, is_relu)
     if bias is None:
         run(x, matrix, y)
     else:

@@ -8,12 +8,13 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.geometry import tile_list
+from numbaconv.algorithms.blocking import CACHE_LINE
+from numbaconv.algorithms.few_rows import SMALL_PRODUCTS
+from numbaconv.algorithms.geometry import round_up, tile_list
 from numbaconv.kernels import many_rows as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.target import TARGET
 
-_LINE_BYTES = 64
 # Tasks of a product, each with sums of its own, at most; each of at least so many rows of the matrix for one of x, that
 # adding the sums takes little.
 _FEWEST_CHUNKS, _MOST_CHUNKS, _CHUNK_ROWS = 4, 16, 8
@@ -23,8 +24,6 @@ _FEWEST_UNITS = 32
 _BLOCK = 128
 # Numbers of the gradient that a task makes at least.
 _GRADIENT_NUMBERS = 1 << 13
-# Products below this take about as long as waking the threads does.
-_SMALL_PRODUCTS = 1 << 18
 
 
 def is_product_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
@@ -46,15 +45,11 @@ def _chunks(rows: int, depth: int) -> int:
     return max(1, min(_MOST_CHUNKS, depth // (_CHUNK_ROWS * max(rows, 1))))
 
 
-def _round_up(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
-
-
 def _header(workspace: int, rows: int, depth: int, units: int, chunk: int, block: int, is_relu: bool, width: int,
             dtype: str, full: int, last: int) -> np.ndarray:  # fmt: skip
     """Return the geometry of a kernel whose tiles cover `full` rows, those of the last block `last`."""
     tiles, rest = tile_list(full, 2), tile_list(last, 2)
-    line = _LINE_BYTES // np.dtype(dtype).itemsize
+    line = CACHE_LINE // np.dtype(dtype).itemsize
     tasks = -(-depth // chunk)
     header = [
         workspace, rows, depth, units, chunk, block, tasks, is_relu, width, 0, line, at.HEADER, at.HEADER + len(tiles)
@@ -65,16 +60,16 @@ def _header(workspace: int, rows: int, depth: int, units: int, chunk: int, block
 @lru_cache(maxsize=256)
 def product_launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool, is_relu: bool) -> parallel.Launch:
     """Return a launch on (x, matrix, y), or (x, matrix, y, bias)."""
-    width = _round_up(units, 2 * TARGET.lanes(dtype))
-    chunk = _round_up(-(-depth // _chunks(rows, depth)), 8)
-    block = _round_up(-(-chunk // -(-chunk // _BLOCK)), 8)
-    workspace = _round_up(rows * block + at.TOGETHER * (2 * TARGET.lanes(dtype) * block + 16), 16)
+    width = round_up(units, 2 * TARGET.lanes(dtype))
+    chunk = round_up(-(-depth // _chunks(rows, depth)), 8)
+    block = round_up(-(-chunk // -(-chunk // _BLOCK)), 8)
+    workspace = round_up(rows * block + at.TOGETHER * (2 * TARGET.lanes(dtype) * block + 16), 16)
     geometry = _header(workspace, rows, depth, units, chunk, block, is_relu, width, dtype, rows, 0)
     tasks = int(geometry[at.TASKS])
     partial = parallel.Uninitialised(tasks * rows * width * np.dtype(dtype).itemsize)
     bias = 3 if has_bias else np.zeros(units, dtype)
     buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))
-    small = rows * depth * units < _SMALL_PRODUCTS
+    small = rows * depth * units < SMALL_PRODUCTS
     arguments = 4 if has_bias else 3
     return parallel.Launch(at.many_rows_product, dtype, tasks, geometry, buffers, arguments, workspace, small=small)
 
@@ -83,13 +78,13 @@ def product_launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool
 def gradient_launch(rows: int, depth: int, units: int, dtype: str) -> parallel.Launch:
     """Return a launch on (grad_y, matrix, grad_x)."""
     lanes = TARGET.lanes(dtype)
-    width = _round_up(rows, 2 * lanes)
+    width = round_up(rows, 2 * lanes)
     unit = math.lcm(WIDE_SIZES[0], lanes)
-    block = _round_up(48, unit)
+    block = round_up(48, unit)
     chunk = block * max(1, _GRADIENT_NUMBERS // (block * rows))
-    workspace = _round_up(2 * lanes * (block + 1), 16)
+    workspace = round_up(2 * lanes * (block + 1), 16)
     geometry = _header(workspace, rows, depth, units, chunk, block, False, width, dtype, block, depth % block)
     packed = parallel.Uninitialised(width * units * np.dtype(dtype).itemsize)
     buffers = (0, 1, 2, packed, np.zeros(width // (2 * lanes), np.int64))
-    tasks, small = int(geometry[at.TASKS]), rows * depth * units < _SMALL_PRODUCTS
+    tasks, small = int(geometry[at.TASKS]), rows * depth * units < SMALL_PRODUCTS
     return parallel.Launch(at.many_rows_gradient, dtype, tasks, geometry, buffers, 3, workspace, small=small)

@@ -9,12 +9,12 @@ gets those that it computes on the calling thread.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from numbaconv import functional, memory, planner
+from numbaconv import functional, memory, parallel, planner
 from numbaconv.algorithms import few_rows, many_rows
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
 from numbaconv.arrays import DTYPES
@@ -42,10 +42,17 @@ def is_engine_array(*arrays: np.ndarray) -> bool:
     return first.char in "fd" and all(a.dtype == first and a.flags.carray and a.size for a in arrays)
 
 
+def _maker(rows: int, depth: int, units: int, dtype: str) -> Callable[..., parallel.Launch] | None:
+    """Return what makes the launch of a product that has a kernel of its own, None where it is a convolution."""
+    if rows < FEW_ROWS:
+        return few_rows.launch
+    return many_rows.product_launch if many_rows.is_product_wanted(rows, depth, units, dtype) else None
+
+
 def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, is_relu: bool) -> np.ndarray:
     """Return x kernel + bias for the rows of x, or relu of that, in one recycled array."""
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    count, units = rows.shape[0], kernel.shape[1]
+    (count, depth), units = rows.shape, kernel.shape[1]
     operands = (rows, kernel) if bias is None else (rows, kernel, bias)
     if not is_engine_array(*operands):
         y = np.matmul(rows, kernel, out=memory.empty((count, units), np.result_type(x, kernel)))
@@ -53,12 +60,8 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, is_relu: b
             np.add(y, bias, out=y)
         if is_relu:
             np.maximum(y, 0, out=y)
-    elif count < FEW_ROWS:
-        y = few_rows.product(rows, kernel, bias, is_relu)
-    elif many_rows.is_product_wanted(count, rows.shape[1], units, dtype := DTYPES[rows.dtype.char]):
-        y = memory.empty((count, units), rows.dtype)
-        launch = many_rows.product_launch(count, rows.shape[1], units, dtype, bias is not None, is_relu)
-        launch(rows, kernel, y, *operands[2:])
+    elif (make := _maker(count, depth, units, DTYPES[rows.dtype.char])) is not None:
+        y = few_rows.product(rows, kernel, bias, is_relu, make)
     else:
         activation = "relu" if is_relu else None
         y = functional.conv.array_function(rows[None], kernel[None], bias, activation=activation)[0]
@@ -70,9 +73,8 @@ def record_dense(
 ) -> bool:
     """Record what `dense` computes; return False where it is more than launches."""
     depth, units = kernel.shape
-    is_wanted = many_rows.is_product_wanted(rows, depth, units, recorder.dtype)
-    if rows < FEW_ROWS or is_wanted:
-        make = few_rows.launch if rows < FEW_ROWS else many_rows.product_launch
+    make = _maker(rows, depth, units, recorder.dtype)
+    if make is not None:
         launch = make(rows, depth, units, recorder.dtype, bias is not None, is_relu)
         recorder.launch(launch, x, kernel, y, *(() if bias is None else (bias,)))
         return True

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels.few_rows import add_chunks
-from numbaconv.kernels.packing import BUSY, READY, UNTOUCHED, pack_transposed, pack_zeros
+from numbaconv.kernels.packing import READY, is_mine, pack_transposed, pack_zeros
 from numbaconv.kernels.register_tile import wide_tile
-from numbaconv.simd.calls import atomic_compare_exchange, atomic_fetch_add, load_acquire, store_release
+from numbaconv.simd.calls import atomic_fetch_add, store_release
 from numbaconv.simd.pointers import advance, as_counters, clear, copy, prefetch
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
@@ -104,17 +104,13 @@ def many_rows_product(worker, task, geometry, buffers):
 def _require_rows(g, source, panel, packed, states):
     """Return when packed[unit, row] = g[row, unit] for a panel of rows, zeros in absent rows."""
     state = advance(states, panel)
-    if load_acquire(state) == READY:
-        return
-    if atomic_compare_exchange(state, UNTOUCHED, BUSY) == UNTOUCHED:
+    if is_mine(state):
         units, width = g[UNITS], 2 * lanes_of(source)
         rows = min(width, g[ROWS] - panel * width)
         pack_transposed(advance(source, panel * width * units), units, units, rows, width, packed)
         for row in range(rows, width):
             pack_zeros(units, width, advance(packed, row))
         store_release(READY, state)
-    while load_acquire(state) != READY:
-        pass
 
 
 @inline

@@ -135,17 +135,25 @@ def pack_panels(kernel, record, group, first, last, first_tap, taps, packed, dep
 
 
 @inline
+def is_mine(state):
+    """Whether the caller must pack what a state stands for and store READY; else return when it is packed."""
+    if load_acquire(state) == READY:
+        return False
+    if atomic_compare_exchange(state, UNTOUCHED, BUSY) == UNTOUCHED:
+        return True
+    while load_acquire(state) != READY:
+        pass
+    return False
+
+
+@inline
 def require_panel(kernel, record, group, panel, packed, states):
     """Return when the panel is ready in the group's `packed` kernel, having packed its neighbourhood if nobody had."""
     neighbourhood = panel // PANELS_TOGETHER
     state = advance(states, record[at.STATES] + group * record[at.PANELS] + neighbourhood)
-    if load_acquire(state) == READY:
-        return
-    if atomic_compare_exchange(state, UNTOUCHED, BUSY) == UNTOUCHED:
+    if is_mine(state):
         first, taps = neighbourhood * PANELS_TOGETHER, record[at.KERNEL_TAP_COUNT]
         last, depth = min(first + PANELS_TOGETHER, record[at.PANELS]), taps * record[at.CHANNELS]
         target = advance(packed, first * 2 * lanes_of(kernel) * depth)
         pack_panels(kernel, record, group, first, last, 0, taps, target, depth)
         store_release(READY, state)
-    while load_acquire(state) != READY:
-        pass
