@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from asv_bench.measure import interleave
-from asv_bench.peer import Peer, UnsupportedByPeerError
+from asv_bench.peer import Peer, UnsupportedByPeerError, relative_error
 from asv_bench.problems import Arrays, Layer
 
 PEERS = {
@@ -53,8 +53,6 @@ def measure(
     rounds: int | None,
 ) -> dict[str, Any]:
     """Compare values, then times, of one pass beside one peer."""
-    from asv_bench.peers import relative_error
-
     try:
         calls = peer.calls(layer, direction, arrays)
         result = ours()

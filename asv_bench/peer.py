@@ -81,3 +81,16 @@ def channels_first(array: np.ndarray) -> np.ndarray:
 def kernel_first(array: np.ndarray, layer: Layer) -> np.ndarray:
     """(*kernel, a, b) -> a contiguous (b, a, *kernel)."""
     return np.ascontiguousarray(np.moveaxis(array.reshape(layer.kernel_shape), (-1, -2), (0, 1)))
+
+
+def relative_error(ours: np.ndarray, peer: np.ndarray) -> float:
+    """Return the largest difference divided by the peer's largest magnitude; infinite for other shapes and for NaN."""
+    if ours.shape != peer.shape:
+        return float("inf")
+    difference = scale = 0.0
+    for a, b in zip(ours, peer):  # along the first axis, to keep temporaries small
+        worst = float(np.max(np.abs(a - b), initial=0.0))
+        if not np.isfinite(worst):
+            return float("inf")
+        difference, scale = max(difference, worst), max(scale, float(np.max(np.abs(b), initial=0.0)))
+    return difference / scale if scale > 0 else difference

@@ -23,7 +23,7 @@ import numpy as np
 
 from asv_bench import other_peers, readme_table, report, roofline, yardsticks
 from asv_bench.measure import interleave
-from asv_bench.peer import Peer, UnsupportedByPeerError
+from asv_bench.peer import Peer, UnsupportedByPeerError, relative_error
 from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
 
 # Both sides sum in the same precision, in different orders; a wrong tap or channel is off by far more.
@@ -124,19 +124,6 @@ def _describe_run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
         "scale_batch": options.scale_batch,
         "max_gflop": options.max_gflop,
     }
-
-
-def relative_error(ours: np.ndarray, peer: np.ndarray) -> float:
-    """Return the largest difference divided by the peer's largest magnitude; infinite for other shapes and for NaN."""
-    if ours.shape != peer.shape:
-        return float("inf")
-    difference = scale = 0.0
-    for a, b in zip(ours, peer):  # along the first axis, to keep temporaries small
-        worst = float(np.max(np.abs(a - b), initial=0.0))
-        if not np.isfinite(worst):
-            return float("inf")
-        difference, scale = max(difference, worst), max(scale, float(np.max(np.abs(b), initial=0.0)))
-    return difference / scale if scale > 0 else difference
 
 
 def measure_pass(
