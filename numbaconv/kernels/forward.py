@@ -63,11 +63,13 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
 
 
 @inline
-def product_taps(record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce):
+def product_taps(
+    record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce, is_first
+):
     """Multiply the block at `source` by `count` taps of one packed panel.
 
     Before the last one the block's sums wait in `sums`, (images, rows, block columns, panel width), and the activation
-    with them: `bound - 1` is no bound of any.
+    with them: `bound - 1` is no bound of any. The block is new to the first panel that a task multiplies it by.
     """
     lanes, run = lanes_of(source), record[at.RUN]
     wide, is_last = valid > lanes, tap + count == record[at.TAPS]
@@ -96,7 +98,7 @@ def product_taps(record, tap, count, source, valid, packed, bias, bound, y, imag
             stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
         product_columns(
             tiles, first_pixel, last_pixel, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed,
-            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce,
+            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce, is_first,
         )  # fmt: skip
 
 
@@ -143,7 +145,7 @@ def product_block(
                 require_panel(kernel, record, group, panel, group_kernel, states)
             product_taps(
                 record, tap, step, source, valid, packed, advance(bias, channel), lower, advance(y, channel), images,
-                rows, last_column, advance(sums, i * sums_size), bounce,
+                rows, last_column, advance(sums, i * sums_size), bounce, done + i == 0,
             )  # fmt: skip
         tap += step
         if tap == taps:

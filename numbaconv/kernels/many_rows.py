@@ -41,7 +41,7 @@ def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead,
             line += 1
         source, target = advance(x, row * x_step), advance(y, row * y_step)
         first = advance(start, row * start_step)
-        wide_tile(size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step)
+        wide_tile(size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step, 0)
         row += size
 
 

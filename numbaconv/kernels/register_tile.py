@@ -7,11 +7,13 @@ from typing import Any
 from numbaconv.jit import inline
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
-from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma, tile_read, tile_store
+from numbaconv.simd.pointers import advance, prefetch
+from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store
 from numbaconv.simd.vectors import lanes_of
 
-PARAMETERS = "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride"
+PARAMETERS = (
+    "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, ahead"
+)
 
 
 def make_product_tile(rows: int, vectors: int) -> Any:
@@ -19,20 +21,25 @@ def make_product_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def product_tile(
-        x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride
+        x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, ahead
     ):
         """y[m, k] = start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[rows[tap] + i, k].
 
         Or relu of that, where it `activates`. The sum runs over the taps and i < run. With channels last, the taps of
         one kernel row over all input channels are one contiguous run of numbers, so this is a matrix product whose left
         rows overlap.
+
+        The next tile's y, and its x where that is new, are fetched meanwhile: each of their rows is a stretch of memory
+        that hardware prefetchers take some misses to follow. Of x a step fetches the line `ahead` numbers on.
         """
         acc = tile_read(rows, vectors, start, start_stride)
+        tile_prefetch(acc, advance(y, rows * y_stride), y_stride)
         width = vectors * lanes_of(x)
         for tap in range(taps):
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_rows[tap] * width)
             for i in range(run):
                 acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
+                prefetch(advance(row, rows * pixel_stride + i * ahead))
         tile_store(activate_tile(acc, activates), y, y_stride)
 
     return product_tile
@@ -63,18 +70,22 @@ def product_columns(
     segments,
     segment_table,
     bounce,
+    is_new,
 ):
     """Cover pixels [first_pixel, last_pixel) of a row by the tile sizes listed at `tiles`, for the `valid` channels.
 
     Sums start from the rows at `start` (the bias, with stride 0, or the sums of earlier taps). A panel whose last
     vector is not full goes through `bounce`, so that nothing behind the output's channels is written, and so does one
     whose channels are outputs side by side that lie in several `segments` of the output, or whose activation needs it.
+
+    Pixels that no product has read before, `is_new`, are fetched a tile ahead, unless there are gaps between them.
     """
     lanes = lanes_of(x)
     wide = valid > lanes
     width = 2 * lanes if wide else lanes
     activates = lower == 0
     is_direct = valid == width and segments == 1 and not waits(lower)
+    fetches = is_new and pixel_stride <= run
     pixel = 0
     for tile in range(tiles[0]):
         rows = tiles[1 + tile]
@@ -84,17 +95,18 @@ def product_columns(
         source, target = advance(x, pixel * pixel_stride), advance(y, pixel * y_stride)
         first = advance(start, pixel * start_stride)
         destination, stride = target, y_stride
+        ahead = rows if fetches else 0
         if not is_direct:
             destination, stride = bounce, width
         if wide:
             wide_tile(
                 rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
-                destination, stride,
+                destination, stride, ahead,
             )  # fmt: skip
         else:
             narrow_tile(
                 rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
-                destination, stride,
+                destination, stride, ahead,
             )  # fmt: skip
         if not is_direct:
             part = valid // segments
