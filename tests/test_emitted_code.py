@@ -15,6 +15,7 @@ from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_product
+from numbaconv.kernels.short_sums import PIXELS, short_forward
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd import winograd_product
 from numbaconv.target import TARGET
@@ -41,12 +42,15 @@ def assembly_loops(kernel):
 
 @pytest.mark.parametrize(
     "kernel",
-    [direct_forward, folded_forward, direct_kernel_gradient, many_rows_gradient, many_rows_product, winograd_product],
+    [
+        *(direct_forward, short_forward, folded_forward, direct_kernel_gradient),
+        *(many_rows_gradient, many_rows_product, winograd_product),
+    ],
     ids=lambda kernel: kernel.name,
 )
 def test_the_largest_tile_stays_in_registers(kernel):
     register = REGISTER[TARGET.vector_bytes]
-    accumulators = 2 * WIDE_SIZES[0]
+    accumulators = 2 * (PIXELS if kernel is short_forward else WIDE_SIZES[0])
     hot = []
     for block in assembly_loops(kernel):
         products = re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)
@@ -68,4 +72,4 @@ def test_the_largest_tile_stays_in_registers_with_avx512(cpu, monkeypatch):
     options = ["-q", "-p", "no:cacheprovider", "-k", test_the_largest_tile_stays_in_registers.__name__]
     process = subprocess.run([sys.executable, "-m", "pytest", *options, __file__], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-4000:]
-    assert "6 passed" in process.stdout
+    assert "7 passed" in process.stdout

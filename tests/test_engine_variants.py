@@ -10,7 +10,7 @@ from passes import draw, run
 from random_problems import any_convolution, numpy_choice
 
 from numbaconv import planner
-from numbaconv.algorithms import depthwise, direct, direct_gradient
+from numbaconv.algorithms import depthwise, direct, direct_gradient, short_sums
 from numbaconv.algorithms.plan_parts import array_strides, lattice_variants
 from numbaconv.spec import resolve_conv
 
@@ -84,6 +84,20 @@ def test_every_variant_is_exact(force):
             seen = force(variant)
             assert_exact(spec, arrays, expected, f"{problem} variant {variant}")
     assert set(seen) >= set(range(6)), "the problems have too few variants to show anything"
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20], ids=["long sums alone", "short sums wherever they can be"])
+def test_sums_of_either_kernel_are_exact(monkeypatch, most):
+    monkeypatch.setattr(short_sums, "MAX_RUN", most)
+    monkeypatch.setattr(short_sums, "MAX_DEPTH", most)
+    clear()
+    plans = []
+    for problem, spec, arrays, expected in random_runs(60, np.random.default_rng(2)):
+        assert_exact(spec, arrays, expected, str(problem))
+        plans.append(direct.product_plan(spec, "forward", *array_strides(spec)))
+    count = sum(plan.has_short_sums for plan in plans)
+    assert count > 10 if most else count == 0
+    clear()
 
 
 def test_blocks_of_all_outputs_that_pack_the_kernel_are_exact(monkeypatch):

@@ -35,6 +35,7 @@ with open(sys.argv[2], "w") as file:
 HOT_KERNELS = (
     "forward.direct_forward-float32",
     "forward.direct_forward-float64",
+    "short_sums.short_forward-float32",
     "planar.planar_forward-float32",
     "folded.folded_forward-float32",
     "kernel_gradient.direct_kernel_gradient-float32",

@@ -46,9 +46,11 @@ from numbaconv.algorithms.plan_parts import (
     launch_product,
     product_channels,
 )
+from numbaconv.algorithms.short_sums import describe_numbers, has_short_sums, table_size
 from numbaconv.fusing import Ending, FusedActivation
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
+from numbaconv.kernels.short_sums import short_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -71,6 +73,7 @@ class ProductPlan(Plan):
     states: int
     bias_parts: tuple[BiasPart, ...]
     is_widened: bool  # whether products with absent taps are among the sums
+    has_short_sums: bool
 
 
 @lru_cache(maxsize=512)
@@ -152,7 +155,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     records: list[Record] = []
     kernels: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
     parts: dict[int, BiasPart] = {}
-    tasks = packed = states = gathered = sums = own = 0
+    tasks = packed = states = gathered = sums = own = table = 0
     is_widened = False
     # Phases with the same taps share one packed kernel.
     keys = [(phase.lattice.width, tuple(kernel_offsets(phase.lattice, all_taps=True))) for phase in phases]
@@ -203,17 +206,22 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.NARROW_LAST: tile_list(last, 1),
             at.MET_COLUMNS: _met_columns(lattice) if own_panels else [],
         }
+        table = max(table, table_size(block.rows * block.columns, spec.dtype))
         records.append(record)
         tasks += block_count(record) * groups * record.fields[at.PANEL_CHUNKS]
         gathered = max(gathered, gathered_size(record))
         sums = max(sums, block.images * block.rows * block.columns * 2 * lanes * max(1, own_panels))
+    is_short = all(has_short_sums(record, spec.dtype) for record in records)
+    if is_short:
+        for record in records:
+            describe_numbers(record)
     second = round_up(gathered, 16)
-    third = second + round_up(sums, 16)
+    third = second + round_up(table if is_short else sums, 16)
     bounce = third + round_up(own, 16)
     workspace = bounce + bounce_size(spec.dtype)
     header = {at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce}
     geometry = assemble(header, records)
-    return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened)
+    return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short)
 
 
 def prepare(
@@ -248,7 +256,7 @@ def _product_launch(
     plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen)
     packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
     launch = launch_product(
-        direct_forward, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1, packed),
-        (2, np.zeros(plan.states, np.int64)), spec.groups,
+        short_forward if plan.has_short_sums else direct_forward, spec, plan, shape, plan.bias_parts, activation,
+        has_bias, (0, 1, packed), (2, np.zeros(plan.states, np.int64)), spec.groups,
     )  # fmt: skip
     return launch, plan.is_widened

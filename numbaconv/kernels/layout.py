@@ -135,7 +135,8 @@ FOLD_PITCH = 97  # from the products of a pixel to those of the next
 FOLD_BEFORE = 98  # pixels of zeros before and behind a row
 FOLD_BEHIND = 99
 TOGETHER = 100  # phases up to this one whose blocks of one number are one task: they read the same pixels
-RECORD_SIZE = 101
+NUMBERS = 101  # short sums: position of the offset and the packed kernel's row of each number that a pixel reads
+RECORD_SIZE = 102
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -1,0 +1,134 @@
+"""Direct convolution whose sums are short, as in first layers: entering tiles and writing outputs take most of it.
+
+The pixels of a block are one row for the tiles, wherever they lie: a table has the offsets of what each of them reads
+and writes. One loop runs over the numbers that a pixel reads, whatever their taps are. A tile of pixels is multiplied
+by all panels before the next one, so that the output is written in the order of memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
+from numbaconv.kernels.forward import block_extent, block_input, phase_record
+from numbaconv.kernels.packing import require_panel
+from numbaconv.simd.pointers import advance, as_counters, prefetch
+from numbaconv.simd.scattered import tile_fma_rows, tile_store_rows
+from numbaconv.simd.tiles import tile_rows
+from numbaconv.simd.vectors import lanes_of
+
+PIXELS = 6
+"""Pixels of a tile: 6 x 2 accumulators hide the latency of an FMA, and six addresses fit the registers of any CPU."""
+
+PIXELS_AHEAD = 48
+"""Pixels from the tile that is computed to the one whose outputs are fetched."""
+
+
+def make_tile(pixels: int, vectors: int) -> Any:
+    """Return the product of ``pixels`` output pixels x ``vectors * lanes`` output channels."""
+
+    @inline
+    def short_tile(x, reads, count, numbers, kernel, bias, activates, y, writes):
+        """y[writes[m] + k] = bias[k] + sum over i < count of x[reads[m] + offset[i]] * kernel[row[i], k].
+
+        Or relu of that, where it `activates`; offset and row of a number are neighbours in `numbers`.
+        """
+        acc = tile_rows(pixels, vectors, bias)
+        width = vectors * lanes_of(x)
+        for i in range(count):
+            weights = advance(kernel, numbers[2 * i + 1] * width)
+            acc = tile_fma_rows(acc, advance(x, numbers[2 * i]), reads, weights)
+        tile_store_rows(activate_tile(acc, activates), y, writes)
+
+    return short_tile
+
+
+wide_tile, narrow_tile = make_tile(PIXELS, 2), make_tile(PIXELS, 1)
+wide_pixel, narrow_pixel = make_tile(1, 2), make_tile(1, 1)
+
+
+@inline
+def product_pixels(record, first_panel, panels, x, reads, kernel, bias, lower, y, writes, pixels, bounce, within):
+    """Compute the channels of panels [first_panel, first_panel + panels) of `pixels` outputs."""
+    lanes, out_channels = lanes_of(x), record[at.OUT_CHANNELS]
+    count, depth = record[at.TAPS] * record[at.RUN], record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS]
+    numbers, width, activates = advance(record, record[at.NUMBERS]), 2 * lanes, lower == 0
+    size = PIXELS if pixels >= PIXELS else 1
+    pixel = 0
+    while pixel < pixels:
+        # The last tile makes outputs of the one before again.
+        first = min(pixel, pixels - size)
+        ahead = min(first + PIXELS_AHEAD, pixels - size)
+        from_x, to_y = advance(reads, first), advance(writes, first)
+        for panel in range(first_panel, first_panel + panels):
+            channel = panel * width
+            valid = min(width, out_channels - channel)
+            is_direct = (valid == width or valid == lanes) and not waits(lower)
+            target, offsets = advance(y, channel), to_y
+            if not is_direct:
+                target, offsets = bounce, within
+            weights, start = advance(kernel, channel * depth), advance(bias, channel)
+            if size == PIXELS:
+                for m in range(PIXELS):
+                    prefetch(advance(y, writes[ahead + m] + channel))
+                if valid > lanes:
+                    wide_tile(x, from_x, count, numbers, weights, start, activates, target, offsets)
+                else:
+                    narrow_tile(x, from_x, count, numbers, weights, start, activates, target, offsets)
+            else:
+                if valid > lanes:
+                    wide_pixel(x, from_x, count, numbers, weights, start, activates, target, offsets)
+                else:
+                    narrow_pixel(x, from_x, count, numbers, weights, start, activates, target, offsets)
+            if not is_direct:
+                # From the last one on: a row's end may be rounded up to a register behind it.
+                for m in range(size - 1, -1, -1):
+                    row, result = advance(bounce, m * width), advance(y, to_y[m] + channel)
+                    leave_bounce(row, width, 1, valid, lower, result, 0)
+        pixel += size
+
+
+@inline
+def fill_offsets(record, rows, columns, reads, writes):
+    """Write what each pixel of a block reads first and where its outputs lie, row by row."""
+    for row in range(rows):
+        x, y = row * record[at.ROW_STRIDE], row * record[at.Y_ROW]
+        for column in range(columns):
+            reads[row * columns + column] = x + column * record[at.PIXEL_STRIDE]
+            writes[row * columns + column] = y + column * record[at.Y_PIXEL]
+
+
+@task_kernel
+def short_forward(worker, task, geometry, buffers):
+    """Compute one block of outputs of one phase."""
+    work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
+    record, states = phase_record(geometry, task), as_counters(buffers[at.COUNTERS])
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
+    group, index = index % record[at.GROUPS], index // record[at.GROUPS]
+    batch, images, plane, row, rows, column, columns = block_extent(record, index)
+    source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, 0)
+    first_panel = chunk * record[at.PANELS_PER_CHUNK]
+    panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
+    kernel = advance(buffers[at.PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    for panel in range(panels):
+        # Workers start at different panels, so that the first ones are packed side by side.
+        panel = first_panel + (panel + worker * ((panels + 1) // 2)) % panels
+        require_panel(buffers[at.KERNEL], record, group, panel, kernel, states)
+    bias = advance(buffers[at.BIAS], at.BIAS_HEADER + record[at.BIAS_START] + group * record[at.BIAS_GROUP])
+    offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
+    y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+    bounce, pixels = advance(work, geometry[at.BOUNCE]), rows * columns
+    within = as_counters(advance(work, geometry[at.SECOND]))
+    reads, writes = advance(within, PIXELS), advance(within, PIXELS + pixels)
+    for m in range(PIXELS):
+        within[m] = m * 2 * lanes_of(y)
+    fill_offsets(record, rows, columns, reads, writes)
+    for image in range(images):
+        x, target = advance(source, image * record[at.IMAGE_STRIDE]), advance(y, image * record[at.Y_BATCH])
+        product_pixels(
+            record, first_panel, panels, x, reads, kernel, bias, buffers[at.BIAS][0], target, writes, pixels, bounce,
+            within,
+        )  # fmt: skip
