@@ -48,6 +48,26 @@ def test_lanewise_arithmetic(dtype):
 
 
 @task_kernel
+def stores_past_the_caches(worker, task, geometry, buffers):
+    x, out = buffers[1], buffers[2]
+    if pointers.is_aligned(out, 64):
+        vectors.store_past_caches(vectors.load(x), out)
+        pointers.fence()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_store_past_the_caches(dtype):
+    lanes = TARGET.lanes(dtype)
+    memory = np.zeros(200, dtype)
+    start = -memory.ctypes.data % 64 // memory.itemsize
+    run(stores_past_the_caches, dtype, numbers(lanes, dtype), memory[start + 1 :])
+    assert not memory.any()
+    run(stores_past_the_caches, dtype, numbers(lanes, dtype), memory[start:])
+    np.testing.assert_array_equal(memory[start : start + lanes], numbers(lanes, dtype))
+    assert np.count_nonzero(memory) == np.count_nonzero(numbers(lanes, dtype))
+
+
+@task_kernel
 def transposes_a_square(worker, task, geometry, buffers):
     transposes.transpose_square(buffers[1], geometry[1], buffers[2], geometry[2])
 

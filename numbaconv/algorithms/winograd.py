@@ -168,6 +168,16 @@ Nor may it be larger than the transformed kernel, whose way to memory and back i
 """
 
 
+CACHED_RESULT = 4
+"""Results of up to so many times L2's bytes are left in the caches for their reader."""
+
+
+def leaves_caches(spec: ConvSpec, direction: str) -> bool:
+    """Whether a result is so large that it is stored past the caches: in whole cache lines alone that is faster."""
+    outs, total = product_channels(spec, direction)[1], math.prod(spec.result_shape(direction)) * 4
+    return outs % 16 == 0 and 2 * TARGET.lanes(spec.dtype) % 16 == 0 and total > CACHED_RESULT * TARGET.l2_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class ProductPlan(Plan):
     """The plan of a forward pass or an input gradient."""
@@ -224,6 +234,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
     dealt = deal(spec, direction, x_strides, y_strides)
     whole = dealt.whole
+    past_caches = leaves_caches(spec, direction)
     for phase, block in zip(dealt.phases, dealt.blocks, strict=True):
         depth = phase.plane_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
@@ -255,7 +266,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         record.fields |= kernels[key].fields | {
             at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.SCRATCH: scratch, at.OWN_KERNEL: own * whole,
             at.FIRST_TASK: tasks, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.BIAS_GROUP: width, at.Y_GROUP: outs,
+            at.BIAS_GROUP: width, at.Y_GROUP: outs, at.PAST_CACHES: past_caches,
         }  # fmt: skip
         records.append(record)
         tasks += -(-phase.tiles // block.tiles) * groups * record.fields[at.PANEL_CHUNKS]

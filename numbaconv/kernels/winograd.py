@@ -11,11 +11,12 @@ from typing import Any
 from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.epilogue import waits
 from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
-from numbaconv.kernels.winograd_transforms import gather_tile, input_tile, kernel_tile, output_tile
-from numbaconv.simd.pointers import advance, clear
+from numbaconv.kernels.winograd_transforms import gather_tile, input_tile, kernel_tile, output_tile, panel_tile
+from numbaconv.simd.pointers import advance, clear, fence, is_aligned
 from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
@@ -113,10 +114,18 @@ def transform_block(record, x, first, tiles, v, scratch):
 
 
 @inline
-def store_block(record, m, first, tiles, valid, bias, lower, y, buffer):
+def square_outputs(record):
+    """Return the outputs of a tile along either axis where both have the same, 2 to 4, else 0."""
+    outputs = record[at.ROW_OUTPUTS]
+    return outputs if outputs == record[at.COLUMN_OUTPUTS] and 2 <= outputs <= 4 else 0
+
+
+@inline
+def store_block(record, m, first, tiles, valid, bias, lower, past_caches, y, buffer):
     """Transform the products of one panel, m[point, tile, channel], back and store them."""
     lanes = lanes_of(m)
     width = panel_width(valid, lanes)
+    outputs = square_outputs(record) if valid == 2 * lanes and not waits(lower) else 0
     for t in range(tiles):
         image, plane, row, column = tile_position(record, first + t)
         row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
@@ -124,6 +133,12 @@ def store_block(record, m, first, tiles, valid, bias, lower, y, buffer):
         columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
         offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
         target = advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+        if outputs > 0:
+            panel_tile(
+                outputs, advance(m, t * width), record[at.PRODUCT_PLANE], buffer, bias, lower, rows, columns,
+                past_caches, target, record[at.Y_ROW], record[at.Y_PIXEL],
+            )  # fmt: skip
+            continue
         channel = 0
         while channel < valid:
             output_tile(
@@ -210,6 +225,7 @@ def winograd_product(worker, task, geometry, buffers):
     kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
+    past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, 64)
     is_full = tiles == record[at.BLOCK_TILES]
     first_panel = chunk * record[at.PANELS_PER_CHUNK]
     for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
@@ -232,8 +248,11 @@ def winograd_product(worker, task, geometry, buffers):
                 advance(panel_kernel, point * record[at.KERNEL_PLANE]), advance(m, point * record[at.PRODUCT_PLANE]),
             )  # fmt: skip
         store_block(
-            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], advance(y, channel), scratch
-        )
+            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], past_caches, advance(y, channel),
+            scratch,
+        )  # fmt: skip
+    if past_caches:
+        fence()
 
 
 @float32_kernel

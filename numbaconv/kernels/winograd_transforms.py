@@ -6,6 +6,8 @@ as it is, so the same functions serve kernels with taps along one axis.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from numbaconv.jit import inline
@@ -19,7 +21,7 @@ from numbaconv.kernels.winograd_points import (
     transform_sums,
 )
 from numbaconv.simd.pointers import advance, clear
-from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first
+from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first, store_past_caches
 
 NO_BOUND = -np.inf
 
@@ -111,3 +113,60 @@ def output_tile(
         elif not is_full:
             for j in range(columns):
                 store_first(load(advance(bounce, j * lanes)), advance(out, j * y_pixel), valid)
+
+
+def make_panel_tile(outputs: int) -> Any:
+    """Return the transform of a tile of ``outputs`` x ``outputs`` for both registers of a panel."""
+
+    @inline
+    def panel_tile(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel):
+        """Transform points, `plane` apart, back: y[row, column] = max(lower, output + bias), two registers each.
+
+        Both halves of a cache line are stored one after the other, which stores past the caches ask for.
+        """
+        lanes = lanes_of(m)
+        width, row_size = 2 * lanes, POINTS * 2 * lanes
+        for j in range(POINTS):
+            source, target = advance(m, j * plane), advance(buffer, j * width)
+            for v in range(2):
+                transform_sums(
+                    advance(source, v * lanes), POINTS * plane, outputs, advance(target, v * lanes), row_size
+                )
+        bound, bounce = splat(m, lower), advance(buffer, outputs * row_size)
+        is_direct = columns == outputs and not past_caches
+        for i in range(rows):
+            row, out = advance(buffer, i * row_size), advance(y, i * y_row)
+            target, step = out, y_pixel
+            if not is_direct:
+                target, step = bounce, width
+            for v in range(2):
+                added = load(advance(bias, v * lanes))
+                transform_output(
+                    advance(row, v * lanes), width, outputs, added, bound, advance(target, v * lanes), step
+                )
+            if past_caches:
+                for j in range(columns):
+                    source, target = advance(bounce, j * width), advance(out, j * y_pixel)
+                    store_past_caches(load(source), target)
+                    store_past_caches(load(advance(source, lanes)), advance(target, lanes))
+            elif not is_direct:
+                for j in range(columns):
+                    source, target = advance(bounce, j * width), advance(out, j * y_pixel)
+                    store(load(source), target)
+                    store(load(advance(source, lanes)), advance(target, lanes))
+
+    return panel_tile
+
+
+panel_tile_2, panel_tile_3, panel_tile_4 = make_panel_tile(2), make_panel_tile(3), make_panel_tile(4)
+
+
+@inline
+def panel_tile(outputs, m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel):
+    """Run the tile of that many outputs, 2 to 4 along both axes."""
+    if outputs == 4:
+        panel_tile_4(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel)
+    elif outputs == 3:
+        panel_tile_3(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel)
+    else:
+        panel_tile_2(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel)

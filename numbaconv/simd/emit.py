@@ -39,6 +39,12 @@ def store(b, vector: VectorType, value, pointer, offset=None):
     b.store(value, _vector_pointer(b, vector, pointer, offset), align=vector.dtype.bitwidth // 8)
 
 
+def store_past_caches(b, vector: VectorType, value, pointer):
+    """Store one vector at ``pointer``, which is aligned to the vector's size, past the caches where the target can."""
+    instruction = b.store(value, _vector_pointer(b, vector, pointer, None), align=TARGET.vector_bytes)
+    instruction.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+
+
 def splat(b, vector: VectorType, scalar):
     """Copy a scalar to every lane."""
     undefined = ir.Constant(vector.ir_type, ir.Undefined)

@@ -70,6 +70,28 @@ def clear(typingctx, destination, count):
 
 
 @intrinsic
+def is_aligned(typingctx, pointer, size):
+    """Whether an address is a multiple of ``size``, a power of two of bytes."""
+
+    def codegen(context, b, sig, args):
+        rest = b.and_(b.ptrtoint(args[0], emit.I64), b.sub(args[1], emit.index(1)))
+        return b.icmp_signed("==", rest, emit.index(0))
+
+    return types.boolean(pointer, types.int64), codegen
+
+
+@intrinsic
+def fence(typingctx):
+    """Make all stores so far, those past the caches too, visible to other threads before any later one."""
+
+    def codegen(context, b, sig, args):
+        b.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def prefetch(typingctx, pointer):
     """Ask for the cache line at ``pointer``; any address is legal."""
 

@@ -68,6 +68,17 @@ def store(typingctx, vector, pointer):
 
 
 @intrinsic
+def store_past_caches(typingctx, vector, pointer):
+    """Store one register at ``pointer``, a multiple of its size, without reading its cache line; then `fence`."""
+
+    def codegen(context, b, sig, args):
+        emit.store_past_caches(b, sig.args[0], *args)
+        return context.get_dummy_value()
+
+    return types.void(vector, pointer), codegen
+
+
+@intrinsic
 def store_first(typingctx, vector, pointer, count):
     """Store the first ``count`` lanes at ``pointer``."""
 
