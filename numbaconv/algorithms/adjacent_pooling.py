@@ -13,7 +13,7 @@ from numbaconv.algorithms import pooling
 from numbaconv.algorithms.channel_sums import record_addition
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import adjacent_pooling as kernels
-from numbaconv.program import Buffer, Recorder
+from numbaconv.program import Buffer, Operand, Recorder
 from numbaconv.spec import PoolSpec
 from numbaconv.target import TARGET
 
@@ -45,8 +45,13 @@ def takes_relu(spec: PoolSpec) -> bool:
     return spec.strides == spec.pool_size and spec.channels >= TARGET.lanes(spec.dtype)
 
 
+def takes_x(spec: PoolSpec) -> bool:
+    """Whether grad_x may be x: adjacent windows, channels in whole registers, so that no place is read twice."""
+    return spec.strides == spec.pool_size and spec.channels % TARGET.lanes(spec.dtype) == 0
+
+
 def record_relu_gradient(
-    recorder: Recorder, spec: PoolSpec, x: Buffer, y: Buffer, grad_y: Buffer, grad_x: Buffer, sums: Buffer
+    recorder: Recorder, spec: PoolSpec, x: Buffer, y: Buffer, grad_y: Buffer, grad_x: Buffer, sums: Operand
 ) -> None:
     """Record the gradient of adjacent maxima and of the relu that gave x, and the sums of the latter per channel."""
     launch = _prepared(kernels.adjacent_max_pool_relu_grad, 5, spec)

@@ -12,7 +12,7 @@ from numbaconv import memory, parallel
 from numbaconv.arrays import DTYPES
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import channel_sums as kernels
-from numbaconv.program import Buffer, Recorder
+from numbaconv.program import Buffer, Operand, Recorder
 
 # Numbers of a row: long enough that its end costs little, short enough for its sums to stay in L1.
 _ROW = 512
@@ -52,13 +52,13 @@ def _addition(tasks: int, channels: int, dtype: str) -> parallel.Launch:
     )
 
 
-def record_addition(recorder: Recorder, partial: Buffer, tasks: int, channels: int, sums: Buffer) -> None:
+def record_addition(recorder: Recorder, partial: Operand, tasks: int, channels: int, sums: Operand) -> None:
     """Record the addition of the sums of all tasks, unless the one task left its own where they belong."""
     if tasks > 1:
         recorder.launch(_addition(tasks, channels, recorder.dtype), partial, sums)
 
 
-def _record(recorder: Recorder, kernel: TaskKernel, operands: Sequence[Buffer], channels: int, sums: Buffer) -> None:
+def _record(recorder: Recorder, kernel: TaskKernel, operands: Sequence[Buffer], channels: int, sums: Operand) -> None:
     """Record a kernel that leaves sums of its tasks behind its operands, and their addition."""
     tasks, launch = prepared(kernel, len(operands) + 1, operands[0].size, channels, recorder.dtype)
     partial = sums if tasks == 1 else recorder.buffer(tasks * channels)
@@ -67,13 +67,13 @@ def _record(recorder: Recorder, kernel: TaskKernel, operands: Sequence[Buffer], 
 
 
 def record_relu_gradient_sums(
-    recorder: Recorder, g: Buffer, y: Buffer, channels: int, kept: Buffer, sums: Buffer
+    recorder: Recorder, g: Buffer, y: Buffer, channels: int, kept: Buffer, sums: Operand
 ) -> None:
-    """Record what `relu_gradient_sums` computes."""
+    """Record what `relu_gradient_sums` computes; ``kept`` may be ``g``."""
     _record(recorder, kernels.relu_gradient_sums, (g, y, kept), channels, sums)
 
 
-def record_channel_sums(recorder: Recorder, g: Buffer, channels: int, sums: Buffer) -> None:
+def record_channel_sums(recorder: Recorder, g: Buffer, channels: int, sums: Operand) -> None:
     """Record what `channel_sums` computes."""
     _record(recorder, kernels.channel_sums, (g,), channels, sums)
 

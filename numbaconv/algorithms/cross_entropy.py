@@ -55,3 +55,22 @@ def label_cross_entropy(logits: NDArray, labels: NDArray) -> tuple[NDArray, NDAr
         launch = _launch(kernels.label_cross_entropy, 4, samples, classes, DTYPES[logits.dtype.char])
         launch(logits, labels, losses, slopes)
     return losses, slopes
+
+
+@lru_cache(maxsize=256)
+def _mean_launch(samples: int, classes: int, dtype: str) -> parallel.Launch:
+    """Return the launch on (logits, labels, losses, slopes, status word)."""
+    chunk = max(1, _CHUNK // classes)
+    geometry, share = np.array([0, samples, classes, chunk], np.int64), np.zeros(2, dtype)
+    share[0] = np.ones(1, dtype)[0] / np.dtype(dtype).type(samples)
+    small, buffers = samples * classes < _SERIAL_NUMBERS, (0, 1, 2, 3, share, 4)
+    tasks = -(-samples // chunk)
+    return parallel.Launch(kernels.mean_label_cross_entropy, dtype, tasks, geometry, buffers, 5, small=small)
+
+
+def record_mean_label_cross_entropy(
+    recorder: Recorder, logits: Buffer, labels: Buffer, losses: Buffer, slopes: Buffer, classes: int
+) -> None:
+    """Record the losses of `label_cross_entropy` and the gradient of their mean; a label out of range makes it void."""
+    launch = _mean_launch(logits.size // classes, classes, recorder.dtype)
+    recorder.launch(launch, logits, labels, losses, slopes, recorder.status)

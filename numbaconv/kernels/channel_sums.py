@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.simd.choice import where_positive
+from numbaconv.simd.lanewise import where_above
 from numbaconv.simd.pointers import advance, clear
+from numbaconv.simd.vectors import lanes_of, load, splat, store
 
 # Geometry: channels, numbers of a row (a multiple of the channels), numbers of a task (a multiple of that), and all
 # numbers, the last of which may fill a row in part.
@@ -27,7 +29,14 @@ def fold(sums, channels, row, target):
 
 @inline
 def _masked_row(g, y, kept, sums, count):
-    for i in range(count):
+    # Registers by hand: LLVM would make single numbers of a loop whose source may be its target.
+    lanes, zero = lanes_of(g), splat(g, 0.0)
+    whole = count - count % lanes
+    for i in range(0, whole, lanes):
+        register = where_above(load(advance(y, i)), zero, load(advance(g, i)), zero)
+        store(register, advance(kept, i))
+        store(load(advance(sums, i)) + register, advance(sums, i))
+    for i in range(whole, count):
         value = where_positive(y[i], g[i])
         kept[i] = value
         sums[i] += value
@@ -35,7 +44,7 @@ def _masked_row(g, y, kept, sums, count):
 
 @task_kernel
 def relu_gradient_sums(worker, task, geometry, buffers):
-    """Set buffer 3 to g (1) where y (2) is positive and to 0 elsewhere, and sum that to row `task` of buffer 4."""
+    """Set buffer 3, which may be g, to g (1) where y (2) is positive, else to 0; sum that to row `task` of buffer 4."""
     start, row, channels = task * geometry[CHUNK], geometry[ROW], geometry[CHANNELS]
     g, y, kept = advance(buffers[1], start), advance(buffers[2], start), advance(buffers[3], start)
     sums, count = advance(buffers[0], worker * geometry[WORKSPACE]), min(geometry[CHUNK], geometry[SIZE] - start)

@@ -43,6 +43,14 @@ def softmax(worker, task, geometry, buffers):
         _softmax(advance(buffers[1], i * classes), advance(buffers[2], i * classes), classes)
 
 
+@inline
+def _label_loss(x, label, slope, classes):
+    """Set slopes to p, less 1 at the label, p = softmax of x; return -log p[label]."""
+    top, total = _softmax(x, slope, classes)
+    slope[label] -= 1
+    return log(total) - (x[label] - top)
+
+
 @task_kernel
 def label_cross_entropy(worker, task, geometry, buffers):
     """Set losses (buffer 3) to -log p[label], p = softmax of logits (1), and slopes (4) to p, less 1 at the label.
@@ -53,6 +61,22 @@ def label_cross_entropy(worker, task, geometry, buffers):
     labels, losses = as_counters(buffers[2]), buffers[3]
     for i in range(first, min(first + geometry[CHUNK], geometry[SAMPLES])):
         x, slope, label = advance(buffers[1], i * classes), advance(buffers[4], i * classes), labels[i]
-        top, total = _softmax(x, slope, classes)
-        slope[label] -= 1
-        losses[i] = log(total) - (x[label] - top)
+        losses[i] = _label_loss(x, label, slope, classes)
+
+
+@task_kernel
+def mean_label_cross_entropy(worker, task, geometry, buffers):
+    """Do the same with the slopes of the mean of all losses, which are `share` (buffer 5) of those of each.
+
+    Labels may be any numbers: where one is no class, the status word (6) is set.
+    """
+    classes, first, share = geometry[CLASSES], task * geometry[CHUNK], buffers[5][0]
+    labels, losses = as_counters(buffers[2]), buffers[3]
+    for i in range(first, min(first + geometry[CHUNK], geometry[SAMPLES])):
+        x, slope, label = advance(buffers[1], i * classes), advance(buffers[4], i * classes), labels[i]
+        if label < 0 or label >= classes:
+            as_counters(buffers[6])[0] = 1
+            label = 0
+        losses[i] = _label_loss(x, label, slope, classes)
+        for c in range(classes):
+            slope[c] *= share

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,8 @@ from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.pooling import GlobalPooling, Pooling
 from numbaconv.layers.recording import POOL_KERNELS, Value, pool_problem, record_layer, rule_of
 from numbaconv.layers.reshaping import Flatten
-from numbaconv.program import Buffer, Recorder
+from numbaconv.program import Buffer, Operand, Recorder
+from numbaconv.simd.driver import BETWEEN
 from numbaconv.spec import ConvSpec, PoolSpec, resolve_conv
 
 X, KEPT, Y, GRAD_Y, GRADIENTS, GRAD_X = range(6)
@@ -73,10 +74,14 @@ class Back:
         Numbers of the gradients of weights before each one that wants a gradient.
     size : int
         Numbers of them all.
+    is_last : bool
+        Whether nothing needs the layers' outputs afterwards, so that gradients may be written over them.
     """
 
-    def __init__(self, forward: Forward, parameters: list[Parameter]) -> None:
-        self.recorder = Recorder(forward.x.size, forward.dtype)
+    is_last = False
+
+    def __init__(self, recorder: Recorder, parameters: Sequence[Parameter]) -> None:
+        self.recorder = recorder
         self.places: dict[Parameter, int] = {}
         self.size = 0
         for parameter in parameters:
@@ -84,17 +89,25 @@ class Back:
                 self.places[parameter] = self.size
                 self.size += aligned(parameter.size)
 
-    def gradient(self, parameter: Parameter | None) -> Buffer | None:
-        """Return the buffer of a weight's gradient, None where none is wanted."""
+    def gradient(self, parameter: Parameter | None) -> Operand | None:
+        """Return where a weight's gradient belongs, None where none is wanted."""
         if parameter is None or parameter not in self.places:
             return None
+        return self._place(parameter)
+
+    def _place(self, parameter: Parameter) -> Operand:
         return self.recorder.argument(GRADIENTS, parameter.size, self.places[parameter])
+
+    def sums(self, step: Step) -> Operand:
+        """Return where the gradient of a step's bias belongs, or memory for as many numbers."""
+        sums = self.gradient(step.bias)
+        return self.recorder.buffer(step.channels) if sums is None else sums
 
     def mask(self, g: Buffer, y: Buffer, step: Step) -> Buffer:
         """Record the gradient of relu, which gave y, and that of the bias before it."""
-        recorder, kept = self.recorder, self.recorder.buffer(g.size)
-        sums = self.gradient(step.bias) or recorder.buffer(step.channels)
-        record_relu_gradient_sums(recorder, g, y, step.channels, kept, sums)
+        # What lies between launches is nobody else's: cache lines that are there already are written again.
+        kept = g if g.base == BETWEEN else self.recorder.buffer(g.size)
+        record_relu_gradient_sums(self.recorder, g, y, step.channels, kept, self.sums(step))
         return kept
 
 
@@ -121,6 +134,10 @@ class Step(ABC):
 
     def __init__(self, y: Buffer, channels: int) -> None:
         self.y, self.channels = y, channels
+
+    def takes_inputs(self, before: Step) -> bool:
+        """Whether the gradient of the inputs, the outputs of ``before``, may be written over them."""
+        return False
 
     @abstractmethod
     def back(self, back: Back, g: Buffer, grad_x: Buffer | None, is_masked: bool, before: Step | None) -> bool:
@@ -176,7 +193,7 @@ class NotRecordable(Exception):
     """A pass is more than launches."""
 
 
-def _record(recorder: Recorder, spec: ConvSpec, direction: str, first: Any, second: Any, result: Buffer) -> None:
+def _record(recorder: Recorder, spec: ConvSpec, direction: str, first: Any, second: Any, result: Operand) -> None:
     if not planner.record(recorder, spec, direction, first, second, None, None, result):
         raise NotRecordable
 
@@ -187,6 +204,10 @@ class _Pool(Step):
     def __init__(self, spec: PoolSpec, is_max: bool, x: Buffer, y: Buffer) -> None:
         super().__init__(y, spec.channels)
         self.spec, self.is_max, self.x = spec, is_max, x
+
+    def takes_inputs(self, before: Step) -> bool:
+        """Whether the gradient of the inputs may be written over them."""
+        return self.is_max and isinstance(before, _Convolution) and adjacent_pooling.takes_x(self.spec)
 
     def back(self, back: Back, g: Buffer, grad_x: Buffer | None, is_masked: bool, before: Step | None) -> bool:
         """Record the gradient of the inputs.
@@ -202,7 +223,7 @@ class _Pool(Step):
         is_after_relu = before is not None and before.is_relu
         if before is not None and is_after_relu:
             if adjacent_pooling.takes_relu(self.spec):
-                sums = back.gradient(before.bias) or recorder.buffer(before.channels)
+                sums = back.sums(before)
                 adjacent_pooling.record_relu_gradient(recorder, self.spec, self.x, self.y, g, grad_x, sums)
                 return True
             g = back.mask(g, self.y, before)
@@ -244,7 +265,7 @@ def has_rule(layer: Layer) -> bool:
     return rule_of(layer) is not None and type(layer).call in _STEPS
 
 
-def record_step(layer: Layer, forward: Forward, x: Value) -> tuple[Value, Step | None] | None:
+def record_step(layer: Layer, forward: Recorder, x: Value) -> tuple[Value, Step | None] | None:
     """Record a layer and return its outputs and its step; None where it must be called."""
     # A user's function is fused in the convolution, which does not keep what its derivative needs.
     is_fused = isinstance(layer, ConvLayer) and isinstance(layer.fused_activation(), FusedActivation)
@@ -253,3 +274,42 @@ def record_step(layer: Layer, forward: Forward, x: Value) -> tuple[Value, Step |
         return None
     make = _STEPS[type(layer).call]
     return y, None if make is None else make(layer, forward.dtype, x, y)
+
+
+def record_row(
+    layers: Sequence[Layer], start: int, forward: Recorder, shape: tuple[int, ...]
+) -> tuple[Value, list[Step], list[Parameter], int]:
+    """Record layers from number ``start`` on; return outputs, steps, weights and the number of the first one left."""
+    value, steps, stop = Value(forward.x, shape), [], start
+    parameters: list[Parameter] = []
+    while stop < len(layers) and value.activation is None:
+        own = list(layers[stop]._parameters().values())
+        # A layer that comes twice would have two gradients.
+        found = None if any(p in parameters for p in own) else record_step(layers[stop], forward, value)
+        if found is None:
+            break
+        value, step = found
+        if step is not None:
+            steps.append(step)
+        parameters += own
+        stop += 1
+    return value, steps, parameters, stop
+
+
+def record_gradients(back: Back, steps: Sequence[Step], g: Buffer, grad_x: Buffer | None) -> None:
+    """Record the way back from the gradient of the last outputs, to that of the inputs where it is wanted."""
+    is_masked = False
+    for i in range(len(steps) - 1, -1, -1):
+        before = steps[i - 1] if i else None
+        if before is None:
+            target = grad_x
+        elif grad_x is None and not any(p in back.places for step in steps[:i] for p in step.parameters):
+            target = None
+        elif back.is_last and steps[i].takes_inputs(before):
+            target = before.y
+        else:
+            target = back.recorder.buffer(before.y.size)
+        is_masked = steps[i].back(back, g, target, is_masked, before)
+        if target is None:
+            return
+        g = target

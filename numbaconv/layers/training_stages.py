@@ -17,7 +17,6 @@ from numbaconv.autograd import Tensor, is_recording
 from numbaconv.autograd.joint import Gradients, record_joint
 from numbaconv.autograd.tape import Node, recording, walk_backward
 from numbaconv.layers.base import Layer
-from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.recording import Value
 from numbaconv.layers.snapshots import Snapshot
 from numbaconv.layers.stages import Stage
@@ -31,9 +30,10 @@ from numbaconv.layers.training_rules import (
     Step,
     Y,
     has_rule,
-    record_step,
+    record_gradients,
+    record_row,
 )
-from numbaconv.program import Launches
+from numbaconv.program import Launches, Recorder
 
 
 class TrainingStage(Stage):
@@ -50,20 +50,7 @@ class TrainingStage(Stage):
     def __init__(self, layers: Sequence[Layer], start: int, x: Tensor) -> None:
         shape, dtype = x.shape, x.dtype.name
         forward = Forward(shape, dtype)
-        value, steps = Value(forward.x, shape), []
-        self.parameters: list[Parameter] = []
-        stop = start
-        while stop < len(layers) and value.activation is None:
-            own = list(layers[stop]._parameters().values())
-            # A layer that comes twice would have two gradients.
-            found = None if any(p in self.parameters for p in own) else record_step(layers[stop], forward, value)
-            if found is None:
-                break
-            value, step = found
-            if step is not None:
-                steps.append(step)
-            self.parameters += own
-            stop += 1
+        value, steps, self.parameters, stop = record_row(layers, start, forward, shape)
         self.activation = value.activation
         self._shape = value.shape
         self._dtype = dtype
@@ -79,13 +66,15 @@ class TrainingStage(Stage):
         self, forward: Forward, steps: list[Step], value: Value, wants_input: bool
     ) -> tuple[Launches | None, Launches | None]:
         """Return the program on (x, kept, y), and the one back on (x, kept, y, grad_y, gradients, grad_x)."""
-        back = Back(forward, self.parameters)
+        back = Back(Recorder(forward.x.size, forward.dtype), self.parameters)
         if not steps or value.buffer is not steps[-1].y or not (back.places or wants_input):
             return None, None
         # The last outputs are the user's, not kept with the others.
         forward.hand_over(value.buffer, Y)
         try:
-            self._record_back(back, steps, wants_input)
+            recorder = back.recorder
+            grad_x = recorder.argument(GRAD_X, recorder.x.size) if wants_input else None
+            record_gradients(back, steps, recorder.argument(GRAD_Y, steps[-1].y.size), grad_x)
         except NotRecordable:
             return None, None
         shapes = [(i, back.places[p], p.shape) for i, p in enumerate(self.parameters, 1) if p in back.places]
@@ -95,24 +84,6 @@ class TrainingStage(Stage):
         self._allocate_gradients = memory.allocator((back.size,), self._dtype)
         programs = forward.launches(Y + 1), back.recorder.launches(GRAD_X + 1)
         return (None, None) if None in programs else programs
-
-    def _record_back(self, back: Back, steps: list[Step], wants_input: bool) -> None:
-        recorder = back.recorder
-        g, is_masked = recorder.argument(GRAD_Y, steps[-1].y.size), False
-        for i in range(len(steps) - 1, -1, -1):
-            before = steps[i - 1] if i else None
-            if before is None:
-                grad_x = recorder.argument(GRAD_X, recorder.x.size) if wants_input else None
-            else:
-                grad_x = recorder.buffer(before.y.size) if self._is_wanted(back, steps[:i], wants_input) else None
-            is_masked = steps[i].back(back, g, grad_x, is_masked, before)
-            if grad_x is None:
-                return
-            g = grad_x
-
-    def _is_wanted(self, back: Back, steps: Sequence[Step], wants_input: bool) -> bool:
-        """Whether a gradient must reach any of the steps."""
-        return wants_input or any(p in back.places for step in steps for p in step.parameters)
 
     @staticmethod
     def has_rule(layer: Layer) -> bool:

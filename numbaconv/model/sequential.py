@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from numbaconv.layers import Input, Layer
 from numbaconv.layers.inference import InferenceStage, is_wanted
 from numbaconv.layers.stages import Stages, run_stages
 from numbaconv.layers.training_stages import TrainingStage, are_stages_wanted
 from numbaconv.model.base import Model
+from numbaconv.model.steps import TrainingSteps
 
 
 class Sequential(Model):
@@ -64,6 +67,7 @@ class Sequential(Model):
         self._layers: list[Layer] = []
         self._stages = Stages(InferenceStage)
         self._training_stages = Stages(TrainingStage)
+        self._training_steps = TrainingSteps()
         for layer in layers or ():
             self._append(layer)
         self._build_from_input()
@@ -165,6 +169,13 @@ class Sequential(Model):
         for layer in self._layers:
             inputs = layer(inputs, training=training)
         return inputs
+
+    def train_step(self, inputs: Any, targets: Any) -> tuple[float, np.ndarray]:
+        """Run one step of training and return loss and outputs; a subclass may override it."""
+        kind, done = type(self), None
+        if kind.call is Sequential.call and kind.__call__ is Model.__call__ and self.built:
+            done = self._training_steps.run(self, self._layers, self._loss, self._optimizer, inputs, targets)
+        return super().train_step(inputs, targets) if done is None else done
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the last layer's outputs."""

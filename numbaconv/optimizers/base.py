@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -105,20 +106,34 @@ class KernelOptimizer(Optimizer):
         if type(self).update is not KernelOptimizer.update:
             super().apply(parameters)
             return
+        wanted = [parameter for parameter in parameters if parameter.grad is not None]
+        self.update_all(wanted, [_gradient_of(parameter) for parameter in wanted])
+
+    def update_all(self, parameters: Sequence[Tensor], gradients: Sequence[np.ndarray]) -> None:
+        """Update parameters in place by gradients in C order, each of its parameter's shape and dtype."""
         self.iterations += 1
         rate = self._learning_rate
-        kernel, constants = self.rule(rate)
-        decay = 1.0 - self.weight_decay * rate if self.weight_decay else 1.0
-        for dtype in dict.fromkeys(parameter.data.dtype for parameter in parameters):
-            group = [p for p in parameters if p.grad is not None and p.data.dtype == dtype]
-            if group:
-                self._launch(kernel, (decay, *constants), group)
+        kernel, own = self.rule(rate)
+        constants = (1.0 - self.weight_decay * rate if self.weight_decay else 1.0, *own)
+        dtypes = {parameter.data.dtype for parameter in parameters}
+        if len(dtypes) == 1:
+            self._launch(kernel, constants, parameters, gradients)
+            return
+        for dtype in dtypes:
+            places = [i for i, parameter in enumerate(parameters) if parameter.data.dtype == dtype]
+            self._launch(kernel, constants, [parameters[i] for i in places], [gradients[i] for i in places])
 
-    def _launch(self, kernel: TaskKernel, constants: Sequence[float], group: Sequence[Tensor]) -> None:
+    def _launch(
+        self,
+        kernel: TaskKernel,
+        constants: Sequence[float],
+        group: Sequence[Tensor],
+        gradients: Sequence[np.ndarray],
+    ) -> None:
         """Update parameters of one dtype."""
         key = tuple(map(id, group))
         table = self._tables.get(key)
-        if table is None or any(p.data is not weight for p, weight in zip(group, table.weights, strict=True)):
+        if table is None or not all(map(is_, [p.data for p in group], table.weights)):
             for parameter in group:
                 # Kernels write where the weight lies: it must be an array, in C order, and writeable.
                 if not isinstance(parameter.data, np.ndarray) or not parameter.data.flags.c_contiguous:
@@ -132,13 +147,22 @@ class KernelOptimizer(Optimizer):
             table = UpdateTable([parameter.data for parameter in group], slots)
             # Training goes on with the same weights, or with others for good.
             self._tables = {key: table}
-        gradients = [_gradient_of(parameter) for parameter in group]
         table.apply(kernel, gradients, constants)
 
     def update(self, weight: np.ndarray, gradient: np.ndarray, rate: float, **slots: np.ndarray) -> None:
         """Update one weight and its arrays in place."""
         kernel, constants = self.rule(rate)
         UpdateTable([weight], [list(slots.values())]).apply(kernel, [gradient], (1.0, *constants))
+
+
+def takes_gradients(optimizer: Any) -> bool:
+    """Whether `update_all` does what an optimizer's `apply` does."""
+    kind = type(optimizer)
+    return (
+        isinstance(optimizer, KernelOptimizer)
+        and kind.apply is KernelOptimizer.apply
+        and kind.update is KernelOptimizer.update
+    )
 
 
 def _gradient_of(parameter: Tensor) -> np.ndarray:
