@@ -41,8 +41,10 @@ def max_gradient(spec: PoolSpec) -> parallel.Launch:
 
 
 def takes_relu(spec: PoolSpec) -> bool:
-    """Whether `record_relu_gradient` is faster than two launches: adjacent windows, channels that fill a register."""
-    return spec.strides == spec.pool_size and spec.channels >= TARGET.lanes(spec.dtype)
+    """Whether `record_relu_gradient` is faster than two launches: channels that fill a register, or windows of 2x2."""
+    if spec.strides != spec.pool_size:
+        return False
+    return spec.channels >= TARGET.lanes(spec.dtype) or (spec.pool_size == (2, 2) and not any(map(any, spec.padding)))
 
 
 def takes_x(spec: PoolSpec) -> bool:
@@ -81,9 +83,10 @@ def _prepared(kernel: TaskKernel, arguments: int, spec: PoolSpec) -> parallel.La
     lanes, window = TARGET.lanes(spec.dtype), spec.pool_size[-1] * channels
     block = min(spec.out_spatial[-1], max(1, pooling.LINE // window))
     # Where a register holds all channels: one for each output of a block, and a line whose last position is whole too.
-    # Else sums of all channels, and of a register that ends with them.
-    sums = channels + lanes
-    workspace = -(-(block * (lanes + window) + lanes if channels < lanes else sums) // 16) * 16
+    # Before that, sums of all channels, and of a register that ends with them.
+    sums = -(-(channels + lanes) // 16) * 16
+    line = block * (lanes + window) + lanes if channels < lanes else 0
+    workspace = sums + -(-line // 16) * 16
     first = np.concatenate([[0], np.cumsum([len(window) for window in windows])])
     bare_at = kernels.HEADER
     first_at = bare_at + len(bare)
