@@ -13,7 +13,7 @@ from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
 from numbaconv.kernels.packing import panel_width, require_panel
-from numbaconv.kernels.register_tile import product_columns
+from numbaconv.kernels.register_tile import NOTHING, product_columns
 from numbaconv.simd.pointers import advance, as_counters, clear, copy
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
@@ -63,7 +63,7 @@ def product_row(record, buffers, x, products):
         product_columns(
             tiles, 0, record[at.BLOCK_COLUMNS], width, x, record[at.PIXEL_STRIDE], record[at.TAPS], offsets,
             record[at.RUN], advance(group_kernel, channel * depth), kernel_rows, products, 0, lower - 1,
-            advance(first, channel), pitch, 1, offsets, products, panel == 0,
+            advance(first, channel), pitch, 1, offsets, products, NOTHING,
         )  # fmt: skip
 
 

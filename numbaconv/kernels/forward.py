@@ -10,7 +10,7 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.gather import gather_block
 from numbaconv.kernels.packing import pack_panels, panel_width, require_panel
-from numbaconv.kernels.register_tile import product_columns
+from numbaconv.kernels.register_tile import INPUTS_TOO, OUTPUTS, product_columns
 from numbaconv.simd.pointers import advance, as_counters
 from numbaconv.simd.vectors import lanes_of
 
@@ -69,7 +69,7 @@ def product_taps(
     """Multiply the block at `source` by `count` taps of one packed panel.
 
     Before the last one the block's sums wait in `sums`, (images, rows, block columns, panel width), and the activation
-    with them: `bound - 1` is no bound of any. The block is new to the first panel that a task multiplies it by.
+    with them: `bound - 1` is no bound of any. Input read in place is fetched for the first panel of a task.
     """
     lanes, run = lanes_of(source), record[at.RUN]
     wide, is_last = valid > lanes, tap + count == record[at.TAPS]
@@ -79,6 +79,7 @@ def product_taps(
     else:
         tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
     row_size, segment_table = record[at.BLOCK_COLUMNS] * width, advance(record, record[at.SEGMENT_TABLE])
+    fetches = INPUTS_TOO if is_first and record[at.IN_PLACE] != 0 else OUTPUTS
     offsets = advance(record, record[at.TAP_OFFSETS] + tap)
     kernel_rows = advance(record, record[at.PACKED_TAPS] + tap)
     first_pixel, last_pixel = 0, record[at.BLOCK_COLUMNS]
@@ -98,7 +99,7 @@ def product_taps(
             stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
         product_columns(
             tiles, first_pixel, last_pixel, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed,
-            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce, is_first,
+            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce, fetches,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels.few_rows import add_chunks
 from numbaconv.kernels.packing import READY, is_mine, pack_transposed, pack_zeros
-from numbaconv.kernels.register_tile import wide_tile
+from numbaconv.kernels.register_tile import NOTHING, wide_tile
 from numbaconv.simd.calls import atomic_fetch_add, store_release
 from numbaconv.simd.pointers import advance, as_counters, clear, copy, prefetch
 from numbaconv.simd.transposes import transpose_square
@@ -41,7 +41,7 @@ def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead,
             line += 1
         source, target = advance(x, row * x_step), advance(y, row * y_step)
         first = advance(start, row * start_step)
-        wide_tile(size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step, 0)
+        wide_tile(size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step, NOTHING)
         row += size
 
 

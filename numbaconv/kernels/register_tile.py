@@ -15,6 +15,9 @@ PARAMETERS = (
     "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, ahead"
 )
 
+NOTHING, OUTPUTS, INPUTS_TOO = -1, 0, 1
+"""What a tile fetches for the next one."""
+
 
 def make_product_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` output pixels x ``vectors * lanes`` output channels."""
@@ -29,17 +32,23 @@ def make_product_tile(rows: int, vectors: int) -> Any:
         one kernel row over all input channels are one contiguous run of numbers, so this is a matrix product whose left
         rows overlap.
 
-        The next tile's y, and its x where that is new, are fetched meanwhile: each of their rows is a stretch of memory
-        that hardware prefetchers take some misses to follow. Of x a step fetches the line `ahead` numbers on.
+        The next tile's y is fetched meanwhile unless `ahead` is negative, its x where it is positive: each of their
+        rows is a stretch of memory that hardware prefetchers take some misses to follow. Of x a step fetches the line
+        `ahead` numbers on.
         """
         acc = tile_read(rows, vectors, start, start_stride)
-        tile_prefetch(acc, advance(y, rows * y_stride), y_stride)
+        if ahead >= 0:
+            tile_prefetch(acc, advance(y, rows * y_stride), y_stride)
         width = vectors * lanes_of(x)
         for tap in range(taps):
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_rows[tap] * width)
-            for i in range(run):
-                acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
-                prefetch(advance(row, rows * pixel_stride + i * ahead))
+            if ahead > 0:
+                for i in range(run):
+                    acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
+                    prefetch(advance(row, rows * pixel_stride + i * ahead))
+            else:
+                for i in range(run):
+                    acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
         tile_store(activate_tile(acc, activates), y, y_stride)
 
     return product_tile
@@ -70,7 +79,7 @@ def product_columns(
     segments,
     segment_table,
     bounce,
-    is_new,
+    fetches,
 ):
     """Cover pixels [first_pixel, last_pixel) of a row by the tile sizes listed at `tiles`, for the `valid` channels.
 
@@ -78,14 +87,13 @@ def product_columns(
     vector is not full goes through `bounce`, so that nothing behind the output's channels is written, and so does one
     whose channels are outputs side by side that lie in several `segments` of the output, or whose activation needs it.
 
-    Pixels that no product has read before, `is_new`, are fetched a tile ahead, unless there are gaps between them.
+    Each tile fetches what `fetches` says for the next one, inputs unless there are gaps between the pixels.
     """
     lanes = lanes_of(x)
     wide = valid > lanes
     width = 2 * lanes if wide else lanes
     activates = lower == 0
     is_direct = valid == width and segments == 1 and not waits(lower)
-    fetches = is_new and pixel_stride <= run
     pixel = 0
     for tile in range(tiles[0]):
         rows = tiles[1 + tile]
@@ -95,7 +103,7 @@ def product_columns(
         source, target = advance(x, pixel * pixel_stride), advance(y, pixel * y_stride)
         first = advance(start, pixel * start_stride)
         destination, stride = target, y_stride
-        ahead = rows if fetches else 0
+        ahead = rows if fetches == INPUTS_TOO and pixel_stride <= run else min(fetches, OUTPUTS)
         if not is_direct:
             destination, stride = bounce, width
         if wide:
