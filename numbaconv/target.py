@@ -38,6 +38,8 @@ class Target:
         Vector registers that a function can name.
     has_fma : bool
         Whether a fused multiply-add is one instruction.
+    fma_per_cycle : int
+        Fused multiply-adds of whole registers that a core starts in a cycle.
     l1_bytes, l2_bytes, l3_bytes : int
         Data cache sizes: L1 and L2 of one core, all of L3.
     """
@@ -48,6 +50,7 @@ class Target:
     vector_bytes: int
     registers: int
     has_fma: bool
+    fma_per_cycle: int
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
@@ -96,6 +99,16 @@ def vector_registers(architecture: str, features: str) -> tuple[int, int, bool]:
     return 16, 16, architecture == "x86_64" and "fma" in enabled
 
 
+def fma_per_cycle(vector_bytes: int, features: str) -> int:
+    """Return how many fused multiply-adds of whole registers a core starts in a cycle, as far as features tell.
+
+    Zen 4 runs AVX-512's instructions in two halves. SSE4a is AMD's alone; Zen 5, whose units are as wide as its
+    registers, has AVX-VNNI too (Software Optimization Guides for the AMD Zen4 and Zen5 microarchitectures).
+    """
+    enabled = set(features.split(","))
+    return 1 if vector_bytes == 64 and "+sse4a" in enabled and "+avxvnni" not in enabled else 2
+
+
 def _parse_size(text: str) -> int:
     scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     text = text.strip().upper()
@@ -141,7 +154,8 @@ def _cache_sizes() -> tuple[int, int, int]:
 def _detect() -> Target:
     architecture = _architecture()
     name, features = _cpu()
-    return Target(architecture, name, features, *vector_registers(architecture, features), *_cache_sizes())
+    registers = vector_registers(architecture, features)
+    return Target(architecture, name, features, *registers, fma_per_cycle(registers[0], features), *_cache_sizes())
 
 
 TARGET = _detect()

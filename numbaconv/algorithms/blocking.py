@@ -26,7 +26,7 @@ AHEAD_BYTES_PER_CYCLE = 8  # of what a kernel gradient fetched ahead and has to 
 TASK_CYCLES = 600
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
 SCATTERED_LINE_CYCLES = 16  # a line of the output whose neighbour is written much later, or by another task
-FMA_PER_CYCLE = 2
+FMA_PER_CYCLE = TARGET.fma_per_cycle
 CACHE_LINE = 64
 _ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
 

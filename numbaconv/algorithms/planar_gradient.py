@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.blocking import L2_BYTES_PER_CYCLE, STRETCH_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.blocking import FMA_PER_CYCLE, L2_BYTES_PER_CYCLE, STRETCH_CYCLES, TILE_CYCLES
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -85,7 +85,7 @@ def _row_cycles(run: int, channels: int, columns: int, lanes: int) -> float:
     cycles = 0.0
     for numbers, count, registers, _, _ in _tiles(run, channels):
         fmas, loads = numbers * count * registers, (numbers + count) * registers
-        cycles += -(-columns // (registers * lanes)) * max(fmas, CHAINS_IN_FLIGHT, loads) / 2 + 4
+        cycles += -(-columns // (registers * lanes)) * max(fmas, CHAINS_IN_FLIGHT, loads) / FMA_PER_CYCLE + 4
     return cycles
 
 

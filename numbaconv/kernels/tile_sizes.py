@@ -46,8 +46,8 @@ OUTER_VECTORS = {
 OUTER_SIZES = tuple(64 * taps + 8 * channels + vectors for (taps, channels), vectors in OUTER_VECTORS.items())
 """Sizes of these tiles as one number each."""
 
-CHAINS_IN_FLIGHT = 8
-"""Independent FMAs that hide the latency of one (4 cycles, two units): a tile with fewer accumulators costs as much."""
+CHAINS_IN_FLIGHT = 4 * TARGET.fma_per_cycle
+"""Independent FMAs that hide the latency of one (4 cycles): a tile with fewer accumulators costs as much."""
 
 
 @lru_cache(maxsize=4096)
