@@ -14,11 +14,12 @@ from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.kernels.winograd import tile_position, transform_block
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
-from numbaconv.simd.pointers import advance, clear
-from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_zeros
+from numbaconv.simd.pointers import advance, clear, prefetch
+from numbaconv.simd.tiles import tile_add, tile_fma, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
 # Buffers.
@@ -39,15 +40,19 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def gradient_tile(x, x_stride, tiles, grad, total):
-        """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k], a few tiles at a time."""
+        """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k], a few tiles at a time.
+
+        The sums behind these, which the next register tile adds to, are fetched meanwhile, a cache line with each tile.
+        """
         width = vectors * lanes_of(x)
-        tile_prefetch(tile_zeros(rows, vectors, x), total, width)
+        following = advance(total, rows * width)
         first = 0
         while first < tiles:
             last = min(first + SUMMED_TILES, tiles)
             acc = tile_zeros(rows, vectors, x)
             for tile in range(first, last):
                 acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
+                prefetch(advance(following, tile * 16))
             tile_add(acc, total, width)
             first = last
 
@@ -75,43 +80,68 @@ def add_point(sizes, wide, x, x_stride, tiles, grad, total):
 
 
 @inline
-def copy_outputs(y, row_step, pixel_step, rows, columns, column_outputs, valid, width, block):
-    """Copy a tile of grad_y that is not whole to block[row, column, panel width]; what is absent stays as it is."""
+def copy_outputs(y, row_step, pixel_step, rows, columns, column_outputs, channels, width, block):
+    """Copy a tile of grad_y that is not whole to block[row, column, width]; what is absent stays as it is."""
     for i in range(rows):
         for j in range(columns):
-            source, target = advance(y, i * row_step + j * pixel_step), advance(block, (i * column_outputs + j) * width)
-            for channel in range(valid):
-                target[channel] = source[channel]
+            target = advance(block, (i * column_outputs + j) * width)
+            copy_pixel(advance(y, i * row_step + j * pixel_step), channels, target)
 
 
 @inline
-def transform_gradient(record, y, first, tiles, valid, w, block):
-    """Transform tiles [first, first + tiles) of one panel of grad_y to w[point, tile, panel width]."""
+def tile_of_grad(record, y, tile):
+    """Return where a tile of grad_y lies, and its rows and columns inside the image."""
+    image, plane, row, column = tile_position(record, tile)
+    row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
+    offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
+    rows = min(record[at.ROW_OUTPUTS], record[at.OUT_ROWS] - row)
+    columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
+    return advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL]), rows, columns
+
+
+@inline
+def fetch_tile(y, row_step, pixel_step, rows, columns, width):
+    """Ask for `width` numbers of each pixel of a tile."""
+    for i in range(rows):
+        for j in range(columns):
+            for line in range(0, width, lanes_of(y)):
+                prefetch(advance(y, i * row_step + j * pixel_step + line))
+
+
+@inline
+def transform_gradient(record, y, first, tiles, panels, valid, w, block):
+    """Transform tiles [first, first + tiles) of grad_y to w[panel, point, tile, panel width].
+
+    The last of the panels has `valid` channels. The next tile is fetched meanwhile: each of its pixels is a stretch of
+    memory of its own.
+    """
     lanes = lanes_of(y)
-    width = panel_width(valid, lanes)
     row_outputs, column_outputs = record[at.ROW_OUTPUTS], record[at.COLUMN_OUTPUTS]
-    buffer = advance(block, row_outputs * column_outputs * width)
+    points = record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
+    buffer = advance(block, row_outputs * column_outputs * 2 * lanes)
+    following, next_rows, next_columns = tile_of_grad(record, y, first)
     for t in range(tiles):
-        image, plane, row, column = tile_position(record, first + t)
-        row, column = row * row_outputs, column * column_outputs
-        rows, columns = (
-            min(row_outputs, record[at.OUT_ROWS] - row),
-            min(column_outputs, record[at.OUT_COLUMNS] - column),
-        )
-        offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
-        source = advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-        row_step, pixel_step = record[at.Y_ROW], record[at.Y_PIXEL]
-        if rows < row_outputs or columns < column_outputs or valid < width:
-            clear(block, row_outputs * column_outputs * width)
-            copy_outputs(source, row_step, pixel_step, rows, columns, column_outputs, valid, width, block)
-            source, row_step, pixel_step = block, column_outputs * width, width
-        v = 0
-        while v < width:
-            kernel_tile(
-                advance(source, v), row_step, pixel_step, row_outputs, column_outputs, record[at.ROW_POINTS],
-                record[at.COLUMN_POINTS], buffer, advance(w, t * width + v), record[at.PRODUCT_PLANE],
-            )  # fmt: skip
-            v += lanes
+        tile, rows, columns = following, next_rows, next_columns
+        following, next_rows, next_columns = tile_of_grad(record, y, first + min(t + 1, tiles - 1))
+        is_whole = rows == row_outputs and columns == column_outputs
+        for panel in range(panels):
+            channels = valid if panel == panels - 1 else 2 * lanes
+            width = panel_width(channels, lanes)
+            source, row_step, pixel_step = advance(tile, panel * 2 * lanes), record[at.Y_ROW], record[at.Y_PIXEL]
+            ahead = advance(following, panel * 2 * lanes)
+            fetch_tile(ahead, row_step, pixel_step, next_rows, next_columns, width)
+            if not is_whole or channels < width:
+                clear(block, row_outputs * column_outputs * width)
+                copy_outputs(source, row_step, pixel_step, rows, columns, column_outputs, channels, width, block)
+                source, row_step, pixel_step = block, column_outputs * width, width
+            target = advance(w, panel * points * record[at.PRODUCT_PLANE] + t * width)
+            v = 0
+            while v < width:
+                kernel_tile(
+                    advance(source, v), row_step, pixel_step, row_outputs, column_outputs, record[at.ROW_POINTS],
+                    record[at.COLUMN_POINTS], buffer, advance(target, v), record[at.PRODUCT_PLANE],
+                )  # fmt: skip
+                v += lanes
 
 
 @inline
@@ -124,10 +154,9 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums):
     transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     panel_size = points * record[at.PRODUCT_PLANE]
-    for panel in range(panels):
-        channel = (first_panel + panel) * 2 * lanes
-        valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
-        transform_gradient(record, advance(y, channel), first, tiles, valid, advance(w, panel * panel_size), scratch)
+    channel, last = first_panel * 2 * lanes, (first_panel + panels - 1) * 2 * lanes
+    final = min(2 * lanes, record[at.OUT_CHANNELS] - last)
+    transform_gradient(record, advance(y, channel), first, tiles, panels, final, w, scratch)
     for point in range(points):
         for panel in range(panels):
             valid = min(2 * lanes, record[at.OUT_CHANNELS] - (first_panel + panel) * 2 * lanes)

@@ -295,11 +295,15 @@ def tile_relu(typingctx, acc):
 
 @intrinsic
 def tile_add(typingctx, acc, pointer, stride):
-    """Add the whole tile to what is stored at ``pointer``, rows ``stride`` apart."""
+    """Add the whole tile to what is stored at ``pointer``, rows ``stride`` apart.
+
+    That is not loaded earlier, where it would need the registers of the tile.
+    """
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
         acc, pointer, stride = args
+        emit.keep_order(b)
         for m, v, cell in _cells(tile):
             row, offset = _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes)
             total = b.fadd(emit.load(b, tile.vector, row, offset), b.extract_value(acc, cell))
