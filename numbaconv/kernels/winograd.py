@@ -99,9 +99,10 @@ def transform_block(record, x, first, tiles, v, scratch):
                     clear(advance(target, point * record[at.INPUT_PLANE]), channels)
                 continue
             source = advance(x, image * record[at.X_BATCH] + planes[tap])
-            row_step, column_step = record[at.ROW_STEP], record[at.COLUMN_STEP]
+            row_step, column_step, ahead = record[at.ROW_STEP], record[at.COLUMN_STEP], 0
             if dense:
                 source = advance(source, rows[0] + columns[0])
+                ahead = record[at.COLUMN_OUTPUTS] * column_step
             else:
                 gather_tile(
                     source, rows, columns, row_points, column_points, channels, record[at.X_CHANNEL], scratch, width
@@ -109,7 +110,7 @@ def transform_block(record, x, first, tiles, v, scratch):
                 source, row_step, column_step = scratch, column_points * width, width
             input_tile(
                 source, row_step, column_step, row_points, column_points, channels, buffer, target,
-                record[at.INPUT_PLANE],
+                record[at.INPUT_PLANE], ahead, column_points - record[at.COLUMN_OUTPUTS],
             )  # fmt: skip
 
 

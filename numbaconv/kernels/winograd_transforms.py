@@ -20,15 +20,18 @@ from numbaconv.kernels.winograd_points import (
     transform_output,
     transform_sums,
 )
-from numbaconv.simd.pointers import advance, clear
+from numbaconv.simd.pointers import advance, clear, prefetch
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first, store_past_caches
 
 NO_BOUND = -np.inf
 
 
 @inline
-def input_tile(x, row_step, column_step, row_points, column_points, channels, buffer, v, plane):
-    """Transform the tile of pixels at `x` to points `plane` apart: v[point, channel], whole registers of channels."""
+def input_tile(x, row_step, column_step, row_points, column_points, channels, buffer, v, plane, ahead, fresh):
+    """Transform the tile of pixels at `x` to points `plane` apart: v[point, channel], whole registers of channels.
+
+    Of the tile `ahead` numbers on the columns from `fresh` on, which this one does not share with it, are fetched.
+    """
     lanes = lanes_of(x)
     channel = 0
     while channel < channels:
@@ -39,7 +42,10 @@ def input_tile(x, row_step, column_step, row_points, column_points, channels, bu
             transform_input(source, column_step, target, plane)
         else:
             for i in range(POINTS):
-                transform_input(advance(source, i * row_step), column_step, advance(buffer, i * POINTS * lanes), lanes)
+                row = advance(source, i * row_step)
+                transform_input(row, column_step, advance(buffer, i * POINTS * lanes), lanes)
+                for j in range(fresh, POINTS):
+                    prefetch(advance(row, ahead + j * column_step))
             for j in range(POINTS):
                 transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
         channel += lanes
