@@ -40,6 +40,7 @@ from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
     INPUT_CYCLES,
+    KERNEL_BYTES_PER_CYCLE,
     KERNEL_CYCLES,
     MAX_KERNEL_BYTES,
     OUTPUT_CYCLES,
@@ -141,9 +142,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
             transformed = size * -(-depth // lanes) * INPUT_CYCLES[points]
             products = points * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
-            weights = kernel_bytes / chunks / CACHE_BYTES_PER_CYCLE
-            if whole or kernel_bytes + input_bytes < TARGET.l2_bytes:
-                weights /= 4
+            weights = kernel_bytes / chunks / KERNEL_BYTES_PER_CYCLE
             if whole:
                 weights += own_kernel_cost(points * depth * 2 * lanes * 4) * KERNEL_CYCLES[points] * depth * count
             spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) * count / CACHE_BYTES_PER_CYCLE

@@ -32,24 +32,22 @@ from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
-MIN_CHUNK_TILES = 192
-"""Tiles of a chunk: with fewer, clearing and adding its sums costs more than their products."""
+MAX_CHUNKS, MIN_CHUNK_TILES = 4, 96
+"""Chunks of tiles, whatever the number of threads, and their tiles at least: each clears and adds sums of its own."""
 
-MIN_TASKS = 8
-"""Tasks that a gradient is dealt to at least where it has tiles and panels enough."""
+MIN_TASK_PANELS = 8
+"""Panels of a task where there are more tasks than threads: each transforms the input of its chunk anew."""
 
-MIN_CHUNK_PANELS = 4
-"""Panels that a task takes where there are that many: each task transforms the input anew."""
+BLOCK_TILES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How a gradient is dealt out: tiles of a block by phase, chunks of blocks, panels of a task."""
+    """How a gradient is dealt out: tiles of a block by phase, blocks of all phases, chunks of blocks."""
 
     tiles: tuple[int, ...]
     blocks: int
     chunks: int
-    panels: int
     cycles: float  # on one thread
 
 
@@ -60,15 +58,13 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
-    chunks = max(1, min(MIN_TASKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
-    parts = min(-(-MIN_TASKS // (chunks * spec.groups)), max(1, panels // MIN_CHUNK_PANELS))
-    of_task = -(-panels // parts)
+    chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
     best, size = math.inf, 1
     alike = Counter(phase.tiles for phase in phases)
-    for tiles in (8, 12, 16, 24, 32, 48, 64, 96, 128):
-        cycles = sum(
-            _cycles(min(tiles, count), count, depth, of_task, points) * times for count, times in alike.items()
-        ) * -(-panels // of_task)
+    for most in BLOCK_TILES:
+        # Blocks of which all chunks have as many.
+        tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
+        cycles = sum(_cycles(min(tiles, count), count, depth, panels, points) * times for count, times in alike.items())
         if cycles < best:
             best, size = cycles, tiles
     cycles = best * spec.groups
@@ -76,7 +72,21 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     cycles += sums * (2 * chunks) / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
-    return Split(of_phase, blocks, min(chunks, blocks), of_task, cycles)
+    return Split(of_phase, blocks, min(chunks, blocks), cycles)
+
+
+def even_part(length: int, most: int) -> int:
+    """Return the length of even parts, ``most`` at most."""
+    return -(-length // -(-length // most))
+
+
+def task_panels(panels: int, sums: int) -> int:
+    """Return how many panels a task takes where the chunks and groups are ``sums`` tasks: no sum depends on it."""
+    threads = TARGET.threads
+    parts = min(panels, -(-2 * threads // sums))
+    if panels < MIN_TASK_PANELS * parts:
+        parts = min(panels, -(-threads // sums))
+    return -(-panels // parts)
 
 
 def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int) -> float:
@@ -121,7 +131,8 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     split = split_gradient(spec, phases)
     channels, outs, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
     lanes, points, panels = TARGET.lanes("float32"), phases[0].points, panel_count(outs, "float32")
-    panel_chunks = -(-panels // split.panels)
+    of_task = task_panels(panels, split.chunks * groups)
+    panel_chunks = -(-panels // of_task)
     records: list[Record] = []
     blocks = workspace = 0
     strides = kernel_strides(spec)
@@ -131,10 +142,10 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         plane = depth * 2 * lanes + at.PLANE_PADDING
         product_plane = tiles * 2 * lanes + at.PLANE_PADDING
         transformed = points * record.fields[at.INPUT_PLANE]
-        scratch = transformed + points * product_plane * split.panels
+        scratch = transformed + points * product_plane * of_task
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.PANEL_CHUNKS: panel_chunks,
-            at.PANELS_PER_CHUNK: split.panels, at.OUT_CHANNELS: outs, at.Y_GROUP: outs, at.PRODUCTS: transformed,
+            at.PANELS_PER_CHUNK: of_task, at.OUT_CHANNELS: outs, at.Y_GROUP: outs, at.PRODUCTS: transformed,
             at.PRODUCT_PLANE: product_plane, at.SCRATCH: scratch, at.KERNEL_PLANE: plane,
             at.PACKED_PANEL: points * plane, at.PACKED_GROUP: panels * points * plane, at.KERNEL_GROUP: outs,
             at.KERNEL_CHANNEL: strides[-2], at.KERNEL_ROW: phase.lattice.rows.kernel_stride,

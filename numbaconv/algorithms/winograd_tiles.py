@@ -30,6 +30,9 @@ KERNEL_CYCLES = {1: 60.0, POINTS: 90.0, POINTS * POINTS: 480.0}
 """Cycles to transform the taps of one channel and panel."""
 
 CACHE_BYTES_PER_CYCLE = 12.0
+KERNEL_BYTES_PER_CYCLE = 36.0
+"""Of a transformed kernel, which each block reads in the order of memory while its products run."""
+
 POINT_CYCLES = 14.0
 """Cycles to enter and leave one register tile."""
 

@@ -34,6 +34,9 @@ SUMMED_TILES = 32
 RESULT_ROWS = 16
 """Rows of the transformed gradient that one task transforms back."""
 
+ROWS_AHEAD = 4
+"""Rows of sums after which those fetched now are used: each point's are a stretch of memory of its own."""
+
 
 def make_gradient_tile(rows: int, vectors: int) -> Any:
     """Return the sum over tiles at one point for ``rows`` channels x ``vectors * lanes`` output channels."""
@@ -210,6 +213,7 @@ def winograd_gradient_result(worker, task, geometry, buffers):
         while v < width:
             for point in range(points):
                 source = advance(sums, point * record[at.KERNEL_PLANE] + row * width + v)
+                prefetch(advance(source, ROWS_AHEAD * width))
                 total = load(source)
                 for chunk in range(1, geometry[head.CHUNKS]):
                     total = total + load(advance(source, chunk * geometry[head.GRADIENT_SIZE]))
