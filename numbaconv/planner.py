@@ -39,7 +39,7 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
     ]
 
 
-GAINS: dict[ModuleType, float] = {winograd: 1.1, folded: 0.95, planar: 0.97}
+GAINS: dict[ModuleType, float] = {winograd: 1.05, folded: 0.95, planar: 0.97}
 """An algorithm is taken where its estimate, times this, is below the direct algorithm's; a folded gradient where it is
 below the planar one's, times that one's own, too.
 

@@ -39,13 +39,13 @@ from numbaconv.algorithms.plan_parts import (
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
-    INPUT_CYCLES,
     KERNEL_BYTES_PER_CYCLE,
     KERNEL_CYCLES,
     MAX_KERNEL_BYTES,
     OUTPUT_CYCLES,
     POINT_CYCLES,
     TilePhase,
+    input_cycles,
     tile_phases,
     tile_record,
 )
@@ -139,7 +139,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
             break
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
-            transformed = size * -(-depth // lanes) * INPUT_CYCLES[points]
+            transformed = size * input_cycles(phase, channels)
             products = points * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
             weights = kernel_bytes / chunks / KERNEL_BYTES_PER_CYCLE

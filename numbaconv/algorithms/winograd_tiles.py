@@ -22,12 +22,18 @@ from numbaconv.target import TARGET
 MAX_KERNEL_BYTES = 256 << 20
 """A transformed kernel has up to 36 numbers for 4; one that would be larger than this is not made."""
 
-INPUT_CYCLES = {1: 8.0, POINTS: 55.0, POINTS * POINTS: 240.0}
+_TWO_AXES, _ONE_AXIS = (1.0, 1.0) if TARGET.fma_per_cycle > 1 else (1.2, 1.3)
+"""How much longer transforms take where a register is worked on in two halves."""
+
+INPUT_CYCLES = {1: 8.0, POINTS: 55.0 * _ONE_AXIS, POINTS * POINTS: 240.0 * _TWO_AXES}
 """Cycles to transform one register of channels of an input tile, by points."""
 
-OUTPUT_CYCLES = {1: 15.0, POINTS: 80.0, POINTS * POINTS: 320.0}
-KERNEL_CYCLES = {1: 60.0, POINTS: 90.0, POINTS * POINTS: 480.0}
+OUTPUT_CYCLES = {1: 15.0, POINTS: 80.0 * _ONE_AXIS, POINTS * POINTS: 320.0 * _TWO_AXES}
+KERNEL_CYCLES = {1: 60.0, POINTS: 90.0 * _ONE_AXIS, POINTS * POINTS: 480.0 * _TWO_AXES}
 """Cycles to transform the taps of one channel and panel."""
+
+GATHER_CYCLES = 8.0
+"""Cycles to copy one pixel of a tile that is not transformed where it lies, besides those of its registers."""
 
 CACHE_BYTES_PER_CYCLE = 12.0
 KERNEL_BYTES_PER_CYCLE = 36.0
@@ -92,6 +98,14 @@ def outputs_of(phase: AxisPhase, points: int) -> int:
 def is_transformable(phase: AxisPhase) -> bool:
     """Whether the outputs of a phase along one axis can be made by a transform."""
     return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= POINTS - 1 and phase.count > 1
+
+
+def input_cycles(phase: TilePhase, channels: int) -> float:
+    """Return about how many cycles it takes to transform the input of one tile."""
+    lanes = TARGET.lanes("float32")
+    registers = -(-channels // lanes)
+    gathering = phase.points * (GATHER_CYCLES + 2 * registers) if channels % lanes else 0.0
+    return phase.plane_taps * (registers * INPUT_CYCLES[phase.points] + gathering)
 
 
 def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[TilePhase]:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.vectors import lanes_of, load, store
+from numbaconv.simd.vectors import lanes_of, load, load_first, store, store_first
+from numbaconv.target import TARGET
+
+HAS_MASKS = TARGET.vector_bytes == 64
+"""Whether loads and stores of a part of a register are as fast as others: some AVX2 CPUs run theirs by microcode."""
 
 
 @inline
 def copy_pixel(source, channels, target):
-    """Copy `channels` contiguous numbers: whole registers, then single numbers."""
+    """Copy `channels` contiguous numbers: whole registers, then a part of one or single numbers."""
     lanes = lanes_of(source)
     channel = 0
     while channel + lanes <= channels:
         store(load(advance(source, channel)), advance(target, channel))
         channel += lanes
+    if HAS_MASKS:
+        if channel < channels:
+            rest = load_first(advance(source, channel), channels - channel)
+            store_first(rest, advance(target, channel), channels - channel)
+        return
     while channel < channels:
         target[channel] = source[channel]
         channel += 1
