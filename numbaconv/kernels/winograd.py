@@ -15,7 +15,14 @@ from numbaconv.kernels.epilogue import waits
 from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
-from numbaconv.kernels.winograd_transforms import gather_tile, input_tile, kernel_tile, output_tile, panel_tile
+from numbaconv.kernels.winograd_transforms import (
+    border_tile,
+    gather_tile,
+    input_tile,
+    kernel_tile,
+    output_tile,
+    panel_tile,
+)
 from numbaconv.simd.pointers import advance, clear, fence, is_aligned
 from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
@@ -103,6 +110,13 @@ def transform_block(record, x, first, tiles, v, scratch):
             if dense:
                 source = advance(source, rows[0] + columns[0])
                 ahead = record[at.COLUMN_OUTPUTS] * column_step
+            elif is_whole:
+                clear(scratch, lanes)
+                border_tile(
+                    source, rows, columns, row_points, column_points, channels, scratch, buffer, target,
+                    record[at.INPUT_PLANE],
+                )  # fmt: skip
+                continue
             else:
                 gather_tile(
                     source, rows, columns, row_points, column_points, channels, record[at.X_CHANNEL], scratch, width
@@ -115,10 +129,12 @@ def transform_block(record, x, first, tiles, v, scratch):
 
 
 @inline
-def square_outputs(record):
-    """Return the outputs of a tile along either axis where both have the same, 2 to 4, else 0."""
+def panel_size(record, valid, lanes):
+    """Return the number of the code for a tile of whole registers and 2 to 4 outputs along both axes, else 0."""
     outputs = record[at.ROW_OUTPUTS]
-    return outputs if outputs == record[at.COLUMN_OUTPUTS] and 2 <= outputs <= 4 else 0
+    if outputs != record[at.COLUMN_OUTPUTS] or outputs < 2 or outputs > 4 or valid % lanes != 0:
+        return 0
+    return 8 * (valid // lanes) + outputs
 
 
 @inline
@@ -126,7 +142,7 @@ def store_block(record, m, first, tiles, valid, bias, lower, past_caches, y, buf
     """Transform the products of one panel, m[point, tile, channel], back and store them."""
     lanes = lanes_of(m)
     width = panel_width(valid, lanes)
-    outputs = square_outputs(record) if valid == 2 * lanes and not waits(lower) else 0
+    size = 0 if waits(lower) else panel_size(record, valid, lanes)
     for t in range(tiles):
         image, plane, row, column = tile_position(record, first + t)
         row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
@@ -134,9 +150,9 @@ def store_block(record, m, first, tiles, valid, bias, lower, past_caches, y, buf
         columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
         offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
         target = advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
-        if outputs > 0:
+        if size > 0:
             panel_tile(
-                outputs, advance(m, t * width), record[at.PRODUCT_PLANE], buffer, bias, lower, rows, columns,
+                size, advance(m, t * width), record[at.PRODUCT_PLANE], buffer, bias, lower, rows, columns,
                 past_caches, target, record[at.Y_ROW], record[at.Y_PIXEL],
             )  # fmt: skip
             continue

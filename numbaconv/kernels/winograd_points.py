@@ -34,19 +34,27 @@ SCALE_B = 1 / (2 * B2 * (B2 - A2))
 @inline
 def transform_input(x, step, out, out_step):
     """Write B^T x: six vectors, `step` apart, to six vectors `out_step` apart."""
-    x1, x2, x3 = load(advance(x, step)), load(advance(x, 2 * step)), load(advance(x, 3 * step))
-    x4 = load(advance(x, 4 * step))
-    minus_a2, minus_b2 = splat(x, MINUS_A2), splat(x, MINUS_B2)
-    even_a, odd_a = fma(minus_b2, x2, x4), splat(x, A) * fma(minus_b2, x1, x3)
-    even_b, odd_b = fma(minus_a2, x2, x4), splat(x, B) * fma(minus_a2, x1, x3)
+    transform_inputs(
+        x, advance(x, step), advance(x, 2 * step), advance(x, 3 * step), advance(x, 4 * step), advance(x, 5 * step),
+        out, out_step,
+    )  # fmt: skip
+
+
+@inline
+def transform_inputs(p0, p1, p2, p3, p4, p5, out, out_step):
+    """Write B^T x: six vectors that lie anywhere, to six vectors `out_step` apart."""
+    x1, x2, x3, x4 = load(p1), load(p2), load(p3), load(p4)
+    minus_a2, minus_b2 = splat(out, MINUS_A2), splat(out, MINUS_B2)
+    even_a, odd_a = fma(minus_b2, x2, x4), splat(out, A) * fma(minus_b2, x1, x3)
+    even_b, odd_b = fma(minus_a2, x2, x4), splat(out, B) * fma(minus_a2, x1, x3)
+    a2b2, minus_sum = splat(out, A2B2), splat(out, MINUS_A2_B2)
+    first, last = fma(a2b2, load(p0), fma(minus_sum, x2, x4)), fma(a2b2, x1, fma(minus_sum, x3, load(p5)))
     store(even_a + odd_a, advance(out, out_step))
     store(even_a - odd_a, advance(out, 2 * out_step))
     store(even_b + odd_b, advance(out, 3 * out_step))
     store(even_b - odd_b, advance(out, 4 * out_step))
-    a2b2, minus_sum = splat(x, A2B2), splat(x, MINUS_A2_B2)
-    store(fma(a2b2, load(x), fma(minus_sum, x2, x4)), out)
-    x5 = load(advance(x, 5 * step))
-    store(fma(a2b2, x1, fma(minus_sum, x3, x5)), advance(out, 5 * out_step))
+    store(first, out)
+    store(last, advance(out, 5 * out_step))
 
 
 @inline

@@ -12,10 +12,12 @@ import numpy as np
 
 from numbaconv.jit import inline
 from numbaconv.kernels.epilogue import leave_bounce, waits
+from numbaconv.kernels.tile_sizes import by_rows
 from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.kernels.winograd_points import (
     POINTS,
     transform_input,
+    transform_inputs,
     transform_kernel,
     transform_output,
     transform_sums,
@@ -49,6 +51,42 @@ def input_tile(x, row_step, column_step, row_points, column_points, channels, bu
             for j in range(POINTS):
                 transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
         channel += lanes
+
+
+@inline
+def pixel_or_zeros(x, row, column, zeros):
+    """Return where a pixel lies, or zeros where one of its offsets is that of padding, -1."""
+    return zeros if row < 0 or column < 0 else advance(x, row + column)
+
+
+@inline
+def transform_pixels(x, row, columns, zeros, out, out_step):
+    """Write B^T x of six pixels of a row, found by their offsets; -1 is padding."""
+    transform_inputs(
+        pixel_or_zeros(x, row, columns[0], zeros), pixel_or_zeros(x, row, columns[1], zeros),
+        pixel_or_zeros(x, row, columns[2], zeros), pixel_or_zeros(x, row, columns[3], zeros),
+        pixel_or_zeros(x, row, columns[4], zeros), pixel_or_zeros(x, row, columns[5], zeros), out, out_step,
+    )  # fmt: skip
+
+
+@inline
+def border_tile(x, rows, columns, row_points, column_points, channels, zeros, buffer, v, plane):
+    """Transform a tile whose pixels are found by the tables `rows` and `columns`, whole registers of channels.
+
+    `zeros` is a register of zeros, which padding, -1, is read from.
+    """
+    lanes = lanes_of(x)
+    for channel in range(0, channels, lanes):
+        source, target = advance(x, channel), advance(v, channel)
+        if column_points == 1:
+            store(load(pixel_or_zeros(source, rows[0], columns[0], zeros)), target)
+        elif row_points == 1:
+            transform_pixels(source, rows[0], columns, zeros, target, plane)
+        else:
+            for i in range(POINTS):
+                transform_pixels(source, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
+            for j in range(POINTS):
+                transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
 
 
 @inline
@@ -121,20 +159,20 @@ def output_tile(
                 store_first(load(advance(bounce, j * lanes)), advance(out, j * y_pixel), valid)
 
 
-def make_panel_tile(outputs: int) -> Any:
-    """Return the transform of a tile of ``outputs`` x ``outputs`` for both registers of a panel."""
+def make_panel_tile(outputs: int, vectors: int) -> Any:
+    """Return the transform of a tile of ``outputs`` x ``outputs`` for the ``vectors`` registers of a panel."""
 
     @inline
     def panel_tile(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel):
-        """Transform points, `plane` apart, back: y[row, column] = max(lower, output + bias), two registers each.
+        """Transform points, `plane` apart, back: y[row, column] = max(lower, output + bias), whole registers.
 
         Both halves of a cache line are stored one after the other, which stores past the caches ask for.
         """
         lanes = lanes_of(m)
-        width, row_size = 2 * lanes, POINTS * 2 * lanes
+        width, row_size = vectors * lanes, POINTS * vectors * lanes
         for j in range(POINTS):
             source, target = advance(m, j * plane), advance(buffer, j * width)
-            for v in range(2):
+            for v in range(vectors):
                 transform_sums(
                     advance(source, v * lanes), POINTS * plane, outputs, advance(target, v * lanes), row_size
                 )
@@ -145,34 +183,29 @@ def make_panel_tile(outputs: int) -> Any:
             target, step = out, y_pixel
             if not is_direct:
                 target, step = bounce, width
-            for v in range(2):
+            for v in range(vectors):
                 added = load(advance(bias, v * lanes))
                 transform_output(
                     advance(row, v * lanes), width, outputs, added, bound, advance(target, v * lanes), step
                 )
             if past_caches:
                 for j in range(columns):
-                    source, target = advance(bounce, j * width), advance(out, j * y_pixel)
-                    store_past_caches(load(source), target)
-                    store_past_caches(load(advance(source, lanes)), advance(target, lanes))
+                    for v in range(vectors):
+                        part = load(advance(bounce, j * width + v * lanes))
+                        store_past_caches(part, advance(out, j * y_pixel + v * lanes))
             elif not is_direct:
                 for j in range(columns):
-                    source, target = advance(bounce, j * width), advance(out, j * y_pixel)
-                    store(load(source), target)
-                    store(load(advance(source, lanes)), advance(target, lanes))
+                    for v in range(vectors):
+                        store(load(advance(bounce, j * width + v * lanes)), advance(out, j * y_pixel + v * lanes))
 
     return panel_tile
 
 
-panel_tile_2, panel_tile_3, panel_tile_4 = make_panel_tile(2), make_panel_tile(3), make_panel_tile(4)
+PANEL_SIZES = tuple(8 * vectors + outputs for vectors in (1, 2) for outputs in (2, 3, 4))
+"""Registers of a panel and outputs along either axis of the tiles that have code of their own, as one number each."""
 
-
-@inline
-def panel_tile(outputs, m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel):
-    """Run the tile of that many outputs, 2 to 4 along both axes."""
-    if outputs == 4:
-        panel_tile_4(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel)
-    elif outputs == 3:
-        panel_tile_3(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel)
-    else:
-        panel_tile_2(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel)
+panel_tile = by_rows(
+    lambda size: make_panel_tile(size % 8, size // 8),
+    PANEL_SIZES,
+    "m, plane, buffer, bias, lower, height, columns, past_caches, y, y_row, y_pixel",
+)
