@@ -1,6 +1,6 @@
 """Winograd convolution F(m, r), m + r = 7, for forward passes and input gradients.
 
-Every phase of a pass whose taps are 2 to 5 neighbours along an axis is transformed along that axis: along two axes
+Every phase of a pass whose taps are neighbours along an axis is transformed along that axis: along two axes
 where there are two, F(4x4, 3x3) for a kernel of 3 x 3, and summed over the taps of any others. Phases with one tap
 along an axis stay as they are there, so strided input gradients and kernels like 1x3 and 3x1x1 run as well. Blocks are
 fused: a worker transforms some tiles, multiplies them and transforms them back. `numbaconv.kernels.winograd_points`
@@ -23,7 +23,6 @@ from numbaconv.algorithms.blocking import panel_count, tile_cycles
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
-    kernel_offsets,
     round_up,
     tile_list,
 )
@@ -42,10 +41,12 @@ from numbaconv.algorithms.winograd_tiles import (
     KERNEL_BYTES_PER_CYCLE,
     KERNEL_CYCLES,
     MAX_KERNEL_BYTES,
+    MAX_TAPS,
     OUTPUT_CYCLES,
     POINT_CYCLES,
     TilePhase,
     input_cycles,
+    kernel_taps,
     tile_phases,
     tile_record,
 )
@@ -73,11 +74,11 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     if any(not axis.phase.taps for phase in phases for axis in phase.lattice.axes):
         return "some outputs have no tap"
     if all(phase.points == 1 for phase in phases):
-        return "no axis has 2 to 5 neighbouring taps at stride 1 and outputs side by side"
+        return f"no axis has 2 to {MAX_TAPS} neighbouring taps at stride 1 and outputs side by side"
     if direction == "kernel_grad" and len({(phase.row_points, phase.column_points) for phase in phases}) > 1:
         return "the phases of the dilation are not all tiles of the same kind"
     channels, outs = product_channels(spec, direction)
-    size = max(phase.points * phase.plane_taps for phase in phases) * channels * round_up(outs, 16) * spec.groups * 4
+    size = max(phase.points * phase.summed_taps for phase in phases) * channels * round_up(outs, 16) * spec.groups * 4
     if size > MAX_KERNEL_BYTES:
         return f"its transformed kernel would take {size >> 20} MiB, more than {MAX_KERNEL_BYTES >> 20}"
     return None
@@ -99,7 +100,7 @@ def declines(spec: ConvSpec, direction: str) -> str | None:
     if direction == "kernel_grad":
         summed = sum(phase.tiles for phase in phases)
     else:
-        summed = product_channels(spec, direction)[0] * min(phase.plane_taps for phase in phases)
+        summed = product_channels(spec, direction)[0] * min(phase.summed_taps for phase in phases)
     if summed < MIN_SUMMED:
         return f"sums over {summed} numbers, fewer than {MIN_SUMMED}, lose too much accuracy"
     return None
@@ -127,7 +128,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
 
     With ``whole`` all tiles are one block, whose workers transform the kernel themselves.
     """
-    lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.plane_taps * channels
+    lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.summed_taps * channels
     panels, tiles, unit = panel_count(outs, "float32"), phase.tiles, WIDE_SIZES[0]
     kernel_bytes = points * depth * outs * 4
     best, least, choice = math.inf, math.inf, Block(1, 1, math.inf)
@@ -210,7 +211,7 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
         cycles = sum(block.cycles for block in blocks)
         if not whole:
             for phase in {_kernel_key(phase): phase for phase in phases}.values():
-                depth = phase.plane_taps * channels
+                depth = phase.summed_taps * channels
                 is_large = phase.points * depth * outs * spec.groups * 4 > TARGET.l3_bytes / 2
                 cycles += KERNEL_CYCLES[phase.points] * depth * panels * (2.4 if is_large else 1.0)
         deals.append(Deal(phases, blocks, whole, cycles))
@@ -219,7 +220,7 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
 
 def _kernel_key(phase: TilePhase) -> tuple[tuple[int, ...], int, int]:
     """Return what phases have in common that share one transformed kernel."""
-    return tuple(kernel_offsets(phase.lattice, all_taps=False)), phase.row_points, phase.column_points
+    return tuple(kernel_taps(phase)), phase.row_points, phase.column_points
 
 
 @lru_cache(maxsize=512)
@@ -235,7 +236,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     whole = dealt.whole
     past_caches = leaves_caches(spec, direction)
     for phase, block in zip(dealt.phases, dealt.blocks, strict=True):
-        depth = phase.plane_taps * channels
+        depth = phase.summed_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
         size = phase.points * kernel_plane
         key = _kernel_key(phase)
@@ -289,9 +290,8 @@ def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple
     forward, strides = direction == "forward", kernel_strides(spec)
     record = Record()
     record.fields = {
-        at.PLANE_TAPS: phase.plane_taps, at.CHANNELS: channels, at.ROW_POINTS: phase.row_points,
-        at.COLUMN_POINTS: phase.column_points, at.ROW_TAPS: len(phase.lattice.rows.phase.taps),
-        at.COLUMN_TAPS: len(phase.lattice.columns.phase.taps),
+        at.SUMMED_TAPS: phase.summed_taps, at.CHANNELS: channels, at.ROW_POINTS: phase.row_points,
+        at.COLUMN_POINTS: phase.column_points, at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1],
         at.KERNEL_GROUP: spec.out_channels_per_group, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
         at.KERNEL_COLUMN: 1 if forward else strides[-2], at.CHANNEL_CHUNKS: -(-channels // at.KERNEL_CHANNELS),
     }  # fmt: skip

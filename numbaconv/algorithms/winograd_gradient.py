@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.algorithms.blocking import MAX_PARTIAL_BYTES, panel_count, tile_cycles
-from numbaconv.algorithms.geometry import Record, assemble, kernel_offsets, round_up, tile_list
+from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
@@ -20,6 +20,7 @@ from numbaconv.algorithms.winograd_tiles import (
     POINT_CYCLES,
     TilePhase,
     input_cycles,
+    kernel_taps,
     tile_phases,
     tile_record,
 )
@@ -54,7 +55,7 @@ class Split:
 def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     """Deal a gradient out by the problem and the caches alone, never by threads: chunks are added in order."""
     first = phases[0]
-    depth, outs = first.plane_taps * spec.in_channels_per_group, spec.out_channels_per_group
+    depth, outs = first.summed_taps * spec.in_channels_per_group, spec.out_channels_per_group
     lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
@@ -155,7 +156,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         }  # fmt: skip
         record.tables |= {
             at.WIDE_FULL: tile_list(depth, 2), at.NARROW_FULL: tile_list(depth, 1),
-            at.KERNEL_TAPS: kernel_offsets(phase.lattice, all_taps=False),
+            at.KERNEL_TAPS: kernel_taps(phase),
         }  # fmt: skip
         records.append(record)
         blocks += -(-phase.tiles // tiles)

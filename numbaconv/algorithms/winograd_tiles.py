@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
-from numbaconv.algorithms.geometry import Record, column_step, plane_offsets, round_up
+from numbaconv.algorithms.geometry import Record, column_step, kernel_offsets, plane_offsets, round_up
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import winograd_layout as at
@@ -21,6 +21,9 @@ from numbaconv.target import TARGET
 
 MAX_KERNEL_BYTES = 256 << 20
 """A transformed kernel has up to 36 numbers for 4; one that would be larger than this is not made."""
+
+MAX_TAPS = 64
+"""Taps along a transformed axis: the input is transformed anew for each part of them."""
 
 _TWO_AXES, _ONE_AXIS = (1.0, 1.0) if TARGET.fma_per_cycle > 1 else (1.2, 1.3)
 """How much longer transforms take where a register is worked on in two halves."""
@@ -71,8 +74,24 @@ class TilePhase:
 
     @property
     def plane_taps(self) -> int:
-        """Taps that are summed over like channels."""
+        """Taps along axes that are not transformed."""
         return math.prod(len(axis.phase.taps) for axis in self.lattice.planes)
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        """Taps of a part of the kernel along rows and columns."""
+        return part_taps(self.lattice.rows.phase), part_taps(self.lattice.columns.phase)
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Parts that a kernel's taps along rows and columns are dealt into."""
+        rows, columns = self.taps
+        return -(-len(self.lattice.rows.phase.taps) // rows), -(-len(self.lattice.columns.phase.taps) // columns)
+
+    @property
+    def summed_taps(self) -> int:
+        """Taps, and parts of a kernel's taps along transformed axes, that are summed over like channels."""
+        return self.plane_taps * math.prod(self.parts)
 
     @property
     def tile_rows(self) -> int:
@@ -90,14 +109,22 @@ class TilePhase:
         return self.lattice.batch * self.planes * self.tile_rows * self.tile_columns
 
 
+def part_taps(phase: AxisPhase) -> int:
+    """Return of how many taps along an axis one transform takes care: of all up to five, of the cheaper of 3 and 4."""
+    taps = len(phase.taps)
+    if taps < POINTS:
+        return taps
+    return min((4, 3), key=lambda part: -(-taps // part) / (POINTS - part + 1))
+
+
 def outputs_of(phase: AxisPhase, points: int) -> int:
     """Return the outputs of a tile along one axis."""
-    return points - len(phase.taps) + 1 if points > 1 else 1
+    return points - part_taps(phase) + 1 if points > 1 else 1
 
 
 def is_transformable(phase: AxisPhase) -> bool:
     """Whether the outputs of a phase along one axis can be made by a transform."""
-    return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= POINTS - 1 and phase.count > 1
+    return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= MAX_TAPS and phase.count > 1
 
 
 def input_cycles(phase: TilePhase, channels: int) -> float:
@@ -105,7 +132,7 @@ def input_cycles(phase: TilePhase, channels: int) -> float:
     lanes = TARGET.lanes("float32")
     registers = -(-channels // lanes)
     gathering = phase.points * (GATHER_CYCLES + 2 * registers) if channels % lanes else 0.0
-    return phase.plane_taps * (registers * INPUT_CYCLES[phase.points] + gathering)
+    return phase.summed_taps * (registers * INPUT_CYCLES[phase.points] + gathering)
 
 
 def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[TilePhase]:
@@ -134,7 +161,7 @@ def _with_roles(lattice: Lattice) -> TilePhase:
 def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int) -> Record:
     """Describe the tiles of a phase, ``tiles`` of them a block, where they read and write, and their transforms."""
     lattice, (row_outputs, column_outputs) = phase.lattice, phase.outputs
-    lanes, depth = TARGET.lanes("float32"), phase.plane_taps * channels
+    lanes, depth = TARGET.lanes("float32"), phase.summed_taps * channels
     reads, writes = plane_offsets(lattice.planes)
     input_row = round_up(depth, lanes)
     record = Record()
@@ -146,21 +173,32 @@ def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int)
         at.COLUMN_STEP: column_step(lattice.columns), at.CHANNELS: channels, at.DEPTH: depth,
         at.PLANE_TAPS: phase.plane_taps, at.ROW_POINTS: phase.row_points, at.COLUMN_POINTS: phase.column_points,
         at.ROW_OUTPUTS: row_outputs, at.COLUMN_OUTPUTS: column_outputs,
-        at.ROW_TAPS: len(lattice.rows.phase.taps), at.COLUMN_TAPS: len(lattice.columns.phase.taps),
+        at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1], at.ROW_PARTS: phase.parts[0],
+        at.COLUMN_PARTS: phase.parts[1],
         at.INPUT_ROW: input_row, at.INPUT_PLANE: tiles * input_row + at.PLANE_PADDING,
         at.GATHERED: round_up(channels, lanes), at.Y_BATCH: lattice.y_batch, at.Y_ROW: lattice.rows.y_stride,
         at.Y_PIXEL: lattice.columns.y_stride,
     }  # fmt: skip
     record.tables = {
-        at.PLANE_TABLE: reads, at.ROW_TABLE: _positions(lattice.rows, row_outputs, phase.row_points),
-        at.COLUMN_TABLE: _positions(lattice.columns, column_outputs, phase.column_points),
+        at.PLANE_TABLE: reads, at.ROW_TABLE: _positions(lattice.rows, row_outputs, phase.row_points, phase.parts[0]),
+        at.COLUMN_TABLE: _positions(lattice.columns, column_outputs, phase.column_points, phase.parts[1]),
         at.Y_PLANES: lattice.y_start + writes,
     }  # fmt: skip
     return record
 
 
-def _positions(axis: Axis, outputs: int, points: int) -> NDArray[np.int64]:
+def kernel_taps(phase: TilePhase) -> list[int]:
+    """Return the offset in the kernel of each (plane tap, part of rows, part of columns, row, column), -1 for none."""
+    lattice, shape = phase.lattice, [part * taps for part, taps in zip(phase.parts, phase.taps, strict=True)]
+    rows, columns = len(lattice.rows.phase.taps), len(lattice.columns.phase.taps)
+    offsets = np.full((phase.plane_taps, *shape), -1)
+    offsets[:, :rows, :columns] = np.reshape(kernel_offsets(lattice, all_taps=False), (-1, rows, columns))
+    parts = offsets.reshape(-1, phase.parts[0], phase.taps[0], phase.parts[1], phase.taps[1])
+    return parts.transpose(0, 1, 3, 2, 4).ravel().tolist()
+
+
+def _positions(axis: Axis, outputs: int, points: int, parts: int) -> NDArray[np.int64]:
     """Return the offset of every position that the tiles along an axis read, -1 behind the last output's."""
     offsets = axis.offsets[:: axis.phase.stride] if points == 1 else axis.offsets
-    needed = -(-axis.phase.count // outputs) * outputs + points - outputs
+    needed = -(-axis.phase.count // outputs) * outputs + points - outputs + (parts - 1) * part_taps(axis.phase)
     return np.concatenate([offsets, np.full(max(0, needed - len(offsets)), -1)])

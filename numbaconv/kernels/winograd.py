@@ -85,47 +85,59 @@ def is_dense(table, points, step):
 
 
 @inline
-def transform_block(record, x, first, tiles, v, scratch):
-    """Transform tiles [first, first + tiles) of the group at `x` to v[point, tile, plane tap, channel]."""
+def transform_tile(record, x, rows, columns, v, scratch):
+    """Transform one tile of the plane of input at `x` to v[point, channel]."""
     channels, width, lanes = record[at.CHANNELS], record[at.GATHERED], lanes_of(x)
     row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
-    points = row_points * column_points
-    buffer = advance(scratch, points * width)
+    row_step, column_step, plane = record[at.ROW_STEP], record[at.COLUMN_STEP], record[at.INPUT_PLANE]
+    buffer, ahead = advance(scratch, row_points * column_points * width), 0
     is_whole = record[at.X_CHANNEL] == 1 and channels % lanes == 0
+    if is_whole and is_dense(rows, row_points, row_step) and is_dense(columns, column_points, column_step):
+        source = advance(x, rows[0] + columns[0])
+        ahead = record[at.COLUMN_OUTPUTS] * column_step
+    elif is_whole:
+        clear(scratch, lanes)
+        border_tile(x, rows, columns, row_points, column_points, channels, scratch, buffer, v, plane)
+        return
+    else:
+        gather_tile(x, rows, columns, row_points, column_points, channels, record[at.X_CHANNEL], scratch, width)
+        source, row_step, column_step = scratch, column_points * width, width
+    input_tile(
+        source, row_step, column_step, row_points, column_points, channels, buffer, v, plane, ahead,
+        column_points - record[at.COLUMN_OUTPUTS],
+    )  # fmt: skip
+
+
+@inline
+def transform_parts(record, x, rows, columns, v, scratch):
+    """Transform what each part of a kernel's taps reads of one tile to v[point, part, channel]."""
+    for i in range(record[at.ROW_PARTS]):
+        for j in range(record[at.COLUMN_PARTS]):
+            target = advance(v, (i * record[at.COLUMN_PARTS] + j) * record[at.CHANNELS])
+            part_rows, part_columns = (
+                advance(rows, i * record[at.ROW_TAPS]),
+                advance(columns, j * record[at.COLUMN_TAPS]),
+            )
+            transform_tile(record, x, part_rows, part_columns, target, scratch)
+
+
+@inline
+def transform_block(record, x, first, tiles, v, scratch):
+    """Transform tiles [first, first + tiles) of the group at `x` to v[point, tile, summed tap, channel]."""
+    of_plane = record[at.ROW_PARTS] * record[at.COLUMN_PARTS] * record[at.CHANNELS]
     for t in range(tiles):
         image, plane, row, column = tile_position(record, first + t)
         rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
         columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
         planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
-        dense = is_whole and is_dense(rows, row_points, record[at.ROW_STEP])
-        dense = dense and is_dense(columns, column_points, record[at.COLUMN_STEP])
         for tap in range(record[at.PLANE_TAPS]):
-            target = advance(v, t * record[at.INPUT_ROW] + tap * channels)
+            target = advance(v, t * record[at.INPUT_ROW] + tap * of_plane)
             if planes[tap] < 0:
-                for point in range(points):
-                    clear(advance(target, point * record[at.INPUT_PLANE]), channels)
-                continue
-            source = advance(x, image * record[at.X_BATCH] + planes[tap])
-            row_step, column_step, ahead = record[at.ROW_STEP], record[at.COLUMN_STEP], 0
-            if dense:
-                source = advance(source, rows[0] + columns[0])
-                ahead = record[at.COLUMN_OUTPUTS] * column_step
-            elif is_whole:
-                clear(scratch, lanes)
-                border_tile(
-                    source, rows, columns, row_points, column_points, channels, scratch, buffer, target,
-                    record[at.INPUT_PLANE],
-                )  # fmt: skip
-                continue
+                for point in range(record[at.ROW_POINTS] * record[at.COLUMN_POINTS]):
+                    clear(advance(target, point * record[at.INPUT_PLANE]), of_plane)
             else:
-                gather_tile(
-                    source, rows, columns, row_points, column_points, channels, record[at.X_CHANNEL], scratch, width
-                )
-                source, row_step, column_step = scratch, column_points * width, width
-            input_tile(
-                source, row_step, column_step, row_points, column_points, channels, buffer, target,
-                record[at.INPUT_PLANE], ahead, column_points - record[at.COLUMN_OUTPUTS],
-            )  # fmt: skip
+                source = advance(x, image * record[at.X_BATCH] + planes[tap])
+                transform_parts(record, source, rows, columns, target, scratch)
 
 
 @inline
@@ -169,11 +181,14 @@ def store_block(record, m, first, tiles, valid, bias, lower, past_caches, y, buf
 
 @inline
 def load_taps(kernel, record, offsets, taps, first, channels, channel, valid, width, block):
-    """Copy `taps` taps of some channels and one panel to block[tap, channel, panel width]; absent columns are zero."""
+    """Copy `taps` taps of some channels and one panel to block[tap, channel, panel width]; what is absent is zero."""
     lanes, channel_step, column_step = lanes_of(kernel), record[at.KERNEL_CHANNEL], record[at.KERNEL_COLUMN]
     for tap in range(taps):
         source = advance(kernel, offsets[tap] + channel * column_step + first * channel_step)
         target = advance(block, tap * at.KERNEL_CHANNELS * width)
+        if offsets[tap] < 0:
+            clear(target, channels * width)
+            continue
         if column_step == 1 and valid == width:
             for c in range(channels):
                 store(load(advance(source, c * channel_step)), advance(target, c * width))
@@ -204,11 +219,11 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
     row_step = record[at.COLUMN_TAPS] * at.KERNEL_CHANNELS * width
     first = chunk * at.KERNEL_CHANNELS
     channels = min(at.KERNEL_CHANNELS, record[at.CHANNELS] - first)
-    for plane in range(record[at.PLANE_TAPS]):
-        offsets = advance(record, record[at.KERNEL_TAPS] + plane * taps)
+    for summed in range(record[at.SUMMED_TAPS]):
+        offsets = advance(record, record[at.KERNEL_TAPS] + summed * taps)
         load_taps(kernel, record, offsets, taps, first, channels, channel, valid, width, block)
         for c in range(channels):
-            row = advance(packed, (plane * record[at.CHANNELS] + first + c) * width)
+            row = advance(packed, (summed * record[at.CHANNELS] + first + c) * width)
             v = 0
             while v < width:
                 kernel_tile(

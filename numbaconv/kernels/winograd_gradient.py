@@ -189,6 +189,17 @@ def winograd_gradient_sums(worker, task, geometry, buffers):
         add_tiles(phase, buffers, work, first, group, first_panel, panels, sums)
 
 
+@inline
+def present(taps, rows, columns):
+    """Return how many rows and columns of a part's taps the kernel has."""
+    tap_rows, tap_columns = 1, 1
+    while tap_rows < rows and taps[tap_rows * columns] >= 0:
+        tap_rows += 1
+    while tap_columns < columns and taps[tap_columns] >= 0:
+        tap_columns += 1
+    return tap_rows, tap_columns
+
+
 @float32_kernel
 def winograd_gradient_result(worker, task, geometry, buffers):
     """Add the chunks' sums of some rows of one panel, in order, and transform them back to the gradient of the taps."""
@@ -206,9 +217,10 @@ def winograd_gradient_result(worker, task, geometry, buffers):
     gradient = advance(buffers[GRADIENT], group * record[at.KERNEL_GROUP] + channel)
     bound = zeros[0] + NO_BOUND
     for row in range(rows * RESULT_ROWS, min((rows + 1) * RESULT_ROWS, record[at.DEPTH])):
-        plane, c = row // record[at.CHANNELS], row % record[at.CHANNELS]
-        taps = plane * record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
-        target = advance(gradient, record[record[at.KERNEL_TAPS] + taps] + c * record[at.KERNEL_CHANNEL])
+        summed, c = row // record[at.CHANNELS], row % record[at.CHANNELS]
+        taps = advance(record, record[at.KERNEL_TAPS] + summed * record[at.ROW_TAPS] * record[at.COLUMN_TAPS])
+        tap_rows, tap_columns = present(taps, record[at.ROW_TAPS], record[at.COLUMN_TAPS])
+        target = advance(gradient, taps[0] + c * record[at.KERNEL_CHANNEL])
         v = 0
         while v < width:
             for point in range(points):
@@ -220,7 +232,7 @@ def winograd_gradient_result(worker, task, geometry, buffers):
                 store(total, advance(work, point * lanes))
             output_tile(
                 work, lanes, record[at.ROW_POINTS], record[at.COLUMN_POINTS], record[at.ROW_TAPS],
-                record[at.COLUMN_TAPS], record[at.ROW_TAPS], record[at.COLUMN_TAPS], buffer, zeros, bound, valid - v,
+                record[at.COLUMN_TAPS], tap_rows, tap_columns, buffer, zeros, bound, valid - v,
                 advance(target, v), record[at.KERNEL_ROW], record[at.KERNEL_COLUMN],
             )  # fmt: skip
             v += lanes

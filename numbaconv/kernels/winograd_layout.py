@@ -2,8 +2,9 @@
 
 The header is that of `numbaconv.kernels.layout`. A *tile* is the outputs of one transform: ROW_OUTPUTS x COLUMN_OUTPUTS
 of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. Tiles are numbered through
-columns, rows, planes and images; a block is BLOCK_TILES consecutive ones. The taps of all other axes are summed over
-like channels: depth = plane taps * channels.
+columns, rows, planes and images; a block is BLOCK_TILES consecutive ones. The taps of all other axes, *plane taps*, are
+summed over like channels, and so are parts of more taps along an axis than a transform takes: depth = summed taps *
+channels.
 
 Buffers of a worker: transformed input (points, tiles, INPUT_ROW), products of one panel (points, tiles, panel width),
 then scratch. A plane of points is padded by PLANE_PADDING numbers, so that planes do not share cache sets.
@@ -61,7 +62,7 @@ WIDE_LAST = 44
 NARROW_FULL = 45
 NARROW_LAST = 46
 BIAS_GROUP = 47
-KERNEL_TAPS = 48  # offset in the kernel of each (plane tap, row tap, column tap)
+KERNEL_TAPS = 48  # offset in the kernel of each (summed tap, row tap, column tap), -1 where there is none
 KERNEL_GROUP = 49
 KERNEL_CHANNEL = 50
 KERNEL_COLUMN = 51
@@ -70,6 +71,9 @@ KERNEL_PLANE = 53  # numbers from one point to the next in a panel of the transf
 PACKED_PANEL = 54
 OWN_KERNEL = 56  # offset in a worker's workspace where it transforms the kernel itself, panel by panel; 0: it does not
 KERNEL_ROW = 55  # kernel gradient: from one tap to the next along the rows; KERNEL_COLUMN: along the columns
+SUMMED_TAPS = 58  # plane taps x parts of rows x parts of columns
+ROW_PARTS = 59  # parts of ROW_TAPS taps that a kernel's taps along an axis are dealt into
+COLUMN_PARTS = 60
 PAST_CACHES = 57  # whether panels, all of them whole cache lines, are stored past the caches
 
 PLANE_PADDING = 16
