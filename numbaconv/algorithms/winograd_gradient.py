@@ -71,8 +71,8 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
         if cycles < best:
             best, size = cycles, tiles
     cycles = best * spec.groups
-    # Sums are cleared, read once and transformed back.
-    cycles += sums * (2 * chunks) / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
+    # Sums are read once and transformed back.
+    cycles += sums * chunks / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
     return Split(of_phase, blocks, min(chunks, blocks), cycles)

@@ -19,7 +19,7 @@ from numbaconv.kernels.winograd import tile_position, transform_block
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, clear, prefetch
-from numbaconv.simd.tiles import tile_add, tile_fma, tile_zeros
+from numbaconv.simd.tiles import tile_add, tile_fma, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
 # Buffers.
@@ -42,9 +42,10 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
     """Return the sum over tiles at one point for ``rows`` channels x ``vectors * lanes`` output channels."""
 
     @inline
-    def gradient_tile(x, x_stride, tiles, grad, total):
+    def gradient_tile(x, x_stride, tiles, grad, total, begins):
         """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k], a few tiles at a time.
 
+        Where the sums begin, nothing has been written to `total` yet.
         The sums behind these, which the next register tile adds to, are fetched meanwhile, a cache line with each tile.
         """
         width = vectors * lanes_of(x)
@@ -56,19 +57,22 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
             for tile in range(first, last):
                 acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
                 prefetch(advance(following, tile * 16))
-            tile_add(acc, total, width)
+            if begins and first == 0:
+                tile_store(acc, total, width)
+            else:
+                tile_add(acc, total, width)
             first = last
 
     return gradient_tile
 
 
-PARAMETERS = "x, x_stride, tiles, grad, total"
+PARAMETERS = "x, x_stride, tiles, grad, total, begins"
 wide_gradient_tile = by_rows(lambda rows: make_gradient_tile(rows, 2), WIDE_SIZES, PARAMETERS)
 narrow_gradient_tile = by_rows(lambda rows: make_gradient_tile(rows, 1), NARROW_SIZES, PARAMETERS)
 
 
 @inline
-def add_point(sizes, wide, x, x_stride, tiles, grad, total):
+def add_point(sizes, wide, x, x_stride, tiles, grad, total, begins):
     """Add the products of a block's tiles at one point to the sums of one panel, all channels."""
     width = 2 * lanes_of(x) if wide else lanes_of(x)
     channel = 0
@@ -76,9 +80,9 @@ def add_point(sizes, wide, x, x_stride, tiles, grad, total):
         rows = sizes[1 + i]
         source, target = advance(x, channel), advance(total, channel * width)
         if wide:
-            wide_gradient_tile(rows, source, x_stride, tiles, grad, target)
+            wide_gradient_tile(rows, source, x_stride, tiles, grad, target, begins)
         else:
-            narrow_gradient_tile(rows, source, x_stride, tiles, grad, target)
+            narrow_gradient_tile(rows, source, x_stride, tiles, grad, target, begins)
         channel += rows
 
 
@@ -148,7 +152,7 @@ def transform_gradient(record, y, first, tiles, panels, valid, w, block):
 
 
 @inline
-def add_tiles(record, buffers, work, first, group, first_panel, panels, sums):
+def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, begins):
     """Add the products of one block of tiles to the sums of some panels of a group."""
     lanes = lanes_of(work)
     tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
@@ -167,7 +171,8 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums):
             sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
             total = advance(sums, panel * record[at.PACKED_PANEL] + point * record[at.KERNEL_PLANE])
             grad = advance(w, panel * panel_size + point * record[at.PRODUCT_PLANE])
-            add_point(sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], tiles, grad, total)
+            source = advance(v, point * record[at.INPUT_PLANE])
+            add_point(sizes, wide, source, record[at.INPUT_ROW], tiles, grad, total, begins)
 
 
 @float32_kernel
@@ -181,12 +186,12 @@ def winograd_gradient_sums(worker, task, geometry, buffers):
     work = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
     sums = advance(buffers[SUMS], chunk * geometry[head.GRADIENT_SIZE] + group * record[at.PACKED_GROUP])
     sums = advance(sums, first_panel * record[at.PACKED_PANEL])
-    clear(sums, panels * record[at.PACKED_PANEL])
     blocks = geometry[head.BLOCKS]
-    for block in range(chunk * blocks // geometry[head.CHUNKS], (chunk + 1) * blocks // geometry[head.CHUNKS]):
+    begin = chunk * blocks // geometry[head.CHUNKS]
+    for block in range(begin, (chunk + 1) * blocks // geometry[head.CHUNKS]):
         phase = phase_record(geometry, block)
         first = (block - phase[at.FIRST_TASK]) * phase[at.BLOCK_TILES]
-        add_tiles(phase, buffers, work, first, group, first_panel, panels, sums)
+        add_tiles(phase, buffers, work, first, group, first_panel, panels, sums, block == begin)
 
 
 @inline
