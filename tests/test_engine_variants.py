@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from numpy.testing import assert_array_equal
-from passes import draw, run
+from passes import draw, integers, run
 from random_problems import any_convolution, numpy_choice
 
 from numbaconv import planner
@@ -96,7 +96,7 @@ def test_sums_of_either_kernel_are_exact(monkeypatch, most):
         assert_exact(spec, arrays, expected, str(problem))
         plans.append(direct.product_plan(spec, "forward", *array_strides(spec)))
     count = sum(plan.has_short_sums for plan in plans)
-    assert count > 10 if most else count == 0
+    assert count > 5 if most else count == 0
     clear()
 
 
@@ -168,6 +168,31 @@ def test_outputs_of_a_stride_are_joined_along_every_axis():
     spec = resolve_conv((2, 60, 60, 1), (4, 4, 1, 64), strides=2, padding="same")
     plan = direct.product_plan(spec, "input_grad", (30 * 30 * 64, 30 * 64, 64, 1), (60 * 60, 60, 1, 1))
     assert max(part.repeats for part in plan.bias_parts) >= 4
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "strides"),
+    [
+        ((2, 5, 7, 1024), (1, 1, 1024, 40), 1),
+        ((1, 9, 12, 512), (1, 1, 512, 20), 2),
+        ((1, 4, 15, 1024), (2, 3, 1024, 8), 1),
+    ],
+    ids=["1x1", "stride", "3x2"],
+)
+def test_pixels_that_share_one_set_of_l1_are_exact(x_shape, kernel_shape, strides, rng):
+    """Pixels 4 KB apart: tiles of more rows than a set has ways gather them a cache line further apart."""
+    spec = resolve_conv(x_shape, kernel_shape, strides=strides)
+    arrays = {
+        "x": integers(rng, spec.x_shape, "float32"),
+        "kernel": integers(rng, spec.kernel_shape, "float32"),
+        "grad_y": integers(rng, spec.y_shape, "float32"),
+    }
+    y = planner.forward(spec, arrays["x"], arrays["kernel"])
+    assert_array_equal(y, oracle.conv(arrays["x"], arrays["kernel"], None, strides=strides))
+    grad_x = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
+    assert_array_equal(
+        grad_x, oracle.conv_input_grad(arrays["grad_y"], arrays["kernel"], spec.x_shape, strides=strides)
+    )
 
 
 @pytest.mark.parametrize("direction", ["forward", "input_grad", "kernel_grad"])

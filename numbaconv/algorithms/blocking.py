@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from numbaconv.algorithms.cache_sets import CACHE_LINE, conflict_cycles, pixel_pitch
 from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, WIDE_SIZES, split_rows
 from numbaconv.target import TARGET
 
@@ -27,7 +28,6 @@ TASK_CYCLES = 600
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
 SCATTERED_LINE_CYCLES = 16  # a line of the output whose neighbour is written much later, or by another task
 FMA_PER_CYCLE = TARGET.fma_per_cycle
-CACHE_LINE = 64
 _ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
 
 
@@ -212,28 +212,6 @@ registers to the sums, entering a gathered row, and beginning a block."""
 GROUP_COSTS = (4, TILE_CYCLES, 4, 0, 0)
 """The same for groups, whose blocks are not fetched ahead."""
 
-L1_WAYS = 8
-CONFLICT_CYCLES = 2.5
-"""What a pixel's numbers take that come from L2 because the pixels of a block share few sets of L1."""
-
-
-def pixel_pitch(channels: int, dtype: str) -> int:
-    """Return how far apart gathered pixels of a kernel gradient lie, in numbers.
-
-    A tile reads a few numbers of each pixel of a block. Pixels a multiple of 512 bytes apart share eight sets of L1 or
-    fewer, so one cache line is left between them.
-    """
-    itemsize = 4 if dtype == "float32" else 8
-    return channels + CACHE_LINE // itemsize if channels * itemsize % (8 * CACHE_LINE) == 0 else channels
-
-
-def _conflict_cycles(pixels: int, pitch_bytes: int) -> float:
-    """Return the cycles that each pixel of a tile's visit takes more where the pixels crowd in few sets of L1."""
-    lines = TARGET.l1_bytes // CACHE_LINE
-    if pitch_bytes % CACHE_LINE == 0:
-        lines //= min(math.gcd(pitch_bytes // CACHE_LINE, lines // L1_WAYS), lines // L1_WAYS)
-    return CONFLICT_CYCLES if pixels > lines else 0.0
-
 
 def channel_chunks(channels: int) -> list[int]:
     """Return the widths that input channels may be dealt into: all, or an even part of at least `MIN_CHANNEL_CHUNK`."""
@@ -285,7 +263,7 @@ def choose_gradient_block(
             room = TARGET.l2_bytes * 0.7 - numbers * itemsize
             together = max(1, min(panels, int(room / ((pixels + run) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
-            conflicts = _conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
+            conflicts = conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
             tiles = (run * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
             if extent.in_place:
                 copied = numbers * itemsize / L2_BYTES_PER_CYCLE

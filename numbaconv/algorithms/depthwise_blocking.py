@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from numbaconv.algorithms.blocking import CACHE_LINE, L1_WAYS, Extent
+from numbaconv.algorithms.blocking import Extent
+from numbaconv.algorithms.cache_sets import pixels_in_l1
 from numbaconv.kernels.depthwise_tiles import APART, LONG, STREAMED
 from numbaconv.target import TARGET
 
@@ -58,13 +59,6 @@ def _bytes(extent: Extent, rows: int, columns: int, channels: int) -> int:
     return in_rows * in_columns * extent.plane_taps * channels * itemsize
 
 
-def _pixels_in_l1(pixel_stride: int, dtype: str) -> float:
-    """Return of how many pixels, ``pixel_stride`` numbers apart, L1 holds a cache line each; many if it holds any."""
-    pitch, rest = divmod(pixel_stride * (4 if dtype == "float32" else 8), CACHE_LINE)
-    sets = TARGET.l1_bytes // CACHE_LINE // L1_WAYS
-    return math.inf if rest else sets // math.gcd(pitch, sets) * L1_WAYS
-
-
 def _tile_pixels(extent: Extent) -> int:
     return extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
 
@@ -72,7 +66,7 @@ def _tile_pixels(extent: Extent) -> int:
 def is_crowded(extent: Extent, pixel_stride: int) -> bool:
     """Whether a tile of many taps reads far more pixels, ``pixel_stride`` numbers apart, than their sets of L1 hold."""
     many = extent.depth // extent.channels >= CROWDED_TAPS
-    return many and 2 * _tile_pixels(extent) > 3 * _pixels_in_l1(pixel_stride, extent.dtype)
+    return many and 2 * _tile_pixels(extent) > 3 * pixels_in_l1(pixel_stride, extent.dtype)
 
 
 def tile_outputs(extent: Extent, dilation: int, pixel_stride: int) -> int:
@@ -89,7 +83,7 @@ def tile_outputs(extent: Extent, dilation: int, pixel_stride: int) -> int:
     itemsize = 4 if extent.dtype == "float32" else 8
     if extent.row_reach * extent.plane_taps == 1 and pixel_stride * itemsize < PAGE:
         return LONG
-    return STREAMED if _tile_pixels(extent) + LONG > _pixels_in_l1(pixel_stride, extent.dtype) else LONG
+    return STREAMED if _tile_pixels(extent) + LONG > pixels_in_l1(pixel_stride, extent.dtype) else LONG
 
 
 def is_streamed(extent: Extent) -> bool:

@@ -17,6 +17,7 @@ from numbaconv.algorithms.blocking import (
     panel_count,
     taps_per_pass,
 )
+from numbaconv.algorithms.cache_sets import CACHE_LINE, is_crowded
 from numbaconv.algorithms.direct_gradient import gradient_cycles, gradient_launch
 from numbaconv.algorithms.finite import Checked, CheckedFirst
 from numbaconv.algorithms.geometry import (
@@ -130,10 +131,24 @@ def _chosen_form(spec: ConvSpec, direction: str, lattice: Lattice, x_strides: St
     channels, out_channels = product_channels(spec, direction)
     forms = []
     for form in orientations(lattice):
-        in_place = is_in_place(form, x_strides[-1], spec.groups)
+        in_place = _reads_in_place(form, x_strides[-1], spec)
         extent = lattice_extent(form, channels, out_channels * form.width, spec.groups, in_place, spec.dtype)
         forms.append(_Phase(form, in_place, choose_block(extent)))
     return min(forms, key=lambda phase: phase.block.cycles)
+
+
+def _reads_in_place(lattice: Lattice, channel_stride: int, spec: ConvSpec) -> bool:
+    """Whether the products of a phase read the input where it lies."""
+    columns = lattice.columns
+    if is_crowded(columns.phase.stride * columns.position_step, spec.dtype):
+        return False
+    return is_in_place(lattice, channel_stride, spec.groups)
+
+
+def _gathered_pitch(lattice: Lattice, channels: int, dtype: str) -> int:
+    """Return how far apart gathered pixels lie, in numbers: one cache line further than needed where they crowd."""
+    crowded = is_crowded(lattice.columns.phase.stride * channels, dtype)
+    return channels + CACHE_LINE // np.dtype(dtype).itemsize if crowded else channels
 
 
 def _met_columns(lattice: Lattice) -> list[int]:
@@ -172,8 +187,9 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         own_panels = 0
         if phase.is_one_block and keys.count(key) == 1:
             own_panels = own_panel_count(channels, depth, panels, spec.dtype)
-        merged = own_panels == 0 and has_merged_run(lattice, channels, in_place)
-        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images)
+        pitch = _gathered_pitch(lattice, channels, spec.dtype)
+        merged = own_panels == 0 and has_merged_run(lattice, channels, in_place, pitch)
+        describe_reads(record, lattice, block.rows, block.columns, channels, in_place, merged, block.images, pitch)
         # A tap packed by itself: of a few groups' rows all that a task can use, side by side in memory.
         together = min(own_panels, panels) if groups >= MIN_GROUPS_WHOLE else 1
         chunk = max(-(-panels // block.panel_chunks), together)

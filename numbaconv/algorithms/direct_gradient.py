@@ -12,9 +12,9 @@ from numbaconv.algorithms.blocking import (
     gradient_chunks,
     panel_count,
     pixel_chunks,
-    pixel_pitch,
     reads_grad_in_place,
 )
+from numbaconv.algorithms.cache_sets import pixel_pitch
 from numbaconv.algorithms.geometry import (
     Record,
     ahead_step,

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.blocking import CACHE_LINE
+from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.few_rows import SMALL_PRODUCTS
 from numbaconv.algorithms.geometry import round_up, tile_list
 from numbaconv.kernels import many_rows as at
