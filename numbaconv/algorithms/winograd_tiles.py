@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
+from numbaconv.algorithms.cache_sets import CACHE_LINE, pixels_in_l1
 from numbaconv.algorithms.geometry import Record, column_step, kernel_offsets, plane_offsets, round_up
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
@@ -164,6 +166,9 @@ def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int)
     lanes, depth = TARGET.lanes("float32"), phase.summed_taps * channels
     reads, writes = plane_offsets(lattice.planes)
     input_row = round_up(depth, lanes)
+    # A register tile's rows, and those of the next lines that are on their way.
+    if pixels_in_l1(input_row, "float32") < 2 * WIDE_SIZES[0]:
+        input_row += CACHE_LINE // 4
     record = Record()
     record.fields = {
         at.TILES: phase.tiles, at.BLOCK_TILES: tiles, at.TILE_ROWS: phase.tile_rows,
