@@ -28,6 +28,7 @@ _DEPTHWISE = "acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance
 _BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
+_SUMS_AHEAD = "prefetch(advance(following, tile * 16))"
 _REPEATED = "for _ in range(1 + (task % 4 == 0)):\n        "
 _TURNS = "        for o in range(g[Y]):\n            left = max(o * g[STRIDE] - g[LOW], 0)\n"
 _AT = "            width = min(o * g[STRIDE] - g[LOW] + g[POOL], g[X]) - left\n            at ="
@@ -79,8 +80,8 @@ PLANTS = (
     Plant(
         "Winograd kernel gradient: products",
         "numbaconv/kernels/winograd_gradient.py",
-        f"            for tile in range(first, last):\n                {_TILE}\n",
-        f"            for tile in range(first, last):\n                {_TILE}\n"
+        f"            for tile in range(first, last):\n                {_TILE}\n                {_SUMS_AHEAD}\n",
+        f"            for tile in range(first, last):\n                {_TILE}\n                {_SUMS_AHEAD}\n"
         f"            for tile in range(first, first + (last - first) // 5):\n                {_TILE}\n",
         ("rn18_l1_bs1.kernel_grad", "rn50_3_3x3.kernel_grad"),
     ),
