@@ -16,7 +16,7 @@ from random_problems import any_convolution, numpy_choice
 from numbaconv import planner
 from numbaconv.algorithms import depthwise, depthwise_blocking
 from numbaconv.algorithms.axes import forward_axis
-from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_crowded, tile_outputs
+from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_gathered, tile_outputs
 from numbaconv.algorithms.lattice import Axis
 from numbaconv.algorithms.plan_parts import lattice_extent
 from numbaconv.kernels import layout as at
@@ -50,7 +50,7 @@ def cut(monkeypatch):
         depthwise.product_plan.cache_clear()
 
     monkeypatch.setattr(depthwise, "choose_product_block", choose)
-    monkeypatch.setattr(depthwise, "is_crowded", lambda extent, stride: gathers[0])
+    monkeypatch.setattr(depthwise, "is_gathered", lambda extent, stride: gathers[0])
     monkeypatch.setattr(depthwise, "tile_outputs", lambda extent, dilation, stride: outputs[0])
     yield set_block
     planner.clear_plans()
@@ -139,9 +139,15 @@ def test_long_rows_are_cut():
 
 @pytest.mark.skipif(TARGET.l1_bytes > 64 << 10, reason="an L1 so large holds them")
 def test_pixels_of_a_large_power_of_two_crowd():
-    assert is_crowded(extent_of((1, 14, 14, 1024), (7, 7)), 1024)
-    assert not is_crowded(extent_of((1, 14, 14, 1040), (7, 7)), 1040)
-    assert not is_crowded(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
+    assert is_gathered(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
+    assert not is_gathered(extent_of((1, 14, 14, 1040), (3, 3)), 1040)
+    assert not is_gathered(extent_of((1, 1, 2048, 1024), (1, 4)), 1024)
+
+
+def test_many_taps_read_from_gathered_blocks():
+    assert is_gathered(extent_of((1, 14, 14, 1040), (5, 5)), 1040)
+    assert not is_gathered(extent_of((1, 14, 14, 1040), (5, 5), strides=2), 1040)
+    assert not is_gathered(extent_of((1, 1, 400, 256), (1, 31)), 256)
 
 
 @pytest.mark.parametrize(

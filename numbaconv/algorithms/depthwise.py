@@ -12,7 +12,7 @@ import numpy as np
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
 from numbaconv.algorithms.blocking import DepthwiseBlock, choose_depthwise_block
-from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_crowded, tile_outputs
+from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_gathered, tile_outputs
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -274,7 +274,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes
     phases = _product_lattices(spec, direction, x_strides, y_strides)
     extents = tuple(lattice_extent(each, summed, channels, 1, in_place, spec.dtype) for each in phases)
-    if in_place and is_crowded(extents[0], x_strides[-2]):
+    if in_place and is_gathered(extents[0], x_strides[-2]):
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
     block = choose_product_block(extents)
     records = []

@@ -20,11 +20,14 @@ TASKS = 16
 
 MIN_COLUMNS = 8 * LONG
 MIN_REGISTERS = 16
-GATHERED_REGISTERS = 4
+GATHERED_REGISTERS = 8
 """Registers of channels of a gathered block, so that many of its rows fit L2."""
 
-CROWDED_TAPS = 25
-"""Taps from which a gathered block pays where pixels in place crowd in few sets of L1."""
+GATHERED_TAPS = 25
+"""Taps from which a gathered block pays."""
+
+CROWDED_PIXELS = 16
+"""Pixels whose lines fill the sets of L1 that they share: as few are less than a tile of some rows reads."""
 
 STREAMED_TAPS = 9
 """Taps up to which tiles of fewer outputs and whole cache lines pay where pixels crowd."""
@@ -69,10 +72,17 @@ def _tile_pixels(extent: Extent) -> int:
     return extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
 
 
-def is_crowded(extent: Extent, pixel_stride: int) -> bool:
-    """Whether a tile of many taps reads far more pixels, ``pixel_stride`` numbers apart, than their sets of L1 hold."""
-    many = extent.depth // extent.channels >= CROWDED_TAPS
-    return many and 2 * _tile_pixels(extent) > 3 * _pixels_in_l1(pixel_stride, extent.dtype)
+def is_gathered(extent: Extent, pixel_stride: int) -> bool:
+    """Whether a pass reads its input from gathered blocks of a few registers of channels, though it need not.
+
+    Where many taps read each number again from L2, whose lines come no faster than products are made, a copy in L1 and
+    near it is faster, and also where pixels, ``pixel_stride`` numbers apart, crowd in few sets of L1.
+    """
+    if extent.channels > 1 or extent.row_reach == 1:
+        return False
+    many = extent.row_taps * extent.column_taps >= GATHERED_TAPS and extent.plane_taps == 1
+    many &= extent.row_stride * extent.column_stride == 1
+    return many or _pixels_in_l1(pixel_stride, extent.dtype) <= CROWDED_PIXELS
 
 
 def tile_outputs(extent: Extent, dilation: int, pixel_stride: int) -> int:
