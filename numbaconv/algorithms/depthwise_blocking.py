@@ -20,8 +20,8 @@ TASKS = 16
 
 MIN_COLUMNS = 8 * LONG
 MIN_REGISTERS = 16
-GATHERED_REGISTERS = 8
-"""Registers of channels of a gathered block, so that many of its rows fit L2."""
+GATHERED_REGISTERS, GRADIENT_REGISTERS = 8, 4
+"""Registers of channels of a gathered block, so that many of its rows fit L2; the same in a kernel gradient."""
 
 GATHERED_TAPS = 25
 """Taps from which a gathered block pays."""
@@ -143,3 +143,74 @@ def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
     while needed() * rows > most_rows + rows - 1 and width >= 2 * MIN_REGISTERS:
         width = _part(width, 2, 2)
     return ProductBlock(rows, columns, width * lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientBlock:
+    """Rows and columns of output pixels and the channels that a kernel gradient takes together; private sums."""
+
+    rows: int
+    columns: int
+    channels: int
+    chunks: int
+
+
+MAX_PIXEL_CHUNKS = 32
+PIXELS_PER_TAP, MOST_PIXELS, LEAST_PIXELS = 24, 256, 128
+"""Pixels of a private sum, at least: its numbers are written and added once more, a few percent."""
+
+COLUMN_UNIT = 28
+"""Outputs that a cut row has a multiple of: tiles of 7 and of 4 fill it."""
+
+MIN_GRADIENT_REGISTERS = 4
+
+
+def crowds_l1(extent: Extent, pixel_stride: int) -> bool:
+    """Whether the input that a kernel gradient's tile reads from several rows has too few sets of L1, as grad_y has."""
+    return extent.row_reach > 1 and _pixels_in_l1(pixel_stride, extent.dtype) <= CROWDED_PIXELS
+
+
+def _gradient_width(main: Extent, registers: int, parts: int) -> int:
+    """Return the registers of channels of a task where the channels are dealt to ``parts`` tasks, if there are many."""
+    width = registers if main.in_place else min(registers, GRADIENT_REGISTERS)
+    while -(-registers // width) < parts and width >= 2 * MIN_GRADIENT_REGISTERS:
+        width = -(-width // 2)
+    # A last chunk of a part of one register could not be read in place.
+    while registers % width == 1 and main.out_channels % TARGET.lanes(main.dtype):
+        width += 1
+    return width
+
+
+@lru_cache(maxsize=1024)
+def choose_gradient_block(extents: tuple[Extent, ...]) -> GradientBlock:
+    """Return the block that all phases of a kernel gradient have in common; it depends on shape and CPU alone."""
+    main = max(extents, key=lambda extent: extent.rows * extent.columns)
+    lanes = TARGET.lanes(main.dtype)
+    most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)
+    images = sum(each.planes for each in extents) * main.batch
+    pixels = sum(each.planes * each.rows * each.columns for each in extents) * main.batch
+    taps = main.depth // main.channels
+    chunks = max(1, min(MAX_PIXEL_CHUNKS, pixels // min(MOST_PIXELS, max(LEAST_PIXELS, PIXELS_PER_TAP * taps))))
+    wanted = max(1, min(TASKS, pixels * main.depth * main.out_channels // MIN_TASK_WORK))
+    width = _gradient_width(main, -(-main.out_channels // lanes), wanted // chunks) * lanes
+
+    def size(rows: int, columns: int) -> int:
+        grad = rows * columns * width * (4 if main.dtype == "float32" else 8)
+        return _bytes(main, rows, columns, width) + grad
+
+    # What comes from beyond L2 is fetched for the next block meanwhile.
+    room = (
+        TARGET.l2_bytes // 2 if images * size(most_rows, most_columns) < TARGET.l2_bytes else TARGET.l2_bytes * 5 // 16
+    )
+    columns, parts = most_columns, 1
+    while size(1, columns) > room and columns > COLUMN_UNIT:
+        parts += 1
+        columns = max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT)
+    if chunks > images * most_rows * -(-most_columns // columns):
+        parts = -(-chunks // (images * most_rows))
+        columns = min(columns, max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT))
+    needed = -(-chunks // (images * -(-most_columns // columns)))
+    rows = -(-most_rows // min(needed, most_rows))
+    while rows > 1 and size(rows, columns) > room:
+        rows -= 1
+    return GradientBlock(rows, columns, width, chunks)
