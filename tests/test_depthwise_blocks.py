@@ -43,8 +43,8 @@ def cut(monkeypatch):
     smallest, gathers, outputs = [(1, 1, 1)], [False], [LONG]
     original, original_gradient = depthwise.choose_product_block, depthwise_gradient.choose_gradient_block
 
-    def choose(extents):
-        block, (rows, columns, registers) = original(extents), smallest[0]
+    def choose(extents, by_choice):
+        block, (rows, columns, registers) = original(extents, by_choice), smallest[0]
         lanes = TARGET.lanes(extents[0].dtype)
         channels = min(block.channels, registers * lanes)
         return dataclasses.replace(

@@ -206,9 +206,10 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes
     phases = _product_lattices(spec, direction, x_strides, y_strides)
     extents = tuple(lattice_extent(each, summed, channels, 1, in_place, spec.dtype) for each in phases)
-    if in_place and is_gathered(extents[0], x_strides[-2]):
+    by_choice = in_place and is_gathered(extents[0], x_strides[-2])
+    if by_choice:
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
-    block = choose_product_block(extents)
+    block = choose_product_block(extents, by_choice)
     records = []
     for extent, lattice in zip(extents, phases, strict=True):
         outputs = tile_outputs(extent, lattice.columns.phase.dilation, x_strides[-2])

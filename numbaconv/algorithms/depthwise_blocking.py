@@ -20,8 +20,8 @@ TASKS = 16
 
 MIN_COLUMNS = 8 * LONG
 MIN_REGISTERS = 16
-GATHERED_REGISTERS, GRADIENT_REGISTERS = 8, 4
-"""Registers of channels of a gathered block, so that many of its rows fit L2; the same in a kernel gradient."""
+GATHERED_REGISTERS, CHOSEN_REGISTERS = 4, 8
+"""Registers of channels of a gathered block, so that many of its rows fit L2; of one gathered by choice."""
 
 GATHERED_TAPS = 25
 """Taps from which a gathered block pays."""
@@ -108,15 +108,19 @@ def is_streamed(extent: Extent) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
-    """Return the block that all phases of a pass have in common; of each tap an output sums ``extent.channels``."""
+def choose_product_block(extents: tuple[Extent, ...], by_choice: bool = False) -> ProductBlock:
+    """Return the block that all phases of a pass have in common; of each tap an output sums ``extent.channels``.
+
+    ``by_choice`` input is gathered that could be read in place.
+    """
     main = max(extents, key=lambda extent: extent.depth)
     lanes = TARGET.lanes(main.dtype)
     most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)
     registers = -(-main.out_channels // lanes)
     room = TARGET.l2_bytes * 3 // 4 if main.in_place else TARGET.l2_bytes // 2
 
-    columns, width = most_columns, registers if main.in_place else min(registers, GATHERED_REGISTERS)
+    most = registers if main.in_place else CHOSEN_REGISTERS if by_choice else GATHERED_REGISTERS
+    columns, width = most_columns, min(registers, most)
     if is_streamed(main):
         room = max(room, _bytes(main, 1, columns, width * lanes))
     parts = 1
@@ -172,7 +176,7 @@ def crowds_l1(extent: Extent, pixel_stride: int) -> bool:
 
 def _gradient_width(main: Extent, registers: int, parts: int) -> int:
     """Return the registers of channels of a task where the channels are dealt to ``parts`` tasks, if there are many."""
-    width = registers if main.in_place else min(registers, GRADIENT_REGISTERS)
+    width = registers if main.in_place else min(registers, GATHERED_REGISTERS)
     while -(-registers // width) < parts and width >= 2 * MIN_GRADIENT_REGISTERS:
         width = -(-width // 2)
     # A last chunk of a part of one register could not be read in place.
