@@ -25,7 +25,7 @@ class Plant:
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
 _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))"
 _DEPTHWISE = "acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride)"
-_BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total)\n"
+_BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total, block + 1 < blocks)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
 _SUMS_AHEAD = "prefetch(advance(following, tile * 16))"

@@ -14,17 +14,24 @@ from problems import Problem
 from random_problems import any_convolution, numpy_choice
 
 from numbaconv import planner
-from numbaconv.algorithms import depthwise, depthwise_blocking
+from numbaconv.algorithms import depthwise, depthwise_blocking, depthwise_gradient
 from numbaconv.algorithms.axes import forward_axis
-from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_crowded, tile_outputs
+from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_gathered, tile_outputs
 from numbaconv.algorithms.lattice import Axis
 from numbaconv.algorithms.plan_parts import lattice_extent
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise_gradient_tiles import tile_sizes
 from numbaconv.kernels.depthwise_tiles import APART, LONG, STREAMED
 from numbaconv.spec import resolve_conv
 from numbaconv.target import TARGET
 
 PROBLEMS = 40
+
+
+def clear():
+    planner.clear_plans()
+    depthwise.product_plan.cache_clear()
+    depthwise_gradient.gradient_plan.cache_clear()
 
 
 @pytest.fixture
@@ -34,27 +41,36 @@ def cut(monkeypatch):
     And with tiles of so many outputs.
     """
     smallest, gathers, outputs = [(1, 1, 1)], [False], [LONG]
-    original = depthwise.choose_product_block
+    original, original_gradient = depthwise.choose_product_block, depthwise_gradient.choose_gradient_block
 
-    def choose(extents):
-        block, (rows, columns, registers) = original(extents), smallest[0]
+    def choose(extents, by_choice):
+        block, (rows, columns, registers) = original(extents, by_choice), smallest[0]
         lanes = TARGET.lanes(extents[0].dtype)
         channels = min(block.channels, registers * lanes)
         return dataclasses.replace(
             block, rows=min(block.rows, rows), columns=min(block.columns, columns), channels=channels
         )
 
+    def choose_gradient(extents):
+        block, (rows, columns, registers) = original_gradient(extents), smallest[0]
+        lanes, channels = TARGET.lanes(extents[0].dtype), block.channels
+        if not extents[0].in_place or extents[0].out_channels % lanes == 0:
+            channels = min(channels, registers * lanes)
+        return dataclasses.replace(
+            block, rows=min(block.rows, rows), columns=min(block.columns, columns), channels=channels
+        )
+
     def set_block(rows, columns, registers, gathered, tile):
         smallest[0], gathers[0], outputs[0] = (rows, columns, registers), gathered, tile
-        planner.clear_plans()
-        depthwise.product_plan.cache_clear()
+        clear()
 
     monkeypatch.setattr(depthwise, "choose_product_block", choose)
-    monkeypatch.setattr(depthwise, "is_crowded", lambda extent, stride: gathers[0])
+    monkeypatch.setattr(depthwise, "is_gathered", lambda extent, stride: gathers[0])
     monkeypatch.setattr(depthwise, "tile_outputs", lambda extent, dilation, stride: outputs[0])
+    monkeypatch.setattr(depthwise_gradient, "choose_gradient_block", choose_gradient)
+    monkeypatch.setattr(depthwise_gradient, "_ahead_step", lambda *arguments: int(gathers[0]))
     yield set_block
-    planner.clear_plans()
-    depthwise.product_plan.cache_clear()
+    clear()
 
 
 def grouped(problem: Problem, groups: int, size: int, filters: int) -> Problem:
@@ -77,7 +93,9 @@ def test_every_cut_is_exact(cut, dtype):
         problem = grouped(any_convolution(choose, ndims=(1, 2, 2, 3)), choose([3, 8, 17, 33]), size, filters)
         spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
         arrays = draw(problem, rng, dtype)
-        expected = {name: run(oracle, name, problem, arrays) for name in ("conv", "conv_input_grad")}
+        expected = {
+            name: run(oracle, name, problem, arrays) for name in ("conv", "conv_input_grad", "conv_kernel_grad")
+        }
         if planner.choose(spec, "forward") == depthwise.NAME:
             seen.add(size)
         for block in (
@@ -89,6 +107,8 @@ def test_every_cut_is_exact(cut, dtype):
             assert_array_equal(y, expected["conv"], f"{problem.x_shape} {problem.options} cut {block}")
             grad = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
             assert_array_equal(grad, expected["conv_input_grad"], f"{problem.x_shape} {problem.options} cut {block}")
+            grad = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"])
+            assert_array_equal(grad, expected["conv_kernel_grad"], f"{problem.x_shape} {problem.options} cut {block}")
     assert seen == {1, *(size for size in (2, 4, 8) if size <= TARGET.lanes(dtype))}
 
 
@@ -139,9 +159,15 @@ def test_long_rows_are_cut():
 
 @pytest.mark.skipif(TARGET.l1_bytes > 64 << 10, reason="an L1 so large holds them")
 def test_pixels_of_a_large_power_of_two_crowd():
-    assert is_crowded(extent_of((1, 14, 14, 1024), (7, 7)), 1024)
-    assert not is_crowded(extent_of((1, 14, 14, 1040), (7, 7)), 1040)
-    assert not is_crowded(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
+    assert is_gathered(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
+    assert not is_gathered(extent_of((1, 14, 14, 1040), (3, 3)), 1040)
+    assert not is_gathered(extent_of((1, 1, 2048, 1024), (1, 4)), 1024)
+
+
+def test_many_taps_read_from_gathered_blocks():
+    assert is_gathered(extent_of((1, 14, 14, 1040), (5, 5)), 1040)
+    assert not is_gathered(extent_of((1, 14, 14, 1040), (5, 5), strides=2), 1040)
+    assert not is_gathered(extent_of((1, 1, 400, 256), (1, 31)), 256)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +187,23 @@ def test_tiles_have_few_outputs_where_lines_do_not_stay_in_l1(monkeypatch, x_sha
     monkeypatch.setattr(depthwise_blocking, "TARGET", dataclasses.replace(TARGET, l1_bytes=32 << 10))
     extent = extent_of(x_shape, kernel_size, dilation_rate=dilation)
     assert tile_outputs(extent, dilation, x_shape[-1]) == outputs
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 31, 128])
+@pytest.mark.parametrize("group", [1, 2, 4, 8])
+def test_tiles_cover_all_taps(length, group):
+    sizes = tuple({taps for taps, _ in tile_sizes(group)})
+    parts = depthwise_gradient._fewest(length, sizes)
+    assert sum(parts) == length
+    assert set(parts) <= set(sizes)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(65, 65), (130, 130), (1032, 1032), (1032, 129), (528, 264)])
+def test_no_chunk_of_channels_read_in_place_is_less_than_a_register(channels, groups):
+    size = channels // groups
+    spec = resolve_conv((1, 9, 9, channels), (3, 3, size, channels), groups=groups, padding="same")
+    strides = ((81 * channels, 9 * channels, channels, 1),) * 2
+    geometry = depthwise_gradient.gradient_plan(spec, *strides).geometry
+    record = geometry[geometry[at.RECORDS] :]
+    assert record[at.IN_PLACE]
+    assert channels - (record[at.PANEL_CHUNKS] - 1) * record[at.CHANNELS] >= TARGET.lanes("float32")

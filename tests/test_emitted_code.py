@@ -11,6 +11,8 @@ from numba import types
 from numba.core.ccallback import CFunc
 from processes import features_with
 
+from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
+from numbaconv.kernels.depthwise_gradient_tiles import tile_pixels, tile_sizes
 from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
@@ -27,8 +29,14 @@ pytestmark = pytest.mark.skipif(
 REGISTER = {32: "ymm", 64: "zmm"}
 
 
-def assembly_loops(kernel):
-    """Return the basic blocks of a kernel's assembly that jump back to their own start."""
+def spills(block):
+    """Return the instructions of a block that store or load whole registers on the stack."""
+    register = REGISTER[TARGET.vector_bytes]
+    return re.findall(rf"vmov\w+\s+%{register}\d+, .*\(%rsp\)|vmov\w+\s+.*\(%rsp\), %{register}\d+", block)
+
+
+def assembly_blocks(kernel):
+    """Return the basic blocks of a kernel's assembly."""
     signature = types.void(
         types.int64, types.int64, types.CPointer(types.int64), types.CPointer(types.CPointer(types.float32))
     )
@@ -36,7 +44,12 @@ def assembly_loops(kernel):
         kernel.function, (signature.args, signature.return_type), {}, {"nopython": True, "error_model": "numpy"}
     )
     compiled.compile()
-    blocks = re.split(r"\n(?=\.LBB\w+:)", compiled._library.get_asm_str())
+    return re.split(r"\n(?=\.LBB\w+:)", compiled._library.get_asm_str())
+
+
+def assembly_loops(kernel):
+    """Return the basic blocks of a kernel's assembly that jump back to their own start."""
+    blocks = assembly_blocks(kernel)
     return [block for block in blocks if re.search(rf"\bj\w+\s+{re.escape(block.split(':')[0])}\b", block)]
 
 
@@ -59,8 +72,17 @@ def test_the_largest_tile_stays_in_registers(kernel):
             hot.append(block)
     assert hot, f"no loop with {accumulators} fused multiply-adds on {register} registers"
     for block in hot:
-        spills = re.findall(rf"vmov\w+\s+%{register}\d+, .*\(%rsp\)|vmov\w+\s+.*\(%rsp\), %{register}\d+", block)
-        assert spills == []
+        assert spills(block) == []
+
+
+def test_sums_of_a_depthwise_gradient_stay_in_registers():
+    """The products of all pixels of a tile are one block, and none of its loads may be moved before them."""
+    register = REGISTER[TARGET.vector_bytes]
+    blocks = assembly_blocks(depthwise_kernel_gradient)
+    products = [len(re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)) for block in blocks]
+    for taps, rows in tile_sizes(1):
+        assert taps * rows * tile_pixels(taps, rows, 1) in products
+    assert [spills(block) for block, count in zip(blocks, products, strict=True) if count > 6 and spills(block)] == []
 
 
 @pytest.mark.skipif(TARGET.vector_bytes == 64, reason="the test above reads the code for AVX-512")

@@ -227,3 +227,17 @@ def test_outer_products_lane_by_lane(dtype):
     expected = b[:9:3][:, None, None, None] + a[:, None] * columns
     np.testing.assert_array_equal(out[: 12 * lanes].reshape(expected.shape), expected)
     np.testing.assert_array_equal(out[12 * lanes :].reshape(3, 2, lanes), before + expected.sum(axis=2))
+
+
+@task_kernel
+def repeated(worker, task, geometry, buffers):
+    vectors.store(vectors.load_repeated(buffers[1], 2), buffers[2])
+    vectors.store(vectors.load_repeated(buffers[1], 4), pointers.advance(buffers[2], vectors.lanes_of(buffers[1])))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_load_repeated(dtype):
+    lanes = TARGET.lanes(dtype)
+    x, out = numbers(lanes, dtype), np.zeros((2, lanes), dtype)
+    run(repeated, dtype, x, out)
+    np.testing.assert_array_equal(out, [np.repeat(x, 2)[:lanes], np.repeat(x, 4)[:lanes]])

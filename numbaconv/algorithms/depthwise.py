@@ -11,40 +11,31 @@ import numpy as np
 
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
-from numbaconv.algorithms.blocking import DepthwiseBlock, choose_depthwise_block
-from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_crowded, tile_outputs
+from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_gathered, tile_outputs
+from numbaconv.algorithms.depthwise_gradient import gradient_launch
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
-    block_count,
     bounce_size,
     column_step,
     describe_reads,
     gathered_size,
-    is_in_place,
     kernel_offsets,
-    packed_offsets,
     round_up,
     task_counts,
-    tile_list,
     unit_columns,
-    with_taps,
 )
-from numbaconv.algorithms.lattice import Axis, Lattice, lattices, orientations
+from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
-    GradientPlan,
     Plan,
     kernel_strides,
     lattice_extent,
-    lattice_variants,
-    launch_gradient,
     launch_product,
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
-from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_forward
 from numbaconv.shapes import Strides, contiguous_strides
@@ -55,9 +46,6 @@ NAME = "depthwise"
 AHEAD_NUMBERS = 1024
 """Numbers of the input, at least, from what a tile reads to what it fetches ahead where the kernel has one row."""
 
-MAX_PIXEL_CHUNKS = 32
-PIXELS_PER_CHUNK = 256
-
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
     """Return why the algorithm cannot run the pass, or None."""
@@ -66,10 +54,10 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
         return "it has one group, not a group for each input channel"
     if size == 1:
         return None
-    if direction == "kernel_grad":
-        return f"a group has {size} input channels, not a single one"
     if size != outputs or size not in GROUP_SIZES or size > TARGET.lanes(spec.dtype):
         return f"a group has {size} input and {outputs} output channels, neither a single input nor a few of each"
+    if direction == "kernel_grad" and 4 * size > TARGET.registers:
+        return f"the sums of {size} x {size} channels leave too few of {TARGET.registers} registers"
     return None
 
 
@@ -93,62 +81,6 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     return Lattice(
         lattice.batch, lattice.x_batch, lattice.y_batch, planes, lattice.rows, lattice.columns, lattice.y_start
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Phase:
-    """A phase with its block."""
-
-    lattice: Lattice
-    in_place: bool
-    block: DepthwiseBlock
-
-
-def _phases(
-    variants: list[list[Lattice]], dtype: str, x_channel: int, channels: int, repeat: int, balanced: bool
-) -> list[_Phase]:
-    """Return the phases of the cheapest variant; all of them deal the channels as the largest one does."""
-    choices = [
-        [_chosen_form(lattice, dtype, x_channel, channels, repeat, balanced) for lattice in each] for each in variants
-    ]
-    return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
-
-
-def _chosen_form(lattice: Lattice, dtype: str, x_channel: int, channels: int, repeat: int, balanced: bool) -> _Phase:
-    """Return the cheapest form of a phase."""
-    forms, lanes = [], TARGET.lanes(dtype)
-    for form in orientations(lattice):
-        # Products of the last channels may overlap, sums over pixels may not.
-        fits = channels >= lanes if balanced else channels % lanes == 0
-        in_place = repeat == 1 and fits and is_in_place(form, x_channel, 1)
-        extent = lattice_extent(form, 1, channels, 1, in_place, dtype)
-        forms.append(_Phase(form, in_place, choose_depthwise_block(extent, balanced)))
-    return min(forms, key=lambda phase: phase.block.cycles)
-
-
-def _record(phase: _Phase, width: int, x_channel: int, channels: int, repeat: int, kernel_column: int) -> Record:
-    """Return the record of one phase, whose tasks take ``width`` channels."""
-    lattice, block = phase.lattice, phase.block
-    record = Record(task_counts(lattice, block.rows, block.columns))
-    describe_reads(record, lattice, block.rows, block.columns, width, phase.in_place, merged=False)
-    fields = record.fields
-    pixel = lattice.columns.position_step if phase.in_place else width
-    last = lattice.columns.phase.count - (fields[at.COLUMN_BLOCKS] - 1) * block.columns
-    fields |= {
-        at.GROUPS: 1, at.PANEL_CHUNKS: -(-channels // width), at.X_CHANNEL: x_channel, at.OUT_CHANNELS: channels,
-        at.KERNEL_COLUMN: kernel_column, at.REPEAT: repeat,
-        at.TILE_TAPS: max(len(lattice.columns.phase.taps), 1),
-        at.TAP_STRIDE: lattice.columns.phase.dilation * pixel,
-        at.AHEAD_STEP: lattice.rows.position_step * lattice.rows.phase.reach if phase.in_place else 0,
-        at.GRADIENT_STRIDE: lattice.columns.packed_stride * width,
-    }  # fmt: skip
-    record.tables |= {
-        at.KERNEL_TAPS: kernel_offsets(lattice, all_taps=False),
-        at.PACKED_TAPS: packed_offsets(lattice, False, 1),
-        at.WIDE_FULL: tile_list(block.columns, 2),
-        at.WIDE_LAST: tile_list(last, 2),
-    }
-    return record
 
 
 def _product_lattices(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[Lattice]:
@@ -274,9 +206,10 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes
     phases = _product_lattices(spec, direction, x_strides, y_strides)
     extents = tuple(lattice_extent(each, summed, channels, 1, in_place, spec.dtype) for each in phases)
-    if in_place and is_crowded(extents[0], x_strides[-2]):
+    by_choice = in_place and is_gathered(extents[0], x_strides[-2])
+    if by_choice:
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
-    block = choose_product_block(extents)
+    block = choose_product_block(extents, by_choice)
     records = []
     for extent, lattice in zip(extents, phases, strict=True):
         outputs = tile_outputs(extent, lattice.columns.phase.dilation, x_strides[-2])
@@ -322,50 +255,9 @@ def prepare(
     result are contiguous.
     """
     if direction == "kernel_grad":
-        return _gradient_launch(spec, first_strides, second_strides)
+        return gradient_launch(spec, first_strides, second_strides)
     shape = spec.result_shape(direction)
     plan = product_plan(spec, direction, first_strides, contiguous_strides(shape))
     parts = (BiasPart(0, 1, plan.bias_width),)
     kernel = depthwise_forward if spec.in_channels_per_group == 1 else grouped_forward
     return launch_product(kernel, spec, plan, shape, parts, activation, has_bias, (0, 1, 1), (2,), 1)
-
-
-@lru_cache(maxsize=512)
-def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
-    """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
-    channels, multiplier = spec.out_channels, spec.depth_multiplier
-    variants = [with_taps(each) for each in lattice_variants(spec, "forward", x_strides, y_strides)]
-    phases = _phases(variants, spec.dtype, x_strides[-1], channels, multiplier, balanced=False)
-    width = max(phases, key=lambda phase: phase.block.cycles).block.channels
-    records, blocks, gathered, pixels = [], 0, 0, 0
-    for phase in phases:
-        record = _record(phase, width, x_strides[-1], channels, multiplier, 1)
-        fields = record.fields
-        fields[at.FIRST_TASK] = blocks
-        fields[at.KERNEL_TAP_COUNT] = spec.taps
-        run = fields[at.TILE_TAPS]
-        record.tables |= {at.WIDE_FULL: tile_list(run, 2), at.NARROW_FULL: tile_list(run, 1)}
-        blocks += block_count(record)
-        gathered = max(gathered, gathered_size(record))
-        pixels = max(pixels, fields[at.BLOCK_ROWS] * fields[at.BLOCK_COLUMNS])
-        records.append(record)
-    fields = records[0].fields
-    all_pixels = spec.batch * math.prod(spec.out_spatial)
-    chunks = min(MAX_PIXEL_CHUNKS, blocks, max(1, all_pixels // PIXELS_PER_CHUNK))
-    packed = round_up(gathered, 16)
-    total = packed + round_up(pixels * width, 16)
-    workspace = total + round_up(spec.taps * width, 16)
-    size = math.prod(spec.kernel_shape)
-    header = {
-        at.WORKSPACE: workspace, at.SECOND: packed, at.BOUNCE: total, at.CHUNKS: chunks, at.BLOCKS: blocks,
-        at.GRADIENT_SIZE: size,
-    }  # fmt: skip
-    counters = fields[at.PANEL_CHUNKS]
-    geometry = assemble(header, records)
-    return GradientPlan(geometry, counters * chunks, workspace, size * chunks if chunks > 1 else 0, counters)
-
-
-def _gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
-    """Return a launch on (x, grad_y, grad_kernel)."""
-    plan = gradient_plan(spec, x_strides, y_strides)
-    return launch_gradient(depthwise_kernel_gradient, spec, plan)

@@ -21,11 +21,14 @@ TASKS = 16
 
 MIN_COLUMNS = 8 * LONG
 MIN_REGISTERS = 16
-GATHERED_REGISTERS = 4
-"""Registers of channels of a gathered block, so that many of its rows fit L2."""
+GATHERED_REGISTERS, CHOSEN_REGISTERS = 4, 8
+"""Registers of channels of a gathered block, so that many of its rows fit L2; of one gathered by choice."""
 
-CROWDED_TAPS = 25
-"""Taps from which a gathered block pays where pixels in place crowd in few sets of L1."""
+GATHERED_TAPS = 25
+"""Taps from which a gathered block pays."""
+
+CROWDED_PIXELS = 16
+"""Pixels whose lines fill the sets of L1 that they share: as few are less than a tile of some rows reads."""
 
 STREAMED_TAPS = 9
 """Taps up to which tiles of fewer outputs and whole cache lines pay where pixels crowd."""
@@ -63,10 +66,17 @@ def _tile_pixels(extent: Extent) -> int:
     return extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
 
 
-def is_crowded(extent: Extent, pixel_stride: int) -> bool:
-    """Whether a tile of many taps reads far more pixels, ``pixel_stride`` numbers apart, than their sets of L1 hold."""
-    many = extent.depth // extent.channels >= CROWDED_TAPS
-    return many and 2 * _tile_pixels(extent) > 3 * pixels_in_l1(pixel_stride, extent.dtype)
+def is_gathered(extent: Extent, pixel_stride: int) -> bool:
+    """Whether a pass reads its input from gathered blocks of a few registers of channels, though it need not.
+
+    Where many taps read each number again from L2, whose lines come no faster than products are made, a copy in L1 and
+    near it is faster, and also where pixels, ``pixel_stride`` numbers apart, crowd in few sets of L1.
+    """
+    if extent.channels > 1 or extent.row_reach == 1:
+        return False
+    many = extent.row_taps * extent.column_taps >= GATHERED_TAPS and extent.plane_taps == 1
+    many &= extent.row_stride * extent.column_stride == 1
+    return many or pixels_in_l1(pixel_stride, extent.dtype) <= CROWDED_PIXELS
 
 
 def tile_outputs(extent: Extent, dilation: int, pixel_stride: int) -> int:
@@ -92,15 +102,19 @@ def is_streamed(extent: Extent) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
-    """Return the block that all phases of a pass have in common; of each tap an output sums ``extent.channels``."""
+def choose_product_block(extents: tuple[Extent, ...], by_choice: bool = False) -> ProductBlock:
+    """Return the block that all phases of a pass have in common; of each tap an output sums ``extent.channels``.
+
+    ``by_choice`` input is gathered that could be read in place.
+    """
     main = max(extents, key=lambda extent: extent.depth)
     lanes = TARGET.lanes(main.dtype)
     most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)
     registers = -(-main.out_channels // lanes)
     room = TARGET.l2_bytes * 3 // 4 if main.in_place else TARGET.l2_bytes // 2
 
-    columns, width = most_columns, registers if main.in_place else min(registers, GATHERED_REGISTERS)
+    most = registers if main.in_place else CHOSEN_REGISTERS if by_choice else GATHERED_REGISTERS
+    columns, width = most_columns, min(registers, most)
     if is_streamed(main):
         room = max(room, _bytes(main, 1, columns, width * lanes))
     parts = 1
@@ -127,3 +141,74 @@ def choose_product_block(extents: tuple[Extent, ...]) -> ProductBlock:
     while needed() * rows > most_rows + rows - 1 and width >= 2 * MIN_REGISTERS:
         width = _part(width, 2, 2)
     return ProductBlock(rows, columns, width * lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientBlock:
+    """Rows and columns of output pixels and the channels that a kernel gradient takes together; private sums."""
+
+    rows: int
+    columns: int
+    channels: int
+    chunks: int
+
+
+MAX_PIXEL_CHUNKS = 32
+PIXELS_PER_TAP, MOST_PIXELS, LEAST_PIXELS = 24, 256, 128
+"""Pixels of a private sum, at least: its numbers are written and added once more, a few percent."""
+
+COLUMN_UNIT = 28
+"""Outputs that a cut row has a multiple of: tiles of 7 and of 4 fill it."""
+
+MIN_GRADIENT_REGISTERS = 4
+
+
+def crowds_l1(extent: Extent, pixel_stride: int) -> bool:
+    """Whether the input that a kernel gradient's tile reads from several rows has too few sets of L1, as grad_y has."""
+    return extent.row_reach > 1 and pixels_in_l1(pixel_stride, extent.dtype) <= CROWDED_PIXELS
+
+
+def _gradient_width(main: Extent, registers: int, parts: int) -> int:
+    """Return the registers of channels of a task where the channels are dealt to ``parts`` tasks, if there are many."""
+    width = registers if main.in_place else min(registers, GATHERED_REGISTERS)
+    while -(-registers // width) < parts and width >= 2 * MIN_GRADIENT_REGISTERS:
+        width = -(-width // 2)
+    # A last chunk of a part of one register could not be read in place.
+    while registers % width == 1 and main.out_channels % TARGET.lanes(main.dtype):
+        width += 1
+    return width
+
+
+@lru_cache(maxsize=1024)
+def choose_gradient_block(extents: tuple[Extent, ...]) -> GradientBlock:
+    """Return the block that all phases of a kernel gradient have in common; it depends on shape and CPU alone."""
+    main = max(extents, key=lambda extent: extent.rows * extent.columns)
+    lanes = TARGET.lanes(main.dtype)
+    most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)
+    images = sum(each.planes for each in extents) * main.batch
+    pixels = sum(each.planes * each.rows * each.columns for each in extents) * main.batch
+    taps = main.depth // main.channels
+    chunks = max(1, min(MAX_PIXEL_CHUNKS, pixels // min(MOST_PIXELS, max(LEAST_PIXELS, PIXELS_PER_TAP * taps))))
+    wanted = max(1, min(TASKS, pixels * main.depth * main.out_channels // MIN_TASK_WORK))
+    width = _gradient_width(main, -(-main.out_channels // lanes), wanted // chunks) * lanes
+
+    def size(rows: int, columns: int) -> int:
+        grad = rows * columns * width * (4 if main.dtype == "float32" else 8)
+        return _bytes(main, rows, columns, width) + grad
+
+    # What comes from beyond L2 is fetched for the next block meanwhile.
+    room = (
+        TARGET.l2_bytes // 2 if images * size(most_rows, most_columns) < TARGET.l2_bytes else TARGET.l2_bytes * 5 // 16
+    )
+    columns, parts = most_columns, 1
+    while size(1, columns) > room and columns > COLUMN_UNIT:
+        parts += 1
+        columns = max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT)
+    if chunks > images * most_rows * -(-most_columns // columns):
+        parts = -(-chunks // (images * most_rows))
+        columns = min(columns, max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT))
+    needed = -(-chunks // (images * -(-most_columns // columns)))
+    rows = -(-most_rows // min(needed, most_rows))
+    while rows > 1 and size(rows, columns) > room:
+        rows -= 1
+    return GradientBlock(rows, columns, width, chunks)

@@ -11,6 +11,7 @@ from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.simd.pointers import advance, clear, copy
+from numbaconv.simd.vectors import lanes_of, load_repeated, store
 
 CHANNEL_BLOCK = 16
 """Channels copied together from a channels-first input: one cache line of the block is filled at a time."""
@@ -83,13 +84,33 @@ def gather_block(x, record, plane, row, rows, column, columns, channels, block, 
 
 
 @inline
+def repeat_registers(block, pixels, width, registers, repeat):
+    """Repeat each pixel's channels in place by a literal number that divides a register's lanes."""
+    lanes = lanes_of(block)
+    for pixel in range(pixels):
+        numbers = advance(block, pixel * width)
+        for register in range(registers - 1, -1, -1):
+            source = advance(numbers, register * lanes // repeat)
+            store(load_repeated(source, repeat), advance(numbers, register * lanes))
+
+
+@inline
 def repeat_channels(block, pixels, width, channels, first, repeat):
     """Repeat each pixel's channels in place, for a depthwise convolution with a multiplier.
 
     Output channel o of the chunk that starts at `first` reads input channel (first + o) // repeat, of which the block
     holds those from first // repeat on. Going down, no number is overwritten before it has been read.
     """
-    for pixel in range(pixels):
-        numbers = advance(block, pixel * width)
-        for o in range(channels - 1, -1, -1):
-            numbers[o] = numbers[(first + o) // repeat - first // repeat]
+    lanes = lanes_of(block)
+    registers = 0
+    if width % lanes == 0 and first % repeat == 0 and lanes % repeat == 0:
+        registers = (channels + lanes - 1) // lanes
+    if registers and repeat == 2:
+        repeat_registers(block, pixels, width, registers, 2)
+    elif registers and repeat == 4:
+        repeat_registers(block, pixels, width, registers, 4)
+    else:
+        for pixel in range(pixels):
+            numbers = advance(block, pixel * width)
+            for o in range(channels - 1, -1, -1):
+                numbers[o] = numbers[(first + o) // repeat - first // repeat]

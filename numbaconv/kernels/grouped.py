@@ -11,6 +11,9 @@ from typing import Any
 from numbaconv.inlining import replaced
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels.depthwise import depthwise_forward
+from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
+from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
+from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
 from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, depthwise_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
@@ -53,12 +56,24 @@ def _make_tile(number: int) -> Any:
 
 _numbers = tuple(TILES * size + tile for size in range(len(GROUP_SIZES)) for tile in SPREAD_TILES)
 _grouped_tile = by_rows(_make_tile, _numbers, PARAMETERS)
+_gradient_numbers = tuple(
+    MOST_NUMBERS * size + number for size, group in enumerate(GROUP_SIZES) for number in tile_numbers(group)
+)
+_grouped_tap_tile = by_rows(
+    lambda number: make_tap_tile(number % MOST_NUMBERS, GROUP_SIZES[number // MOST_NUMBERS]),
+    _gradient_numbers,
+    GRADIENT_PARAMETERS,
+)
 
 
-def _grouped_forward() -> Any:
-    function = replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile})
-    function.__module__, function.__name__, function.__qualname__ = __name__, "grouped_forward", "grouped_forward"
+def _renamed(function: Any, name: str) -> Any:
+    function.__module__, function.__name__, function.__qualname__ = __name__, name, name
     return function
 
 
-grouped_forward = task_kernel(_grouped_forward())
+grouped_forward = task_kernel(
+    _renamed(replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile}), "grouped_forward")
+)
+grouped_kernel_gradient = task_kernel(
+    _renamed(replaced(depthwise_kernel_gradient.function, {tap_tile: _grouped_tap_tile}), "grouped_kernel_gradient")
+)

@@ -94,9 +94,7 @@ IMAGES = 58  # images of a block
 IMAGE_STRIDE = 59  # between the images of a block, gathered or in the input
 BATCH_BLOCKS = 60
 CHANNEL_CHUNKS = 61  # kernel gradient: parts of the input channels of a group, each CHANNELS wide
-TAP_STRIDE = 62  # depthwise kernel gradient: between the taps of a tile, in the input and in the gradient
-GRADIENT_STRIDE = 63
-TILE_TAPS = 64  # depthwise kernel gradient: taps along the columns
+GRADIENT_STRIDE = 63  # planar kernel gradient: between the taps of a tile in the gradient
 GRADIENT_CHANNELS = 65  # kernel gradient: rows of a tap
 BIAS_START = 66  # of the phase's padded bias
 BESIDE = 67  # outputs side by side that a pixel stands for, as further channels
@@ -136,7 +134,9 @@ FOLD_BEFORE = 98  # pixels of zeros before and behind a row
 FOLD_BEHIND = 99
 TOGETHER = 100  # phases up to this one whose blocks of one number are one task: they read the same pixels
 NUMBERS = 101  # short sums: position of the offset and the packed kernel's row of each number that a pixel reads
-RECORD_SIZE = 102
+VISITS = 102  # depthwise kernel gradient: tiles that cover the kernel, for one register of channels
+VISIT_TABLE = 103  # position of VISIT_SIZE numbers for each
+RECORD_SIZE = 104
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
@@ -145,6 +145,12 @@ PART_TAPS = 3
 PART_WINDOW = 4  # outputs' stride in pixels where neighbouring taps read neighbouring pixels, else 0
 PART_ROWS = 5  # outputs of the tiles that cover it
 PART_SIZE = 6
+
+VISIT_TILE = 0  # number of the tile
+VISIT_ROW = 1  # first row of the kernel, of all planes
+VISIT_ROWS = 2
+VISIT_TAP = 3  # first tap of these rows
+VISIT_SIZE = 4
 
 # Buffers.
 WORK_BUFFER = 0

@@ -93,12 +93,15 @@ def masked_load(b, vector: VectorType, pointer, mask):
     )
 
 
-def prefetch(b, pointer):
-    """Ask for the cache line at ``pointer``, to be read and kept in all levels; any address is legal."""
+def prefetch(b, pointer, nearness: int = 3):
+    """Ask for the cache line at ``pointer``, to be read and kept in all levels or, with 2, from L2 on.
+
+    Any address is legal.
+    """
     byte_pointer = I8.as_pointer()
     function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, I32, I32, I32])
     function = cgutils.get_or_insert_function(b.module, function_type, "llvm.prefetch.p0")
-    b.call(function, [b.bitcast(pointer, byte_pointer), *(ir.Constant(I32, flag) for flag in (0, 3, 1))])
+    b.call(function, [b.bitcast(pointer, byte_pointer), *(ir.Constant(I32, flag) for flag in (0, nearness, 1))])
 
 
 def at_least(b, vector: VectorType, value, lower):
@@ -110,3 +113,19 @@ def keep_order(b):
     """Keep loads and stores on their side of this point, in loops that LLVM is not to unroll; no instruction."""
     nothing = b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
     nothing.attributes.add("convergent")
+
+
+def keep_here(b, values):
+    """Return the registers, computed no later than here and not read earlier, as `keep_order`; no instruction."""
+    constraint = {"x86_64": "v" if TARGET.vector_bytes == 64 else "x", "aarch64": "w"}.get(TARGET.architecture)
+    if constraint is None or not values:
+        keep_order(b)
+        return values
+    kinds = [value.type for value in values]
+    result = kinds[0] if len(kinds) == 1 else ir.LiteralStructType(kinds)
+    outputs = [f"={constraint}"] * len(kinds)
+    inputs = [str(number) for number in range(len(kinds))]
+    constraints = ",".join([*outputs, *inputs, "~{memory}"])
+    kept = b.asm(ir.FunctionType(result, kinds), "", constraints, values, True)
+    kept.attributes.add("convergent")
+    return [kept] if len(kinds) == 1 else [b.extract_value(kept, number) for number in range(len(kinds))]

@@ -347,6 +347,20 @@ def tile_prefetch_run(typingctx, acc, pointer, pixels):
 
 
 @intrinsic
+def tile_prefetch_l2(typingctx, acc, pointer):
+    """Ask for the cache lines of one row of a tile, for L2 alone."""
+    line = 64 * 8 // acc.vector.dtype.bitwidth
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        for first in range(0, tile.vectors * tile.vector.lanes, line):
+            emit.prefetch(b, b.gep(args[1], [emit.index(first)]), nearness=2)
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer), codegen
+
+
+@intrinsic
 def tile_store(typingctx, acc, pointer, stride):
     """Store the whole tile, rows ``stride`` apart."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 
+from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin
@@ -54,6 +55,21 @@ def load_first(typingctx, pointer, count):
         return emit.masked_load(b, vector, args[0], emit.lane_mask(b, vector, args[1]))
 
     return vector(pointer, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_repeated(typingctx, pointer, repeat):
+    """Load one register of whose first numbers each comes ``repeat`` times; as many as fill it are read."""
+    if not isinstance(repeat, types.IntegerLiteral):
+        return None
+    vector, times = VectorType(pointer.dtype), repeat.literal_value
+
+    def codegen(context, b, sig, args):
+        numbers = emit.load(b, vector, args[0])
+        mask = ir.Constant(ir.VectorType(emit.I32, vector.lanes), [lane // times for lane in range(vector.lanes)])
+        return b.shuffle_vector(numbers, numbers, mask)
+
+    return vector(pointer, repeat), codegen
 
 
 @intrinsic
