@@ -136,7 +136,18 @@ FOLD_BEFORE = 98  # pixels of zeros before and behind a row
 FOLD_BEHIND = 99
 TOGETHER = 100  # phases up to this one whose blocks of one number are one task: they read the same pixels
 NUMBERS = 101  # short sums: position of the offset and the packed kernel's row of each number that a pixel reads
-RECORD_SIZE = 102
+# Folded planes: the products of a row's pixels lie as planes, one for each number of a kernel row.
+FOLD_NUMBERS = 102  # channels of the outputs of one stride, which a pixel of grad_y stands for
+FOLD_OFFSETS = 103  # position of the products' offsets from a pixel's, those of a number after those of the one before
+FOLD_FIRST = 104  # position of the first offset of each of these numbers, and of the end
+FOLD_PIXELS = 105  # pixels of a row of grad_y
+FOLD_PLANES = 106  # planes of outputs of a stride
+FOLD_ROWS = 107  # rows of outputs of a stride
+FOLD_Y_ROWS = 108  # rows of outputs in all
+TAP_FIRST = 109  # position of the first tap of each row of outputs of a stride, and of the end
+PLANE_OF_TAP = 110  # position of each tap's plane and row, counted from the first ones that such a row reads
+ROW_OF_TAP = 111
+RECORD_SIZE = 112
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
