@@ -117,7 +117,7 @@ def test_a_users_function_ends_a_transposed_layer(channels, rng):
 @pytest.mark.parametrize("x_shape, kernel_shape, strides, padding", [
     ((4, 64, 64, 3), (3, 3, 3, 64), 1, 1),
     ((16, 64, 64, 3), (4, 4, 3, 64), 2, 1),
-    ((1, 128, 128, 1), (7, 7, 1, 16), 1, 3),
+    ((1, 256, 256, 1), (9, 9, 1, 64), 1, 4),
     ((1, 32, 64, 64, 1), (3, 3, 3, 1, 64), 2, 1),
 ])  # fmt: skip
 def test_first_layers_are_folded(x_shape, kernel_shape, strides, padding):

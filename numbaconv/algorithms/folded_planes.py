@@ -12,6 +12,7 @@ import numpy as np
 
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.cells import Grid, cell_count, grid_of, reach_of, shifts
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -22,7 +23,6 @@ from numbaconv.algorithms.plan_parts import (
     BiasPart,
     Plan,
     array_strides,
-    kernel_strides,
     launch_product,
 )
 from numbaconv.algorithms.planes import (
@@ -49,6 +49,7 @@ MAX_CHANNELS = 12
 MAX_NUMBERS = 256
 """Numbers of a kernel row whose products for a row of pixels stay in L2."""
 
+PLANES = (1, 2, 4)  # of grad_y whose outputs a block makes
 ROW_CANDIDATES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 
 TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.6, 0.001  # a number that is gathered, fetched ahead, and more for each channel
@@ -74,130 +75,13 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     numbers = spec.kernel_size[-1] * spec.in_channels
     if numbers > MAX_NUMBERS:
         return f"a kernel row has {numbers} numbers, and planes of products are kept of {MAX_NUMBERS} at most"
-    if max(_reach(spec)) > LEAD:
+    if max(reach_of(spec)) > LEAD:
         return f"an output reads pixels further than {LEAD} before or behind its own"
-    read = math.prod(sum(_reach(spec, axis)) + 1 for axis in range(spec.ndim - 1))
+    read = math.prod(sum(reach_of(spec, axis)) + 1 for axis in range(spec.ndim - 1))
     size = read * spec.out_channels * 32 * np.dtype(spec.dtype).itemsize
     if size > TARGET.l2_bytes:
         return f"of the rows that an output reads, 32 pixels take {size >> 10} KB, more than L2 holds"
     return None
-
-
-@lru_cache(maxsize=256)
-def _shifts(spec: ConvSpec, axis: int) -> list[list[tuple[int, int]]]:
-    """Return for each output of a stride its taps along an axis, and of which pixel beside its own it gets them."""
-    stride, dilation, start = spec.strides[axis], spec.dilation[axis], spec.padding[axis][0]
-    taps = range(spec.kernel_size[axis])
-    positions = [[(tap, residue + start - tap * dilation) for tap in taps] for residue in range(stride)]
-    return [[(tap, at // stride) for tap, at in each if at % stride == 0] for each in positions]
-
-
-def _reach(spec: ConvSpec, axis: int = -1) -> tuple[int, int]:
-    """Return how many pixels before and behind its own an output reads."""
-    shifts = [shift for each in _shifts(spec, axis) for _, shift in each]
-    return max(0, -min(shifts)), max(0, max(shifts))
-
-
-def _cells(spec: ConvSpec, axis: int = -1) -> int:
-    """Return the pixels that outputs are counted by: each stands for the outputs of a stride."""
-    return -(-spec.in_spatial[axis] // spec.strides[axis])
-
-
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """An axis before the last: where its positions lie in grad_y, and where its outputs lie, a stride at a time."""
-
-    cells: int
-    window: int  # positions that the outputs of a stride read
-    table: tuple[int, ...]  # offset of each position of all windows, -1 where it is padding
-    taps: tuple[tuple[tuple[int, int], ...], ...]  # of each output of a stride: offset in the kernel, position
-    outputs: tuple[tuple[int, ...], ...]  # of each cell: the offsets of its outputs, -1 for none
-
-
-def _axis(spec: ConvSpec, axis: int, x_stride: int, y_stride: int, kernel_stride: int) -> _Axis:
-    before, behind = _reach(spec, axis)
-    cells, stride, size = _cells(spec, axis), spec.strides[axis], spec.out_spatial[axis]
-    positions = range(-before, cells + behind)
-    taps = tuple(
-        tuple((tap * kernel_stride, shift + before) for tap, shift in sorted(each, key=lambda pair: pair[1]))
-        for each in _shifts(spec, axis)
-    )
-    outputs = tuple(
-        tuple(q * y_stride if q < spec.in_spatial[axis] else -1 for q in range(cell * stride, (cell + 1) * stride))
-        for cell in range(cells)
-    )
-    return _Axis(
-        cells, before + behind + 1, tuple(q * x_stride if 0 <= q < size else -1 for q in positions), taps, outputs
-    )
-
-
-def _of_batch(size: int, x_stride: int, y_stride: int) -> _Axis:
-    """Return the axis that the rows of a pass with one spatial axis lie along."""
-    places = range(size)
-    table, outputs = tuple(n * x_stride for n in places), tuple((n * y_stride,) for n in places)
-    return _Axis(size, 1, table, (((0, 0),),), outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """A pass as ``batch`` images of planes x rows of pixels; all axes but the last two are planes."""
-
-    batch: int
-    x_batch: int
-    y_batch: int
-    x_column: int
-    y_row: int
-    planes: tuple[_Axis, ...]
-    rows: _Axis
-
-    @property
-    def plane_count(self) -> int:
-        """Planes of cells."""
-        return math.prod(axis.cells for axis in self.planes)
-
-    @property
-    def plane_taps(self) -> int:
-        """Planes that the outputs of a stride read."""
-        return math.prod(axis.window for axis in self.planes)
-
-    @property
-    def taps(self) -> list[list[tuple[int, int, int]]]:
-        """Of each row of outputs of a stride its taps: plane and row among those read, offset in the kernel."""
-        found = [[(0, 0)]]
-        for axis in self.planes:
-            found = [
-                [(plane * axis.window + at, offset + o) for plane, offset in outer for o, at in inner]
-                for outer in found
-                for inner in axis.taps
-            ]
-        return [
-            [(plane, at, offset + o) for plane, offset in outer for o, at in inner]
-            for outer in found
-            for inner in self.rows.taps
-        ]
-
-    def plane_tables(self) -> tuple[list[int], list[int]]:
-        """Return the offsets of the planes that each plane of cells reads, and of its outputs' planes, -1 for none."""
-        reads, writes = [[0]], [[0]]
-        for axis in self.planes:
-            windows = [axis.table[cell : cell + axis.window] for cell in range(axis.cells)]
-            reads = [[_sum(a, b) for a in outer for b in inner] for outer in reads for inner in windows]
-            writes = [[_sum(a, b) for a in outer for b in inner] for outer in writes for inner in axis.outputs]
-        return list(itertools.chain.from_iterable(reads)), list(itertools.chain.from_iterable(writes))
-
-
-def _sum(first: int, second: int) -> int:
-    return -1 if min(first, second) < 0 else first + second
-
-
-@lru_cache(maxsize=256)
-def _grid(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Grid:
-    kernel = kernel_strides(spec)
-    if spec.ndim == 1:
-        return _Grid(1, 0, 0, x_strides[-2], y_strides[0], (), _of_batch(spec.batch, x_strides[0], y_strides[0]))
-    axes = [_axis(spec, a, x_strides[a + 1], y_strides[a + 1], kernel[a]) for a in range(spec.ndim - 1)]
-    *planes, rows = axes
-    return _Grid(spec.batch, x_strides[0], y_strides[0], x_strides[-2], y_strides[-3], tuple(planes), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +138,7 @@ def _tiles(numbers: int, pixels: int, dtype: str) -> list[_Tile]:
 
 def _pixels(spec: ConvSpec, columns: int) -> int:
     """Return how many pixels of grad_y a block of so many columns may read."""
-    before, behind = _reach(spec)
+    before, behind = reach_of(spec)
     return min(columns + before + behind, spec.out_spatial[-1])
 
 
@@ -271,14 +155,22 @@ def _row_cycles(spec: ConvSpec, taps: int, rows: int, columns: int) -> float:
 
 
 @lru_cache(maxsize=256)
-def _block(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Block:
+def _block(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> tuple[Grid, Block]:
     """Return the cheapest block: the rows that its outputs read at a time in half of L2, few of them gathered twice."""
-    item, channels, grid = np.dtype(spec.dtype).itemsize, spec.out_channels, _grid(spec, x_strides, y_strides)
-    lanes, rows, count = TARGET.lanes(spec.dtype), grid.rows, _cells(spec)
+    grids = [grid_of(spec, x_strides, y_strides, planes) for planes in (PLANES if spec.ndim > 2 else (1,))]
+    choices = [(grid, *_block_of(spec, grid)) for grid in grids]
+    grid, block, _ = min(choices, key=lambda choice: choice[2])
+    return grid, block
+
+
+def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
+    """Return the cheapest block of a grid, and its cycles with those that threads wait for the last one's."""
+    item, channels, count = np.dtype(spec.dtype).itemsize, spec.out_channels, cell_count(spec)
+    lanes, rows, taps = TARGET.lanes(spec.dtype), grid.rows, grid.taps
     of_number, best = TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels, Block(1, 1, 1, 0, 0, math.inf)
     if channels == 1:
         of_number = COPY_CYCLES if grid.x_column == 1 else SCALAR_CYCLES
-    taps, least, most = grid.taps, math.inf, max(1, count // 32)
+    least, most = math.inf, max(1, count // 32)
     for parts in range(1, most + 1):
         columns = -(-count // parts)
         pixels = _pixels(spec, columns)
@@ -295,23 +187,22 @@ def _block(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Block:
             images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = -(-grid.batch // images) * grid.plane_count * -(-rows.cells // block_rows) * parts
             cycles = (images * of_image + TASK_CYCLES) * blocks
-            # Threads wait for the last one's block.
             if cycles * (1 + 1 / blocks) < least:
                 least, best = cycles * (1 + 1 / blocks), Block(images, block_rows, columns, pitch, row_size, cycles)
-    return best
+    return best, least
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
     x, y = array_strides(spec)
-    return _block(spec, y, x).cycles
+    return _block(spec, y, x)[1].cycles
 
 
-def _describe(record: Record, grid: _Grid, block: Block, spec: ConvSpec, x_channel: int) -> None:
+def _describe(record: Record, grid: Grid, block: Block, spec: ConvSpec, x_channel: int) -> None:
     """Fill in how tasks are counted, where their rows lie and which of them each row of outputs reads."""
     taps = grid.taps
     flat, (reads, writes) = list(itertools.chain.from_iterable(taps)), grid.plane_tables()
-    columns, row_outputs = _cells(spec), len(grid.rows.taps)
+    columns, row_outputs = cell_count(spec), len(grid.rows.taps)
     record.fields |= {
         at.FIRST_TASK: 0, at.BATCH: grid.batch, at.PLANES: grid.plane_count, at.IMAGES: block.images,
         at.BATCH_BLOCKS: -(-grid.batch // block.images), at.ROW_BLOCKS: -(-grid.rows.cells // block.rows),
@@ -337,9 +228,9 @@ def _describe(record: Record, grid: _Grid, block: Block, spec: ConvSpec, x_chann
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan an input gradient; strides, in elements, of (batch, *spatial, channels) of grad_y and grad_x."""
-    lanes, of_input, columns = TARGET.lanes(spec.dtype), spec.in_channels, _cells(spec)
-    numbers, outputs, (before, behind) = spec.kernel_size[-1] * of_input, spec.strides[-1] * of_input, _reach(spec)
-    grid, block, record = _grid(spec, x_strides, y_strides), _block(spec, x_strides, y_strides), Record()
+    lanes, of_input, columns = TARGET.lanes(spec.dtype), spec.in_channels, cell_count(spec)
+    numbers, outputs, (before, behind) = spec.kernel_size[-1] * of_input, spec.strides[-1] * of_input, reach_of(spec)
+    (grid, block), record = _block(spec, x_strides, y_strides), Record()
     _describe(record, grid, block, spec, x_strides[-1])
     # A last block may begin behind the last pixel.
     reach = max(before, columns - spec.out_spatial[-1]) + behind
@@ -347,7 +238,7 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
     out_pitch = spread_pitch(block.columns + lanes)
     offsets = [
         [(tap * of_input + channel) * fold_pitch + shift for tap, shift in each]
-        for each in _shifts(spec, -1)
+        for each in shifts(spec, -1)
         for channel in range(of_input)
     ]
     record.fields |= {
