@@ -167,10 +167,7 @@ def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
     """Return the cheapest block of a grid, and its cycles with those that threads wait for the last one's."""
     item, channels, count = np.dtype(spec.dtype).itemsize, spec.out_channels, cell_count(spec)
     lanes, rows, taps = TARGET.lanes(spec.dtype), grid.rows, grid.taps
-    of_number, best = TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels, Block(1, 1, 1, 0, 0, math.inf)
-    if channels == 1:
-        of_number = COPY_CYCLES if grid.x_column == 1 else SCALAR_CYCLES
-    least, most = math.inf, max(1, count // 32)
+    best, least, most = Block(1, 1, 1, 0, 0, math.inf), math.inf, max(1, count // 32)
     for parts in range(1, most + 1):
         columns = -(-count // parts)
         pixels = _pixels(spec, columns)
@@ -178,6 +175,9 @@ def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
         # Transposes write as many planes as a register has lanes, and the next row may be gathered already.
         row_size = (channels if channels == 1 else max(channels, lanes)) * pitch
         of_row = _row_cycles(spec, sum(map(len, taps)), len(taps), columns)
+        of_number = TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels
+        if channels == 1 or pixels < lanes:
+            of_number = COPY_CYCLES if grid.x_column == 1 else SCALAR_CYCLES
         if rows.window * grid.plane_taps * row_size * item > TARGET.l2_bytes // 2 and parts < most:
             continue
         for block_rows in sorted({min(rows.cells, size) for size in ROW_CANDIDATES}):
