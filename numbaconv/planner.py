@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, folded, padding_modes, planar, winograd
+from numbaconv.algorithms import depthwise, direct, folded, folded_planes, padding_modes, planar, winograd
 from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
@@ -25,7 +25,7 @@ DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
     "forward": (depthwise, winograd, planar, direct),
-    "input_grad": (depthwise, winograd, folded, planar, direct),
+    "input_grad": (depthwise, winograd, folded_planes, folded, planar, direct),
     "kernel_grad": (depthwise, winograd, planar, direct),
 }
 """Per direction, the first algorithm that does not refuse runs."""
@@ -39,12 +39,12 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
     ]
 
 
-GAINS: dict[ModuleType, float] = {winograd: 1.05, folded: 0.95, planar: 0.97}
-"""An algorithm is taken where its estimate, times this, is below the direct algorithm's; a folded gradient where it is
-below the planar one's, times that one's own, too.
+GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 0.95, planar: 0.97}
+"""An algorithm is taken where its estimate, times this, is below the direct algorithm's and, where both are for few
+channels, below those of the algorithms after it, times theirs.
 
 Of Winograd's estimate no less is certain. With few channels the direct algorithm takes longer beside its estimate than
-the other two.
+the others.
 """
 
 
@@ -56,9 +56,12 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
             return reason
     if algorithm not in GAINS:
         return None
-    own, other, name = algorithm.estimate(spec, direction), direct.estimate(spec, direction), direct.NAME
-    if algorithm is folded and planar.refuses(spec, direction) is None:
-        other, name = min((other, name), (planar.estimate(spec, direction) * GAINS[planar], planar.NAME))
+    own, (other, name) = algorithm.estimate(spec, direction), (direct.estimate(spec, direction), direct.NAME)
+    if algorithm is not winograd:
+        table = ALGORITHMS[direction]
+        for rival in table[table.index(algorithm) + 1 :]:
+            if rival in GAINS and rival.refuses(spec, direction) is None:
+                other, name = min((other, name), (rival.estimate(spec, direction) * GAINS[rival], rival.NAME))
     if own * GAINS[algorithm] < other:
         return None
     return f"it is estimated to take {own / 1e6:.3g} million cycles, the {name} algorithm {other / 1e6:.3g}"

@@ -203,6 +203,32 @@ def guarded_memory() -> None:
             np.testing.assert_array_equal(np.moveaxis(result, 1, -1), expected)
 
 
+def guarded_folded_planes() -> None:
+    """Run input gradients of few channels with all arrays, the result too, beside pages that may not be touched."""
+    import oracle
+
+    from numbaconv import planner
+    from numbaconv.algorithms import folded_planes
+    from numbaconv.spec import resolve_conv
+
+    memory, rng = GuardedMemory(), np.random.default_rng(0)
+    for channels, of_output, columns in itertools.product((1, 2, 3, 6), (1, 2, 5, 16, 21), (1, 5, 17, 40)):
+        for taps, stride, padding in ((2, 1, 0), (3, 1, 1), (4, 2, 1), (2, 3, 2)):
+            options = {"strides": (stride, stride), "padding": max(padding, -(-(taps - columns) // 2), 0)}
+            spec = resolve_conv((2, 6, columns, channels), (3, taps, channels, of_output), **options)
+            if folded_planes.refuses(spec, "input_grad") is not None:
+                continue
+            grad_y = rng.integers(-3, 4, spec.y_shape).astype(np.float32)
+            kernel = rng.integers(-3, 4, spec.kernel_shape).astype(np.float32)
+            expected = oracle.conv_input_grad(grad_y, kernel, spec.x_shape, **options)
+            for at_end in (True, False):
+                print(spec, "at the end" if at_end else "at the start", flush=True)
+                first, second = memory.copy(grad_y, at_end), memory.copy(kernel, at_end)
+                out = memory.copy(np.zeros(spec.x_shape, np.float32), at_end)
+                planner.input_grad(spec, first, second, out=out, algorithm="folded_planes")
+                np.testing.assert_array_equal(out, expected)
+
+
 def guarded_training() -> None:
     """Run pooling forward and backward with all arrays, results too, beside pages that may not be touched."""
     import oracle

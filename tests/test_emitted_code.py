@@ -14,11 +14,12 @@ from processes import features_with
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import tile_pixels, tile_sizes
 from numbaconv.kernels.folded import folded_forward
+from numbaconv.kernels.folded_planes import folded_planes_forward
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_product
 from numbaconv.kernels.short_sums import PIXELS, short_forward
-from numbaconv.kernels.tile_sizes import WIDE_SIZES
+from numbaconv.kernels.tile_sizes import FOLDED_SIZES, WIDE_SIZES
 from numbaconv.kernels.winograd import winograd_product
 from numbaconv.target import TARGET
 
@@ -85,7 +86,20 @@ def test_sums_of_a_depthwise_gradient_stay_in_registers():
     assert [spills(block) for block, count in zip(blocks, products, strict=True) if count > 6 and spills(block)] == []
 
 
-@pytest.mark.skipif(TARGET.vector_bytes == 64, reason="the test above reads the code for AVX-512")
+def test_no_tile_of_folded_planes_leaves_the_registers():
+    register = REGISTER[TARGET.vector_bytes]
+    hot = [
+        block
+        for block in assembly_loops(folded_planes_forward)
+        if len(re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)) >= 4
+    ]
+    assert len(hot) >= len(FOLDED_SIZES) // 2
+    for block in hot:
+        spills = re.findall(rf"vmov\w+\s+%{register}\d+, .*\(%rsp\)|vmov\w+\s+.*\(%rsp\), %{register}\d+", block)
+        assert spills == []
+
+
+@pytest.mark.skipif(TARGET.vector_bytes == 64, reason="the tests above reads the code for AVX-512")
 @pytest.mark.parametrize("cpu", ["skylake-avx512", "znver4"])
 def test_the_largest_tile_stays_in_registers_with_avx512(cpu, monkeypatch):
     """Compiled, not run. Of a tile that needs 33 registers the first stores all after each tap, the second not."""

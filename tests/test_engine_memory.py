@@ -78,5 +78,10 @@ def test_pages_beside_the_arrays_are_never_touched_by_training():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
+def test_pages_beside_the_arrays_are_never_touched_by_folded_planes():
+    run_isolated("guarded_folded_planes")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 def test_pages_beside_the_arrays_are_never_touched_by_winograd():
     run_isolated("guarded_winograd")

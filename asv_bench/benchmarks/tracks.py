@@ -38,6 +38,7 @@ HOT_KERNELS = (
     "short_sums.short_forward-float32",
     "planar.planar_forward-float32",
     "folded.folded_forward-float32",
+    "folded_planes.folded_planes_forward-float32",
     "kernel_gradient.direct_kernel_gradient-float32",
     "depthwise.depthwise_forward-float32",
     "depthwise_gradient.depthwise_kernel_gradient-float32",

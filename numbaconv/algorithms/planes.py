@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from numbaconv.algorithms.axes import pass_axes
 from numbaconv.algorithms.blocking import TASK_CYCLES
-from numbaconv.algorithms.geometry import Record, kernel_offsets, round_up
+from numbaconv.algorithms.geometry import Record, kernel_offsets
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import layout as at
@@ -100,7 +100,15 @@ def phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Stride
 def plane_pitch(lattice: Lattice, covered: int) -> int:
     """Return how far apart planes lie of which registers read ``covered`` pixels from every tap on."""
     columns = lattice.columns.phase
-    return round_up(covered + -(-columns.reach // columns.stride), 16) + 16
+    return spread_pitch(covered + -(-columns.reach // columns.stride))
+
+
+def spread_pitch(pixels: int) -> int:
+    """Return a distance of planes of so many pixels: an odd number of 64-byte lines of float32.
+
+    So the same pixel of many planes, which a transpose writes and a tile reads, lies in all sets of L1.
+    """
+    return (-(-pixels // 16) | 1) * 16
 
 
 def number_cycles(pixel_step: int, channels: int) -> float:

@@ -136,7 +136,18 @@ TOGETHER = 100  # phases up to this one whose blocks of one number are one task:
 NUMBERS = 101  # short sums: position of the offset and the packed kernel's row of each number that a pixel reads
 VISITS = 102  # depthwise kernel gradient: tiles that cover the kernel, for one register of channels
 VISIT_TABLE = 103  # position of VISIT_SIZE numbers for each
-RECORD_SIZE = 104
+# Folded planes: the products of a row's pixels lie as planes, one for each number of a kernel row.
+FOLD_NUMBERS = 104  # channels of the outputs of one stride, which a pixel of grad_y stands for
+FOLD_OFFSETS = 105  # position of the products' offsets from a pixel's, those of a number after those of the one before
+FOLD_FIRST = 106  # position of the first offset of each of these numbers, and of the end
+FOLD_PIXELS = 107  # pixels of a row of grad_y
+FOLD_PLANES = 108  # planes of outputs of a stride
+FOLD_ROWS = 109  # rows of outputs of a stride
+FOLD_Y_ROWS = 110  # rows of outputs in all
+TAP_FIRST = 111  # position of the first tap of each row of outputs of a stride, and of the end
+PLANE_OF_TAP = 112  # position of each tap's plane and row, counted from the first ones that such a row reads
+ROW_OF_TAP = 113
+RECORD_SIZE = 114
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -15,10 +15,13 @@ from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import PLANAR_SIZES, by_rows
-from numbaconv.simd.pointers import advance, clear, copy
+from numbaconv.simd.pointers import advance, clear, copy, prefetch
 from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
 from numbaconv.simd.transposes import part_of, transpose_narrow, transpose_square
 from numbaconv.simd.vectors import lanes_of
+
+AHEAD = 2
+"""Registers of pixels from the one that is transposed to the one whose cache lines are fetched."""
 
 
 @inline
@@ -47,15 +50,21 @@ def gather_planes(x, step, pixels, channels, channel_step, block, pitch):
             copy(advance(block, channel * pitch), advance(x, channel * channel_step), pixels)
         return
     if channel_step == 1 and channels > 1 and step > 0:
-        idle = max(lanes - channels, 0)
-        while pixel + lanes <= pixels and (pixels - pixel - lanes) * step >= idle:
-            first = 0
+        # The last pixels' registers would reach behind the row.
+        end = pixels - (max(lanes - channels, 0) + step - 1) // step
+        while pixel < end and lanes <= end:
+            # The last register has pixels of the one before again.
+            place, first = min(pixel, end - lanes), 0
             while first < channels:
                 channel = min(first, max(channels - lanes, 0))
-                source, target = advance(x, pixel * step + channel), advance(block, channel * pitch + pixel)
+                # In the order of memory, whatever order the transposes read it in.
+                ahead = advance(x, (place + AHEAD * lanes) * step + first * lanes)
+                for register in range(lanes):
+                    prefetch(advance(ahead, register * lanes))
+                source, target = advance(x, place * step + channel), advance(block, channel * pitch + place)
                 transpose_square(source, step, target, pitch)
                 first += lanes
-            pixel += lanes
+            pixel = place + lanes
     for rest in range(pixel, pixels):
         for channel in range(channels):
             block[channel * pitch + rest] = x[rest * step + channel * channel_step]

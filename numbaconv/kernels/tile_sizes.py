@@ -36,6 +36,19 @@ PLANAR_VECTORS = (
 PLANAR_SIZES = tuple(16 * channels + vectors for channels, many in PLANAR_VECTORS.items() for vectors in many)
 """Sizes of these tiles as one number each."""
 
+FOLDED_VECTORS = (
+    {14: (2, 1), 9: (3, 2, 1), 7: (3, 2, 1), 5: (4, 2, 1), 4: (4, 2, 1), 3: (4, 2, 1), 1: (8, 4, 2, 1)}
+    if MANY_REGISTERS
+    else {6: (2, 1), 5: (2, 1), 4: (3, 2, 1), 3: (3, 2, 1), 2: (5, 3, 2, 1), 1: (8, 4, 2, 1)}
+)
+"""Registers of pixels of the tiles for each count of a kernel row's numbers, as `PLANAR_VECTORS`.
+
+LLVM unrolls tiles of 10 and 12 x 2 and spills then.
+"""
+
+FOLDED_SIZES = tuple(16 * numbers + vectors for numbers, many in FOLDED_VECTORS.items() for vectors in many)
+"""Sizes of these tiles as one number each."""
+
 OUTER_VECTORS = {
     (taps, channels): max(v for v in (1, 2, 4) if v * taps * channels <= (24 if MANY_REGISTERS else 12))
     for taps in (1, 2, 3, 4)

@@ -1,0 +1,284 @@
+"""Input gradient with few channels: pixels in the lanes, the numbers of a kernel row folded along the columns."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from numbaconv import parallel
+from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.cells import Grid, cell_count, grid_of, reach_of, shifts
+from numbaconv.algorithms.geometry import (
+    Record,
+    assemble,
+    block_count,
+    round_up,
+)
+from numbaconv.algorithms.plan_parts import (
+    BiasPart,
+    Plan,
+    array_strides,
+    launch_product,
+)
+from numbaconv.algorithms.planes import (
+    BLOCK_CYCLES,
+    COPY_CYCLES,
+    ROW_CYCLES,
+    SCALAR_CYCLES,
+    Block,
+    spread_pitch,
+)
+from numbaconv.fusing import Ending
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.folded_planes import LEAD, folded_planes_forward
+from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, FOLDED_VECTORS
+from numbaconv.shapes import Strides, contiguous_strides
+from numbaconv.spec import ConvSpec
+from numbaconv.target import TARGET
+
+NAME = "folded_planes"
+
+MAX_CHANNELS = 12
+"""Input channels up to which registers of channels may have idle lanes."""
+
+MAX_NUMBERS = 256
+"""Numbers of a kernel row whose products for a row of pixels stay in L2."""
+
+PLANES = (1, 2, 4)  # of grad_y whose outputs a block makes
+ROW_CANDIDATES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+
+TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.6, 0.001  # a number that is gathered, fetched ahead, and more for each channel
+STORE_CYCLES = 2.0  # a register of products
+FOLD_CYCLES, FOLD_TAP_CYCLES = 6.0, 2.0  # a register of outputs, and each register of products that it adds
+LEAVING_CYCLES = 0.5  # a number that is brought from a plane to the output, by transposes
+
+
+def refuses(spec: ConvSpec, direction: str) -> str | None:
+    """Return why the algorithm cannot run the pass, None if it can."""
+    if direction != "input_grad":
+        return "only input gradients are folded"
+    if spec.batch == 0:
+        return "the batch is empty"
+    if spec.groups > 1:
+        return "groups are not folded"
+    if spec.kernel_size[-1] == 1:
+        return "the last axis has no neighbouring taps to fold"
+    if spec.in_channels > MAX_CHANNELS:
+        return (
+            f"the input has {spec.in_channels} channels, and with more than {MAX_CHANNELS} registers of them are full"
+        )
+    numbers = spec.kernel_size[-1] * spec.in_channels
+    if numbers > MAX_NUMBERS:
+        return f"a kernel row has {numbers} numbers, and planes of products are kept of {MAX_NUMBERS} at most"
+    if max(reach_of(spec)) > LEAD:
+        return f"an output reads pixels further than {LEAD} before or behind its own"
+    read = math.prod(sum(reach_of(spec, axis)) + 1 for axis in range(spec.ndim - 1))
+    size = read * spec.out_channels * 32 * np.dtype(spec.dtype).itemsize
+    if size > TARGET.l2_bytes:
+        return f"of the rows that an output reads, 32 pixels take {size >> 10} KB, more than L2 holds"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A register tile: its numbers and registers of pixels, where it starts among them."""
+
+    numbers: int
+    vectors: int
+    number: int
+    pixel: int
+
+
+def _step_cycles(numbers: int, vectors: int) -> float:
+    return max(numbers * vectors, CHAINS_IN_FLIGHT, numbers + vectors) / FMA_PER_CYCLE
+
+
+@lru_cache(maxsize=1024)
+def _split(numbers: int, registers: int) -> tuple[int, ...]:
+    """Cover that many registers of pixels by tiles of so many numbers at the least cost, largest tiles first."""
+    sizes = FOLDED_VECTORS[numbers]
+    large = max(0, registers // sizes[0] - 2) * (sizes[0],)
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for n in range(1, registers - len(large) * sizes[0] + 1):
+        options = [(best[n - v][0] + _step_cycles(numbers, v) + 1.0, (v, *best[n - v][1])) for v in sizes if v <= n]
+        best.append(min(options))
+    return large + tuple(sorted(best[-1][1], reverse=True))
+
+
+@lru_cache(maxsize=1024)
+def _parts(numbers: int, registers: int) -> tuple[int, ...]:
+    """Cut a kernel row's numbers into those of tiles at the least cost."""
+    of_size = {
+        size: sum(_step_cycles(size, vectors) + 1.0 for vectors in _split(size, registers)) for size in FOLDED_VECTORS
+    }
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for n in range(1, numbers + 1):
+        best.append(min((best[n - s][0] + of_size[s], (s, *best[n - s][1])) for s in FOLDED_VECTORS if s <= n))
+    return tuple(sorted(best[-1][1], reverse=True))
+
+
+@lru_cache(maxsize=256)
+def _tiles(numbers: int, pixels: int, dtype: str) -> list[_Tile]:
+    """Return the tiles that cover a row of pixels, in the order of the pixels; the last ones may reach over its end."""
+    lanes, tiles, number = TARGET.lanes(dtype), [], 0
+    registers = -(-pixels // lanes)
+    for part in _parts(numbers, registers):
+        pixel = 0
+        for vectors in _split(part, registers):
+            tiles.append(_Tile(part, vectors, number, pixel))
+            pixel += vectors * lanes
+        number += part
+    return sorted(tiles, key=lambda tile: tile.pixel)
+
+
+def _pixels(spec: ConvSpec, columns: int) -> int:
+    """Return how many pixels of grad_y a block of so many columns may read."""
+    before, behind = reach_of(spec)
+    return min(columns + before + behind, spec.out_spatial[-1])
+
+
+def _row_cycles(spec: ConvSpec, taps: int, rows: int, columns: int) -> float:
+    """Return the cycles of the products and the fold of ``rows`` rows of outputs with ``taps`` taps in all."""
+    lanes, numbers = TARGET.lanes(spec.dtype), spec.kernel_size[-1] * spec.in_channels
+    cycles = 0.0
+    for tile in _tiles(numbers, _pixels(spec, columns), spec.dtype):
+        of_tap = spec.out_channels * _step_cycles(tile.numbers, tile.vectors) + TAP_CYCLES
+        cycles += taps * of_tap + rows * (TILE_CYCLES + STORE_CYCLES * tile.numbers * tile.vectors)
+    registers, outputs = -(-columns // lanes), spec.strides[-1] * spec.in_channels
+    folding = outputs * (FOLD_CYCLES + lanes * LEAVING_CYCLES) + numbers * FOLD_TAP_CYCLES
+    return cycles + rows * registers * folding
+
+
+@lru_cache(maxsize=256)
+def _block(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> tuple[Grid, Block]:
+    """Return the cheapest block: the rows that its outputs read at a time in half of L2, few of them gathered twice."""
+    grids = [grid_of(spec, x_strides, y_strides, planes) for planes in (PLANES if spec.ndim > 2 else (1,))]
+    choices = [(grid, *_block_of(spec, grid)) for grid in grids]
+    grid, block, _ = min(choices, key=lambda choice: choice[2])
+    return grid, block
+
+
+def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
+    """Return the cheapest block of a grid, and its cycles with those that threads wait for the last one's."""
+    item, channels, count = np.dtype(spec.dtype).itemsize, spec.out_channels, cell_count(spec)
+    lanes, rows, taps = TARGET.lanes(spec.dtype), grid.rows, grid.taps
+    best, least, most = Block(1, 1, 1, 0, 0, math.inf), math.inf, max(1, count // 32)
+    for parts in range(1, most + 1):
+        columns = -(-count // parts)
+        pixels = _pixels(spec, columns)
+        pitch = spread_pitch(round_up(pixels, lanes))
+        # Transposes write as many planes as a register has lanes, and the next row may be gathered already.
+        row_size = (channels if channels == 1 else max(channels, lanes)) * pitch
+        of_row = _row_cycles(spec, sum(map(len, taps)), len(taps), columns)
+        of_number = TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels
+        if channels == 1 or pixels < lanes:
+            of_number = COPY_CYCLES if grid.x_column == 1 else SCALAR_CYCLES
+        if rows.window * grid.plane_taps * row_size * item > TARGET.l2_bytes // 2 and parts < most:
+            continue
+        for block_rows in sorted({min(rows.cells, size) for size in ROW_CANDIDATES}):
+            in_rows = (block_rows - 1 + rows.window) * grid.plane_taps
+            of_image = in_rows * (pixels * channels * of_number + ROW_CYCLES) + block_rows * of_row
+            whole = parts == 1 and block_rows == rows.cells
+            images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
+            blocks = -(-grid.batch // images) * grid.plane_count * -(-rows.cells // block_rows) * parts
+            cycles = (images * of_image + TASK_CYCLES) * blocks
+            if cycles * (1 + 1 / blocks) < least:
+                least, best = cycles * (1 + 1 / blocks), Block(images, block_rows, columns, pitch, row_size, cycles)
+    return best, least
+
+
+def estimate(spec: ConvSpec, direction: str) -> float:
+    """Return about how many cycles a pass on contiguous arrays takes on one thread."""
+    x, y = array_strides(spec)
+    return _block(spec, y, x)[1].cycles
+
+
+def _describe(record: Record, grid: Grid, block: Block, spec: ConvSpec, x_channel: int) -> None:
+    """Fill in how tasks are counted, where their rows lie and which of them each row of outputs reads."""
+    taps = grid.taps
+    flat, (reads, writes) = list(itertools.chain.from_iterable(taps)), grid.plane_tables()
+    columns, row_outputs = cell_count(spec), len(grid.rows.taps)
+    record.fields |= {
+        at.FIRST_TASK: 0, at.BATCH: grid.batch, at.PLANES: grid.plane_count, at.IMAGES: block.images,
+        at.BATCH_BLOCKS: -(-grid.batch // block.images), at.ROW_BLOCKS: -(-grid.rows.cells // block.rows),
+        at.COLUMN_BLOCKS: -(-columns // block.columns), at.BLOCK_ROWS: block.rows, at.BLOCK_COLUMNS: block.columns,
+        at.OUT_ROWS: grid.rows.cells, at.OUT_COLUMNS: columns, at.X_BATCH: grid.x_batch, at.Y_BATCH: grid.y_batch,
+        at.X_CHANNEL: x_channel, at.PLANE_TAPS: grid.plane_taps, at.ROW_REACH: grid.rows.window,
+        at.TAP_ROWS: grid.rows.window, at.ROW_STRIDE: block.row_size, at.CHANNELS: spec.out_channels,
+        at.RUN: spec.out_channels, at.RUN_STRIDE: block.pitch, at.PIXEL_PITCH: block.pitch, at.COLUMN_BASE: 1,
+        at.COLUMN_FIRST: 0, at.COLUMN_LAST: spec.out_spatial[-1], at.COLUMN_STEP: grid.x_column,
+        at.KERNEL_COLUMN: spec.out_channels, at.TAPS: max(map(len, taps)), at.FOLD_PLANES: len(taps) // row_outputs,
+        at.FOLD_ROWS: row_outputs, at.AHEAD_STEP: 64 // np.dtype(spec.dtype).itemsize,
+        at.FOLD_Y_ROWS: sum(offset >= 0 for each in grid.rows.outputs for offset in each),
+        at.Y_ROW: grid.y_row,
+    }  # fmt: skip
+    record.tables |= {
+        at.PLANE_TABLE: reads, at.ROW_TABLE: grid.rows.table, at.Y_PLANES: writes,
+        at.COLUMN_TABLE: np.arange(spec.out_spatial[-1]) * grid.x_column,
+        at.TAP_FIRST: [0, *itertools.accumulate(map(len, taps))], at.PLANE_OF_TAP: [plane for plane, _, _ in flat],
+        at.ROW_OF_TAP: [row for _, row, _ in flat], at.KERNEL_TAPS: [offset for _, _, offset in flat],
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
+    """Plan an input gradient; strides, in elements, of (batch, *spatial, channels) of grad_y and grad_x."""
+    lanes, of_input, columns = TARGET.lanes(spec.dtype), spec.in_channels, cell_count(spec)
+    numbers, outputs, (before, behind) = spec.kernel_size[-1] * of_input, spec.strides[-1] * of_input, reach_of(spec)
+    (grid, block), record = _block(spec, x_strides, y_strides), Record()
+    _describe(record, grid, block, spec, x_strides[-1])
+    # A last block may begin behind the last pixel.
+    reach = max(before, columns - spec.out_spatial[-1]) + behind
+    fold_pitch = spread_pitch(LEAD + max(block.pitch, block.columns + lanes) + reach + lanes)
+    out_pitch = spread_pitch(block.columns + lanes)
+    offsets = [
+        [(tap * of_input + channel) * fold_pitch + shift for tap, shift in each]
+        for each in shifts(spec, -1)
+        for channel in range(of_input)
+    ]
+    record.fields |= {
+        at.FOLD_TAPS: numbers, at.FOLD_CHANNELS: of_input, at.FOLD_COLUMNS: spec.in_spatial[-1],
+        at.FOLD_PITCH: fold_pitch, at.FOLD_BEFORE: before, at.FOLD_BEHIND: behind, at.FOLD_NUMBERS: outputs,
+        at.FOLD_PIXELS: spec.out_spatial[-1], at.OUT_PITCH: out_pitch,
+    }  # fmt: skip
+    tiles = _tiles(numbers, _pixels(spec, block.columns), spec.dtype)
+    sizes = [(16 * tile.numbers + tile.vectors, tile.number, tile.pixel) for tile in tiles]
+    record.tables |= {
+        at.WIDE_FULL: [len(tiles), *itertools.chain.from_iterable(sizes)],
+        at.FOLD_OFFSETS: list(itertools.chain.from_iterable(offsets)),
+        at.FOLD_FIRST: [0, *itertools.accumulate(map(len, offsets))],
+    }
+    # A transpose of a last plane's pixels reaches over as many planes as a register has lanes.
+    second = round_up(grid.plane_taps * grid.rows.window * block.row_size + lanes * block.pitch, 16)
+    bounce = second + round_up(numbers * fold_pitch, 16)
+    own = bounce + round_up(lanes * (outputs + 1) + max(outputs, lanes) * out_pitch, 16)
+    workspace = own + round_up(2 * record.fields[at.TAPS] * 8 // np.dtype(spec.dtype).itemsize, 16)
+    header = {at.WORKSPACE: workspace, at.SECOND: second, at.BOUNCE: bounce, at.OWN_KERNEL: own}
+    return Plan(assemble(header, [record]), block_count(record), workspace)
+
+
+def prepare(
+    spec: ConvSpec,
+    direction: str,
+    first_strides: Strides,
+    second_strides: Strides,
+    activation: Ending = None,
+    has_bias: bool = False,
+) -> Callable[..., None]:
+    """Return what runs a pass: `run(grad_y, kernel, grad_x[, bias])`."""
+    return _launch(spec, first_strides, activation, has_bias)
+
+
+@lru_cache(maxsize=512)
+def _launch(spec: ConvSpec, x_strides: Strides, activation: Ending, has_bias: bool) -> parallel.Launch:
+    shape = spec.result_shape("input_grad")
+    plan = product_plan(spec, x_strides, contiguous_strides(shape))
+    parts = (BiasPart(0, 1, round_up(spec.in_channels, TARGET.lanes(spec.dtype))),)
+    return launch_product(
+        folded_planes_forward, spec, plan, shape, parts, activation, has_bias, (0, 1, 1), (2,), 1,
+    )  # fmt: skip
