@@ -243,6 +243,8 @@ def test_activations_agree_with_pytorch(name, dtype):
     y.sum().backward()
     z.sum().backward()
     tolerance = {"float32": {"rtol": 2e-6, "atol": 5e-7}, "float64": {"rtol": 1e-12, "atol": 1e-14}}[dtype]
+    if name == "gelu" and dtype == "float32":
+        tolerance["atol"] = 1.2e-6  # PyTorch's differs from the float64 values by up to 9e-7 with AVX-512
     np.testing.assert_allclose(y.data, z.detach().numpy(), **tolerance)
     if name == "hard_sigmoid":
         tolerance["rtol"] = 1e-7  # PyTorch's slope is the float32 nearest to 1/6 for float64 as well
