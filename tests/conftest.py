@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from processes import copy_package
 
+from numbaconv import planner
+from numbaconv.algorithms import direct
 from numbaconv.settings import config
 
 # The first example of a property may compile a kernel, so neither deadlines nor "too slow" mean anything here.
@@ -40,6 +42,16 @@ def cache(tmp_path: Path) -> Path:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that depend on the test's name alone, so that a failure repeats."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def direct_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep forward passes to the direct algorithm, the one that joins outputs, whatever is faster on this processor."""
+    monkeypatch.setitem(planner.ALGORITHMS, "forward", (direct,))
+    planner.clear_plans()
+    yield
+    monkeypatch.undo()
+    planner.clear_plans()
 
 
 @pytest.fixture

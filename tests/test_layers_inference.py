@@ -11,7 +11,6 @@ from numpy.testing import assert_array_equal
 
 import numbaconv as nc
 from numbaconv import planner, program
-from numbaconv.algorithms import direct
 from numbaconv.layers import stages
 
 layers = nc.layers
@@ -186,20 +185,9 @@ def test_a_usual_network_is_one_program(rng, runs):
     assert_array_equal(model.predict(x), model(x).numpy())
 
 
-@pytest.fixture
-def direct_alone(monkeypatch):
-    """Keep to the algorithm that joins outputs, whatever is faster on this processor."""
-    monkeypatch.setitem(planner.ALGORITHMS, "forward", (direct,))
-    planner.clear_plans()
-    yield
-    monkeypatch.undo()
-    planner.clear_plans()
-
-
-@pytest.mark.usefixtures("direct_alone")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("activation", ["relu", nc.fused_activation(cube)])
-def test_joined_outputs_of_what_is_not_finite_are_computed_as_ever(value, activation, rng, runs):
+def test_joined_outputs_of_what_is_not_finite_are_computed_as_ever(value, activation, rng, runs, direct_alone):
     """A few channels in and out: neighbouring outputs share products, which NaN and infinity would leak through."""
     layer = layers.Conv2D(1, 5, padding="same", activation=activation)
     model = nc.Sequential([layer, layers.MaxPooling2D(2)])

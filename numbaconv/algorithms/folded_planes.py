@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.blocking import TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
 from numbaconv.algorithms.cells import Grid, cell_count, grid_of, reach_of, shifts
 from numbaconv.algorithms.geometry import (
     Record,
@@ -31,12 +30,15 @@ from numbaconv.algorithms.planes import (
     ROW_CYCLES,
     SCALAR_CYCLES,
     Block,
+    PixelTile,
+    split_registers,
     spread_pitch,
+    step_cycles,
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.folded_planes import LEAD, folded_planes_forward
-from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, FOLDED_VECTORS
+from numbaconv.kernels.tile_sizes import FOLDED_VECTORS
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -84,37 +86,12 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """A register tile: its numbers and registers of pixels, where it starts among them."""
-
-    numbers: int
-    vectors: int
-    number: int
-    pixel: int
-
-
-def _step_cycles(numbers: int, vectors: int) -> float:
-    return max(numbers * vectors, CHAINS_IN_FLIGHT, numbers + vectors) / FMA_PER_CYCLE
-
-
-@lru_cache(maxsize=1024)
-def _split(numbers: int, registers: int) -> tuple[int, ...]:
-    """Cover that many registers of pixels by tiles of so many numbers at the least cost, largest tiles first."""
-    sizes = FOLDED_VECTORS[numbers]
-    large = max(0, registers // sizes[0] - 2) * (sizes[0],)
-    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    for n in range(1, registers - len(large) * sizes[0] + 1):
-        options = [(best[n - v][0] + _step_cycles(numbers, v) + 1.0, (v, *best[n - v][1])) for v in sizes if v <= n]
-        best.append(min(options))
-    return large + tuple(sorted(best[-1][1], reverse=True))
-
-
 @lru_cache(maxsize=1024)
 def _parts(numbers: int, registers: int) -> tuple[int, ...]:
     """Cut a kernel row's numbers into those of tiles at the least cost."""
     of_size = {
-        size: sum(_step_cycles(size, vectors) + 1.0 for vectors in _split(size, registers)) for size in FOLDED_VECTORS
+        size: sum(step_cycles(size, vectors) + 1.0 for vectors in split_registers(sizes, size, registers))
+        for size, sizes in FOLDED_VECTORS.items()
     }
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     for n in range(1, numbers + 1):
@@ -123,14 +100,14 @@ def _parts(numbers: int, registers: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=256)
-def _tiles(numbers: int, pixels: int, dtype: str) -> list[_Tile]:
+def _tiles(numbers: int, pixels: int, dtype: str) -> list[PixelTile]:
     """Return the tiles that cover a row of pixels, in the order of the pixels; the last ones may reach over its end."""
     lanes, tiles, number = TARGET.lanes(dtype), [], 0
     registers = -(-pixels // lanes)
     for part in _parts(numbers, registers):
         pixel = 0
-        for vectors in _split(part, registers):
-            tiles.append(_Tile(part, vectors, number, pixel))
+        for vectors in split_registers(FOLDED_VECTORS[part], part, registers):
+            tiles.append(PixelTile(part, vectors, number, pixel))
             pixel += vectors * lanes
         number += part
     return sorted(tiles, key=lambda tile: tile.pixel)
@@ -147,8 +124,8 @@ def _row_cycles(spec: ConvSpec, taps: int, rows: int, columns: int) -> float:
     lanes, numbers = TARGET.lanes(spec.dtype), spec.kernel_size[-1] * spec.in_channels
     cycles = 0.0
     for tile in _tiles(numbers, _pixels(spec, columns), spec.dtype):
-        of_tap = spec.out_channels * _step_cycles(tile.numbers, tile.vectors) + TAP_CYCLES
-        cycles += taps * of_tap + rows * (TILE_CYCLES + STORE_CYCLES * tile.numbers * tile.vectors)
+        of_tap = spec.out_channels * step_cycles(tile.rows, tile.vectors) + TAP_CYCLES
+        cycles += taps * of_tap + rows * (TILE_CYCLES + STORE_CYCLES * tile.rows * tile.vectors)
     registers, outputs = -(-columns // lanes), spec.strides[-1] * spec.in_channels
     folding = outputs * (FOLD_CYCLES + lanes * LEAVING_CYCLES) + numbers * FOLD_TAP_CYCLES
     return cycles + rows * registers * folding
@@ -247,7 +224,7 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
         at.FOLD_PIXELS: spec.out_spatial[-1], at.OUT_PITCH: out_pitch,
     }  # fmt: skip
     tiles = _tiles(numbers, _pixels(spec, block.columns), spec.dtype)
-    sizes = [(16 * tile.numbers + tile.vectors, tile.number, tile.pixel) for tile in tiles]
+    sizes = [(tile.size, tile.row, tile.pixel) for tile in tiles]
     record.tables |= {
         at.WIDE_FULL: [len(tiles), *itertools.chain.from_iterable(sizes)],
         at.FOLD_OFFSETS: list(itertools.chain.from_iterable(offsets)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from numbaconv import parallel
 from numbaconv.algorithms import planar_gradient
 from numbaconv.algorithms.blocking import (
-    FMA_PER_CYCLE,
     STRETCH_CYCLES,
     TAP_CYCLES,
     TILE_CYCLES,
@@ -38,6 +36,7 @@ from numbaconv.algorithms.planes import (
     COPY_CYCLES,
     ROW_CYCLES,
     Block,
+    PixelTile,
     RowPrice,
     cheapest_block,
     describe_taps,
@@ -46,11 +45,13 @@ from numbaconv.algorithms.planes import (
     phases,
     plane_pitch,
     run_of,
+    split_registers,
+    step_cycles,
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.planar import planar_forward
-from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, PLANAR_VECTORS
+from numbaconv.kernels.tile_sizes import PLANAR_VECTORS
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -75,40 +76,14 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """A register tile: its channels and registers of pixels, where it starts among them, its cycles."""
-
-    channels: int
-    vectors: int
-    channel: int
-    pixel: int
-
-
-def _step_cycles(channels: int, vectors: int) -> float:
-    return max(channels * vectors, CHAINS_IN_FLIGHT, channels + vectors) / FMA_PER_CYCLE
-
-
-@lru_cache(maxsize=1024)
-def _split(channels: int, registers: int) -> tuple[int, ...]:
-    """Cover that many registers of pixels by tiles at the least cost, largest tiles first."""
-    sizes = PLANAR_VECTORS[channels]
-    large = max(0, registers // sizes[0] - 2) * (sizes[0],)
-    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    for n in range(1, registers - len(large) * sizes[0] + 1):
-        options = [(best[n - v][0] + _step_cycles(channels, v) + 1.0, (v, *best[n - v][1])) for v in sizes if v <= n]
-        best.append(min(options))
-    return large + tuple(sorted(best[-1][1], reverse=True))
-
-
 @lru_cache(maxsize=256)
-def _tiles(channels: int, columns: int, dtype: str) -> list[_Tile]:
+def _tiles(channels: int, columns: int, dtype: str) -> list[PixelTile]:
     """Return the tiles that cover a row of pixels; the last one may reach over its end."""
     lanes, tiles, channel = TARGET.lanes(dtype), [], 0
     for count in even_parts(channels, max(PLANAR_VECTORS)):
         pixel = 0
-        for vectors in _split(count, -(-columns // lanes)):
-            tiles.append(_Tile(count, vectors, channel, pixel))
+        for vectors in split_registers(PLANAR_VECTORS[count], count, -(-columns // lanes)):
+            tiles.append(PixelTile(count, vectors, channel, pixel))
             pixel += vectors * lanes
         channel += count
     return tiles
@@ -121,7 +96,7 @@ def _covered(channels: int, columns: int, dtype: str) -> int:
 
 def _tile_table(channels: int, columns: int, dtype: str) -> list[int]:
     tiles = _tiles(channels, columns, dtype)
-    numbers = [(16 * tile.channels + tile.vectors, tile.channel, tile.pixel) for tile in tiles]
+    numbers = [(tile.size, tile.row, tile.pixel) for tile in tiles]
     return [len(tiles), *itertools.chain.from_iterable(numbers)]
 
 
@@ -145,9 +120,9 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
         pitch = plane_pitch(lattice, _covered(out_channels, length, spec.dtype))
         row_size = columns.stride * channels * pitch
         of_row = sum(
-            run.taps * (run.length * _step_cycles(tile.channels, tile.vectors) + TAP_CYCLES)
+            run.taps * (run.length * step_cycles(tile.rows, tile.vectors) + TAP_CYCLES)
             + TILE_CYCLES
-            + tile.channels * tile.vectors * lanes * leaving
+            + tile.rows * tile.vectors * lanes * leaving
             for tile in tiles
         )
 

@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from numbaconv.algorithms.axes import pass_axes
-from numbaconv.algorithms.blocking import TASK_CYCLES
+from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TASK_CYCLES
 from numbaconv.algorithms.geometry import Record, kernel_offsets
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -64,6 +66,37 @@ def cheapest_block(lattice: Lattice, groups: int, price: Callable[[int], tuple[i
             if cycles < best.cycles:
                 best = Block(images, block_rows, length, pitch, row_size, cycles)
     return best
+
+
+@dataclass(frozen=True, slots=True)
+class PixelTile:
+    """A register tile with pixels in the lanes: its rows and registers of pixels, where it starts among them."""
+
+    rows: int
+    vectors: int
+    row: int
+    pixel: int
+
+    @property
+    def size(self) -> int:
+        """Rows and registers as one number."""
+        return 16 * self.rows + self.vectors
+
+
+def step_cycles(rows: int, vectors: int) -> float:
+    """Return the cycles of one step of the product of a tile with pixels in the lanes."""
+    return max(rows * vectors, CHAINS_IN_FLIGHT, rows + vectors) / FMA_PER_CYCLE
+
+
+@lru_cache(maxsize=1024)
+def split_registers(sizes: tuple[int, ...], rows: int, registers: int) -> tuple[int, ...]:
+    """Cover that many registers of pixels by tiles of ``sizes`` at the least cost, largest tiles first."""
+    large = max(0, registers // sizes[0] - 2) * (sizes[0],)
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for n in range(1, registers - len(large) * sizes[0] + 1):
+        options = [(best[n - v][0] + step_cycles(rows, v) + 1.0, (v, *best[n - v][1])) for v in sizes if v <= n]
+        best.append(min(options))
+    return large + tuple(sorted(best[-1][1], reverse=True))
 
 
 def even_parts(count: int, most: int) -> list[int]:
