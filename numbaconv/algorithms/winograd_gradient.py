@@ -34,7 +34,7 @@ from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
 MAX_CHUNKS, MIN_CHUNK_TILES = 4, 96
-"""Chunks of tiles, whatever the number of threads, and their tiles at least: each clears and adds sums of its own."""
+"""Chunks of tiles, whatever the number of threads, and their tiles at least: each has sums of its own."""
 
 MIN_TASK_PANELS = 8
 """Panels of a task where there are more tasks than threads: each transforms the input of its chunk anew."""

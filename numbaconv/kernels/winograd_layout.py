@@ -71,10 +71,10 @@ KERNEL_PLANE = 53  # numbers from one point to the next in a panel of the transf
 PACKED_PANEL = 54
 OWN_KERNEL = 56  # offset in a worker's workspace where it transforms the kernel itself, panel by panel; 0: it does not
 KERNEL_ROW = 55  # kernel gradient: from one tap to the next along the rows; KERNEL_COLUMN: along the columns
+PAST_CACHES = 57  # whether panels, all of them whole cache lines, are stored past the caches
 SUMMED_TAPS = 58  # plane taps x parts of rows x parts of columns
 ROW_PARTS = 59  # parts of ROW_TAPS taps that a kernel's taps along an axis are dealt into
 COLUMN_PARTS = 60
-PAST_CACHES = 57  # whether panels, all of them whole cache lines, are stored past the caches
 
 PLANE_PADDING = 16
 
