@@ -19,7 +19,6 @@ import numbaconv as nc
 from numbaconv import planner
 from numbaconv.algorithms import winograd
 from numbaconv.spec import resolve_conv
-from numbaconv.target import TARGET
 
 SHAPES = json.loads((Path(__file__).parents[1] / "asv_bench" / "shapes.json").read_text())
 DIRECTIONS = [direction for direction in planner.DIRECTIONS if "winograd" in dict(planner.reasons(
@@ -134,51 +133,6 @@ def test_bias_and_activation(ended):
     assert (result >= 0).all()
     assert (result == 0).any()
     assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
-
-
-@pytest.fixture
-def past_caches(monkeypatch):
-    """Return a function after whose call results of any size are stored past the caches."""
-
-    def turn_on():
-        monkeypatch.setattr(winograd, "CACHED_RESULT", 0)
-        winograd.product_plan.cache_clear()
-        planner.clear_plans()
-
-    yield turn_on
-    monkeypatch.undo()
-    winograd.product_plan.cache_clear()
-    planner.clear_plans()
-
-
-@pytest.mark.parametrize("shift", [0, 1], ids=["aligned", "between cache lines"])
-@pytest.mark.parametrize("case", ["3x3", "4x4", "5x5", "groups", "many tiles", "1-D", "1x7", "7x7", "stride"])
-@pytest.mark.parametrize("direction", ["forward", "input_grad"])
-def test_results_stored_past_the_caches_are_the_same(case, direction, shift, past_caches, rng):
-    x_shape, kernel_shape, options = CASES[case]
-    groups = options.get("groups", 1)
-    spec = resolve_conv((*x_shape[:-1], 32 * groups), (*kernel_shape[:-2], 32, 32 * groups), **options)
-    if winograd.refuses(spec, direction) is not None:
-        pytest.skip("not an algorithm for this pass")
-    arrays = operands(spec, rng)
-    result = engine(spec, direction, arrays, "winograd")
-    past_caches()
-    assert winograd.leaves_caches(spec, direction) == (2 * TARGET.lanes("float32") % 16 == 0)
-    memory = np.full(result.size + 32, np.nan, np.float32)
-    start = -memory.ctypes.data % 64 // 4 + shift
-    out = memory[start : start + result.size].reshape(result.shape)
-    assert engine(spec, direction, arrays, "winograd", out=out) is out
-    np.testing.assert_array_equal(out, result)
-    assert np.isnan(memory).sum() == 32
-
-
-def test_only_large_results_of_whole_cache_lines_are_stored_past_the_caches():
-    def leaves(batch, outs):
-        return winograd.leaves_caches(resolve_conv((batch, 32, 32, 16), (3, 3, 16, outs), padding="same"), "forward")
-
-    assert leaves(256, 64) == (2 * TARGET.lanes("float32") % 16 == 0)
-    assert not leaves(1, 64)
-    assert not leaves(256, 56)
 
 
 @numba.njit

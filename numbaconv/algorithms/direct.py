@@ -45,6 +45,7 @@ from numbaconv.algorithms.plan_parts import (
     lattice_extent,
     lattice_variants,
     launch_product,
+    leaves_caches,
     product_channels,
 )
 from numbaconv.algorithms.short_sums import describe_numbers, has_short_sums, table_size
@@ -172,6 +173,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     parts: dict[int, BiasPart] = {}
     tasks = packed = states = gathered = sums = own = table = 0
     is_widened = False
+    past_caches = leaves_caches(spec, direction)
     # Phases with the same taps share one packed kernel.
     keys = [(phase.lattice.width, tuple(kernel_offsets(phase.lattice, all_taps=True))) for phase in phases]
     for phase, key in zip(phases, keys, strict=True):
@@ -209,7 +211,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.BESIDE: beside, at.SEGMENTS: len(segments(lattice, out_channels)),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
-            at.BIAS_START: parts[beside].start, at.OWN_PANELS: own_panels,
+            at.BIAS_START: parts[beside].start, at.OWN_PANELS: own_panels, at.PAST_CACHES: past_caches,
             at.TAPS_PER_PASS: 1 if own_panels else taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {

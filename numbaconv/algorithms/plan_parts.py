@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
+from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.fusing import Ending, ending
 from numbaconv.jit import TaskKernel
@@ -237,3 +238,20 @@ def _joined_columns(phases: _Phases, size: int, mode: str, most: int) -> list[_P
         if part * joined.width <= most and part <= joined.count:
             ways.append([*widened(interleaved(joined, part), size, mode), *rest])
     return ways
+
+
+CACHED_RESULT = 4
+"""Results of up to so many times L2's bytes are left in the caches for their reader."""
+
+
+def leaves_caches(spec: ConvSpec, direction: str) -> bool:
+    """Whether a result is so large that it is stored past the caches: in whole cache lines alone that is faster.
+
+    A line that is written whole need not be read first. Panels of two registers, and a last one of a single register,
+    are whole lines where the channels are.
+    """
+    item, channels = np.dtype(spec.dtype).itemsize, product_channels(spec, direction)[1]
+    total = math.prod(spec.result_shape(direction)) * item
+    line = CACHE_LINE // item
+    is_whole = channels % line == 0 and 2 * TARGET.lanes(spec.dtype) % line == 0
+    return is_whole and total > CACHED_RESULT * TARGET.l2_bytes

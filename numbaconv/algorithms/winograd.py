@@ -33,6 +33,7 @@ from numbaconv.algorithms.plan_parts import (
     is_small,
     kernel_strides,
     launch_product,
+    leaves_caches,
     product_channels,
 )
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
@@ -166,16 +167,6 @@ MAX_WHOLE_BYTES = 8 << 20
 
 Nor may it be larger than the transformed kernel, whose way to memory and back it saves.
 """
-
-
-CACHED_RESULT = 4
-"""Results of up to so many times L2's bytes are left in the caches for their reader."""
-
-
-def leaves_caches(spec: ConvSpec, direction: str) -> bool:
-    """Whether a result is so large that it is stored past the caches: in whole cache lines alone that is faster."""
-    outs, total = product_channels(spec, direction)[1], math.prod(spec.result_shape(direction)) * 4
-    return outs % 16 == 0 and 2 * TARGET.lanes(spec.dtype) % 16 == 0 and total > CACHED_RESULT * TARGET.l2_bytes
 
 
 @dataclass(frozen=True, slots=True)

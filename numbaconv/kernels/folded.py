@@ -63,7 +63,7 @@ def product_row(record, buffers, x, products):
         product_columns(
             tiles, 0, record[at.BLOCK_COLUMNS], width, x, record[at.PIXEL_STRIDE], record[at.TAPS], offsets,
             record[at.RUN], advance(group_kernel, channel * depth), kernel_rows, products, 0, lower - 1,
-            advance(first, channel), pitch, 1, offsets, products, NOTHING,
+            advance(first, channel), pitch, 1, offsets, products, False, NOTHING,
         )  # fmt: skip
 
 

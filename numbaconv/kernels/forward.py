@@ -11,8 +11,11 @@ from numbaconv.kernels import layout as at
 from numbaconv.kernels.gather import gather_block
 from numbaconv.kernels.packing import pack_panels, panel_width, require_panel
 from numbaconv.kernels.register_tile import INPUTS_TOO, OUTPUTS, product_columns
-from numbaconv.simd.pointers import advance, as_counters
+from numbaconv.simd.pointers import advance, as_counters, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of
+
+CACHE_LINE = 64
+"""Bytes of a cache line, and so the alignment of what is stored past the caches."""
 
 
 @inline
@@ -63,9 +66,16 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
 
 
 @inline
+def stores_past_caches(record, y):
+    """Whether a block's outputs at `y` are stored past the caches, which asks for whole cache lines."""
+    return record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
+
+
+@inline
 def product_taps(
-    record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce, is_first
-):
+    record, tap, count, source, valid, packed, bias, bound, y, images, rows, last_column, sums, bounce, past_caches,
+    is_first,
+):  # fmt: skip
     """Multiply the block at `source` by `count` taps of one packed panel.
 
     Before the last one the block's sums wait in `sums`, (images, rows, block columns, panel width), and the activation
@@ -99,14 +109,16 @@ def product_taps(
             stride, lower, channels, segments = record[at.Y_PIXEL], bound, valid, record[at.SEGMENTS]
         product_columns(
             tiles, first_pixel, last_pixel, channels, x, record[at.PIXEL_STRIDE], count, offsets, run, packed,
-            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce, fetches,
+            kernel_rows, start, start_stride, lower, target, stride, segments, segment_table, bounce,
+            is_last and past_caches, fetches,
         )  # fmt: skip
 
 
 @inline
 def product_block(
-    worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce, own
-):
+    worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
+    past_caches, own,
+):  # fmt: skip
     """Multiply the block at `source` by panels [first_panel, first_panel + panels) of the group.
 
     `TAPS_PER_PASS` taps at a time are multiplied: that part of a panel stays in L2. A block that packs its own kernel
@@ -146,7 +158,7 @@ def product_block(
                 require_panel(kernel, record, group, panel, group_kernel, states)
             product_taps(
                 record, tap, step, source, valid, packed, advance(bias, channel), lower, advance(y, channel), images,
-                rows, last_column, advance(sums, i * sums_size), bounce, done + i == 0,
+                rows, last_column, advance(sums, i * sums_size), bounce, past_caches, done + i == 0,
             )  # fmt: skip
         tap += step
         if tap == taps:
@@ -170,6 +182,10 @@ def direct_forward(worker, task, geometry, buffers):
     last_column = column + columns == record[at.OUT_COLUMNS]
     sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     own = advance(work, geometry[at.OWN_KERNEL])
+    past_caches = stores_past_caches(record, y)
     product_block(
-        worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce, own
-    )
+        worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
+        past_caches, own,
+    )  # fmt: skip
+    if past_caches:
+        fence()

@@ -147,7 +147,8 @@ FOLD_Y_ROWS = 110  # rows of outputs in all
 TAP_FIRST = 111  # position of the first tap of each row of outputs of a stride, and of the end
 PLANE_OF_TAP = 112  # position of each tap's plane and row, counted from the first ones that such a row reads
 ROW_OF_TAP = 113
-RECORD_SIZE = 114
+PAST_CACHES = 114  # whether outputs, all of them whole cache lines, are stored past the caches
+RECORD_SIZE = 115
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

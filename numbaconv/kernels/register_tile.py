@@ -8,11 +8,12 @@ from numbaconv.jit import inline
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.simd.pointers import advance, prefetch
-from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store
+from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store, tile_store_past_caches
 from numbaconv.simd.vectors import lanes_of
 
 PARAMETERS = (
-    "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, ahead"
+    "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, "
+    "past_caches, ahead"
 )
 
 NOTHING, OUTPUTS, INPUTS_TOO = -1, 0, 1
@@ -24,20 +25,21 @@ def make_product_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def product_tile(
-        x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, ahead
-    ):
+        x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride,
+        past_caches, ahead,
+    ):  # fmt: skip
         """y[m, k] = start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[rows[tap] + i, k].
 
         Or relu of that, where it `activates`. The sum runs over the taps and i < run. With channels last, the taps of
         one kernel row over all input channels are one contiguous run of numbers, so this is a matrix product whose left
         rows overlap.
 
-        The next tile's y is fetched meanwhile unless `ahead` is negative, its x where it is positive: each of their
-        rows is a stretch of memory that hardware prefetchers take some misses to follow. Of x a step fetches the line
-        `ahead` numbers on.
+        The next tile's y is fetched meanwhile unless `ahead` is negative or y is stored `past_caches`, its x where
+        `ahead` is positive: each of their rows is a stretch of memory that hardware prefetchers take some misses to
+        follow. Of x a step fetches the line `ahead` numbers on.
         """
         acc = tile_read(rows, vectors, start, start_stride)
-        if ahead >= 0:
+        if ahead >= 0 and not past_caches:
             tile_prefetch(acc, advance(y, rows * y_stride), y_stride)
         width = vectors * lanes_of(x)
         for tap in range(taps):
@@ -49,7 +51,11 @@ def make_product_tile(rows: int, vectors: int) -> Any:
             else:
                 for i in range(run):
                     acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))
-        tile_store(activate_tile(acc, activates), y, y_stride)
+        acc = activate_tile(acc, activates)
+        if past_caches:
+            tile_store_past_caches(acc, y, y_stride)
+        else:
+            tile_store(acc, y, y_stride)
 
     return product_tile
 
@@ -79,6 +85,7 @@ def product_columns(
     segments,
     segment_table,
     bounce,
+    past_caches,
     fetches,
 ):
     """Cover pixels [first_pixel, last_pixel) of a row by the tile sizes listed at `tiles`, for the `valid` channels.
@@ -87,6 +94,7 @@ def product_columns(
     vector is not full goes through `bounce`, so that nothing behind the output's channels is written, and so does one
     whose channels are outputs side by side that lie in several `segments` of the output, or whose activation needs it.
 
+    Whole panels are stored `past_caches` where that is set: then all registers of y lie at multiples of their size.
     Each tile fetches what `fetches` says for the next one, inputs unless there are gaps between the pixels.
     """
     lanes = lanes_of(x)
@@ -109,12 +117,12 @@ def product_columns(
         if wide:
             wide_tile(
                 rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
-                destination, stride, ahead,
+                destination, stride, is_direct and past_caches, ahead,
             )  # fmt: skip
         else:
             narrow_tile(
                 rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
-                destination, stride, ahead,
+                destination, stride, is_direct and past_caches, ahead,
             )  # fmt: skip
         if not is_direct:
             part = valid // segments

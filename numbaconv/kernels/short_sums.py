@@ -12,10 +12,10 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
-from numbaconv.kernels.forward import block_extent, block_input, phase_record
+from numbaconv.kernels.forward import block_extent, block_input, phase_record, stores_past_caches
 from numbaconv.kernels.packing import require_panel
-from numbaconv.simd.pointers import advance, as_counters, prefetch
-from numbaconv.simd.scattered import tile_fma_rows, tile_store_rows
+from numbaconv.simd.pointers import advance, as_counters, fence, prefetch
+from numbaconv.simd.scattered import tile_fma_rows, tile_store_rows, tile_store_rows_past_caches
 from numbaconv.simd.tiles import tile_rows
 from numbaconv.simd.vectors import lanes_of
 
@@ -30,17 +30,22 @@ def make_tile(pixels: int, vectors: int) -> Any:
     """Return the product of ``pixels`` output pixels x ``vectors * lanes`` output channels."""
 
     @inline
-    def short_tile(x, reads, count, numbers, kernel, bias, activates, y, writes):
+    def short_tile(x, reads, count, numbers, kernel, bias, activates, past_caches, y, writes):
         """y[writes[m] + k] = bias[k] + sum over i < count of x[reads[m] + offset[i]] * kernel[row[i], k].
 
         Or relu of that, where it `activates`; offset and row of a number are neighbours in `numbers`.
+        All registers that are stored `past_caches` lie at multiples of their size.
         """
         acc = tile_rows(pixels, vectors, bias)
         width = vectors * lanes_of(x)
         for i in range(count):
             weights = advance(kernel, numbers[2 * i + 1] * width)
             acc = tile_fma_rows(acc, advance(x, numbers[2 * i]), reads, weights)
-        tile_store_rows(activate_tile(acc, activates), y, writes)
+        acc = activate_tile(acc, activates)
+        if past_caches:
+            tile_store_rows_past_caches(acc, y, writes)
+        else:
+            tile_store_rows(acc, y, writes)
 
     return short_tile
 
@@ -50,7 +55,9 @@ wide_pixel, narrow_pixel = make_tile(1, 2), make_tile(1, 1)
 
 
 @inline
-def product_pixels(record, first_panel, panels, x, reads, kernel, bias, lower, y, writes, pixels, bounce, within):
+def product_pixels(
+    record, first_panel, panels, x, reads, kernel, bias, lower, past_caches, y, writes, pixels, bounce, within
+):
     """Compute the channels of panels [first_panel, first_panel + panels) of `pixels` outputs."""
     lanes, out_channels = lanes_of(x), record[at.OUT_CHANNELS]
     count, depth = record[at.TAPS] * record[at.RUN], record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS]
@@ -66,22 +73,23 @@ def product_pixels(record, first_panel, panels, x, reads, kernel, bias, lower, y
             channel = panel * width
             valid = min(width, out_channels - channel)
             is_direct = (valid == width or valid == lanes) and not waits(lower)
-            target, offsets = advance(y, channel), to_y
+            target, offsets, past = advance(y, channel), to_y, past_caches and is_direct
             if not is_direct:
                 target, offsets = bounce, within
             weights, start = advance(kernel, channel * depth), advance(bias, channel)
             if size == PIXELS:
-                for m in range(PIXELS):
-                    prefetch(advance(y, writes[ahead + m] + channel))
+                if not past:
+                    for m in range(PIXELS):
+                        prefetch(advance(y, writes[ahead + m] + channel))
                 if valid > lanes:
-                    wide_tile(x, from_x, count, numbers, weights, start, activates, target, offsets)
+                    wide_tile(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
                 else:
-                    narrow_tile(x, from_x, count, numbers, weights, start, activates, target, offsets)
+                    narrow_tile(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
             else:
                 if valid > lanes:
-                    wide_pixel(x, from_x, count, numbers, weights, start, activates, target, offsets)
+                    wide_pixel(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
                 else:
-                    narrow_pixel(x, from_x, count, numbers, weights, start, activates, target, offsets)
+                    narrow_pixel(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
             if not is_direct:
                 # From the last one on: a row's end may be rounded up to a register behind it.
                 for m in range(size - 1, -1, -1):
@@ -126,9 +134,12 @@ def short_forward(worker, task, geometry, buffers):
     for m in range(PIXELS):
         within[m] = m * 2 * lanes_of(y)
     fill_offsets(record, rows, columns, reads, writes)
+    past_caches = stores_past_caches(record, y)
     for image in range(images):
         x, target = advance(source, image * record[at.IMAGE_STRIDE]), advance(y, image * record[at.Y_BATCH])
         product_pixels(
-            record, first_panel, panels, x, reads, kernel, bias, buffers[at.BIAS][0], target, writes, pixels, bounce,
-            within,
+            record, first_panel, panels, x, reads, kernel, bias, buffers[at.BIAS][0], past_caches, target, writes,
+            pixels, bounce, within,
         )  # fmt: skip
+    if past_caches:
+        fence()

@@ -12,7 +12,7 @@ from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.epilogue import waits
-from numbaconv.kernels.forward import phase_record
+from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.winograd_transforms import (
@@ -257,7 +257,7 @@ def winograd_product(worker, task, geometry, buffers):
     kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
-    past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, 64)
+    past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
     is_full = tiles == record[at.BLOCK_TILES]
     first_panel = chunk * record[at.PANELS_PER_CHUNK]
     for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):

@@ -34,18 +34,27 @@ def tile_fma_rows(typingctx, acc, a, offsets, row):
     return acc(acc, a, _OFFSETS, row), codegen
 
 
-@intrinsic
-def tile_store_rows(typingctx, acc, pointer, offsets):
-    """Store the whole tile, row ``m`` at ``pointer + offsets[m]``."""
-
+def _tile_store(acc, pointer, offsets, store):
     def codegen(context, b, sig, args):
         tile = sig.args[0]
         acc, pointer, offsets = args
         for m in range(tile.rows):
             row = _row(b, pointer, offsets, m)
             for v in range(tile.vectors):
-                value = b.extract_value(acc, m * tile.vectors + v)
-                emit.store(b, tile.vector, value, row, emit.index(v * tile.vector.lanes))
+                target = b.gep(row, [emit.index(v * tile.vector.lanes)])
+                store(b, tile.vector, b.extract_value(acc, m * tile.vectors + v), target)
         return context.get_dummy_value()
 
     return types.void(acc, pointer, _OFFSETS), codegen
+
+
+@intrinsic
+def tile_store_rows(typingctx, acc, pointer, offsets):
+    """Store the whole tile, row ``m`` at ``pointer + offsets[m]``."""
+    return _tile_store(acc, pointer, offsets, emit.store)
+
+
+@intrinsic
+def tile_store_rows_past_caches(typingctx, acc, pointer, offsets):
+    """Store the whole tile past the caches as `tile_store_rows`; all registers lie at multiples of their size."""
+    return _tile_store(acc, pointer, offsets, emit.store_past_caches)

@@ -360,19 +360,28 @@ def tile_prefetch_l2(typingctx, acc, pointer):
     return types.void(acc, pointer), codegen
 
 
-@intrinsic
-def tile_store(typingctx, acc, pointer, stride):
-    """Store the whole tile, rows ``stride`` apart."""
-
+def _tile_store(acc, pointer, store):
     def codegen(context, b, sig, args):
         tile = sig.args[0]
         acc, pointer, stride = args
         for m, v, cell in _cells(tile):
-            value = b.extract_value(acc, cell)
-            emit.store(b, tile.vector, value, _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes))
+            target = b.gep(_row(b, pointer, stride, m), [emit.index(v * tile.vector.lanes)])
+            store(b, tile.vector, b.extract_value(acc, cell), target)
         return context.get_dummy_value()
 
     return types.void(acc, pointer, types.int64), codegen
+
+
+@intrinsic
+def tile_store(typingctx, acc, pointer, stride):
+    """Store the whole tile, rows ``stride`` apart."""
+    return _tile_store(acc, pointer, emit.store)
+
+
+@intrinsic
+def tile_store_past_caches(typingctx, acc, pointer, stride):
+    """Store the whole tile past the caches, rows ``stride`` apart; all registers lie at multiples of their size."""
+    return _tile_store(acc, pointer, emit.store_past_caches)
 
 
 @intrinsic
