@@ -41,7 +41,9 @@ def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead,
             line += 1
         source, target = advance(x, row * x_step), advance(y, row * y_step)
         first = advance(start, row * start_step)
-        wide_tile(size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step, NOTHING)
+        wide_tile(
+            size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step, False, NOTHING
+        )
         row += size
 
 
