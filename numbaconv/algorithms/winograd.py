@@ -24,7 +24,6 @@ from numbaconv.algorithms.geometry import (
     Record,
     assemble,
     round_up,
-    tile_list,
 )
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
@@ -46,8 +45,10 @@ from numbaconv.algorithms.winograd_tiles import (
     OUTPUT_CYCLES,
     POINT_CYCLES,
     TilePhase,
+    covers,
     input_cycles,
     kernel_taps,
+    tile_kinds,
     tile_phases,
     tile_record,
 )
@@ -131,7 +132,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
     """
     lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.summed_taps * channels
     panels, tiles, unit = panel_count(outs, "float32"), phase.tiles, WIDE_SIZES[0]
-    kernel_bytes = points * depth * outs * 4
+    kernel_bytes, share = points * depth * outs * 4, tile_kinds(phase).share
     best, least, choice = math.inf, math.inf, Block(1, 1, math.inf)
     steps = () if whole else (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
     for size in sorted({min(tiles, n * unit) for n in steps} or {tiles}):
@@ -142,7 +143,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
             transformed = size * input_cycles(phase, channels)
-            products = points * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
+            products = points * share * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
             weights = kernel_bytes / chunks / KERNEL_BYTES_PER_CYCLE
             if whole:
@@ -245,14 +246,13 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
         record = tile_record(phase, x_strides, channels, block.tiles)
-        last = phase.tiles - (-(-phase.tiles // block.tiles) - 1) * block.tiles
+        kinds = tile_kinds(phase)
         product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
         products = phase.points * record.fields[at.INPUT_PLANE]
         own = round_up(products + phase.points * product_plane, 16)
         scratch = own + round_up(size, 16) * whole
         record.tables |= kernels[key].tables | {
-            at.WIDE_FULL: tile_list(block.tiles, 2), at.WIDE_LAST: tile_list(last, 2),
-            at.NARROW_FULL: tile_list(block.tiles, 1), at.NARROW_LAST: tile_list(last, 1),
+            at.WIDE_COVER: covers(kinds, block.tiles, 2), at.NARROW_COVER: covers(kinds, block.tiles, 1),
         }  # fmt: skip
         record.fields |= kernels[key].fields | {
             at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.SCRATCH: scratch, at.OWN_KERNEL: own * whole,

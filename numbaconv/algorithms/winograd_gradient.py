@@ -21,6 +21,7 @@ from numbaconv.algorithms.winograd_tiles import (
     TilePhase,
     input_cycles,
     kernel_taps,
+    tile_kinds,
     tile_phases,
     tile_record,
 )
@@ -61,12 +62,14 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
     chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
     best, size = math.inf, 1
+    share = tile_kinds(first).share
     alike, of_input = Counter(phase.tiles for phase in phases), input_cycles(first, spec.in_channels_per_group)
     for most in BLOCK_TILES:
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
         cycles = sum(
-            _cycles(min(tiles, count), count, depth, panels, points, of_input) * times for count, times in alike.items()
+            _cycles(min(tiles, count), count, depth, panels, points, share, of_input) * times
+            for count, times in alike.items()
         )
         if cycles < best:
             best, size = cycles, tiles
@@ -92,13 +95,16 @@ def task_panels(panels: int, sums: int) -> int:
     return -(-panels // parts)
 
 
-def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int, of_input: float) -> float:
-    """Return the estimated cycles of all blocks of ``tiles`` tiles of a phase for one group and some panels."""
+def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int, share: float, of_input: float) -> float:
+    """Return the estimated cycles of all blocks of ``tiles`` tiles of a phase for one group and some panels.
+
+    Of the products of tiles and points ``share`` are made.
+    """
     lanes = TARGET.lanes("float32")
     rows = sum(tile_list(depth, 2)[1:])
     transformed = tiles * (of_input + panels * KERNEL_CYCLES[points] * 1.2)
     visits = len(tile_list(depth, 2)) - 1
-    products = points * panels * (tile_cycles(rows, 2) * tiles + visits * POINT_CYCLES)
+    products = points * panels * (tile_cycles(rows, 2) * tiles * share + visits * POINT_CYCLES)
     sum_bytes, block_bytes = points * panels * depth * 2 * lanes * 4, points * tiles * (depth + panels * 2 * lanes) * 4
     rate = CACHE_BYTES_PER_CYCLE * (3 if sum_bytes + block_bytes < TARGET.l2_bytes else 1)
     traffic = 2 * sum_bytes / rate

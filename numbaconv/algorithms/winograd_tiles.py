@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
 from numbaconv.algorithms.cache_sets import CACHE_LINE, pixels_in_l1
-from numbaconv.algorithms.geometry import Record, column_step, kernel_offsets, plane_offsets, round_up
+from numbaconv.algorithms.geometry import Record, column_step, kernel_offsets, plane_offsets, round_up, tile_list
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.kernels.winograd_points import LEAST_POINTS, POINTS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -111,6 +112,67 @@ class TilePhase:
         return self.lattice.batch * self.planes * self.tile_rows * self.tile_columns
 
 
+@dataclass(frozen=True, slots=True)
+class TileKinds:
+    """Tiles of a phase by their points: the last ones along an axis may have fewer."""
+
+    full_rows: int  # rows of tiles that have all points along the rows
+    full_columns: int
+    last_row_points: int  # points of the others
+    last_column_points: int
+    ends: tuple[int, int, int, int]  # numbers behind the tiles of each kind, see `numbaconv.kernels.winograd_layout`
+    ranges: tuple[tuple[int, int], ...]  # first tile that has a point, and the one behind the last
+
+    @property
+    def share(self) -> float:
+        """Share of the products of tiles and points that are made."""
+        return sum(end - begin for begin, end in self.ranges) / (len(self.ranges) * max(self.ends[-1], 1))
+
+
+@lru_cache(maxsize=512)
+def tile_kinds(phase: TilePhase) -> TileKinds:
+    """Return the kinds of a phase's tiles."""
+    rows = _last_points(phase.lattice.rows.phase, phase.row_points)
+    columns = _last_points(phase.lattice.columns.phase, phase.column_points)
+    full_rows = phase.tile_rows - (rows < phase.row_points)
+    full_columns = phase.tile_columns - (columns < phase.column_points)
+    planes = phase.lattice.batch * phase.planes
+    before = planes * full_rows * (phase.tile_columns - full_columns)
+    whole = before + planes * full_rows * full_columns
+    behind = whole + planes * (phase.tile_rows - full_rows) * full_columns
+    ranges = [
+        (before if j >= columns else 0, (behind if j >= columns else phase.tiles) if i < rows else whole)
+        for i in range(phase.row_points)
+        for j in range(phase.column_points)
+    ]
+    return TileKinds(full_rows, full_columns, rows, columns, (before, whole, behind, phase.tiles), tuple(ranges))
+
+
+def _last_points(phase: AxisPhase, points: int) -> int:
+    """Return how many points the last tile along an axis needs for the outputs that are left to it."""
+    rest = phase.count % outputs_of(phase, points)
+    return max(LEAST_POINTS, rest + part_taps(phase) - 1) if rest else points
+
+
+def covers(kinds: TileKinds, block: int, vectors: int) -> list[int]:
+    """Return for up to ``block`` tiles where the list of the register tiles that cover so many begins, then the lists.
+
+    Only those numbers have one that blocks of ``block`` tiles have of any point. A list begins with its length.
+    """
+    tiles, counts = kinds.ends[-1], {0}
+    # Elsewhere all of a block's tiles have the same points.
+    for edge in {0, *kinds.ends}:
+        for first in {max(edge - 1, 0) // block * block, min(edge, tiles - 1) // block * block}:
+            last = min(first + block, tiles)
+            counts |= {max(min(end, last) - max(begin, first), 0) for begin, end in set(kinds.ranges)}
+    starts = [0] * (block + 1)
+    lists: list[int] = []
+    for count in sorted(counts):
+        starts[count] = len(starts) + len(lists)
+        lists += tile_list(count, vectors)
+    return starts + lists
+
+
 def part_taps(phase: AxisPhase) -> int:
     """Return of how many taps along an axis one transform takes care: of all up to five, of the cheaper of 3 and 4."""
     taps = len(phase.taps)
@@ -164,6 +226,7 @@ def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int)
     """Describe the tiles of a phase, ``tiles`` of them a block, where they read and write, and their transforms."""
     lattice, (row_outputs, column_outputs) = phase.lattice, phase.outputs
     lanes, depth = TARGET.lanes("float32"), phase.summed_taps * channels
+    kinds, width = tile_kinds(phase), round_up(channels, lanes)
     reads, writes = plane_offsets(lattice.planes)
     input_row = round_up(depth, lanes)
     # A register tile's rows, and those of the next lines that are on their way.
@@ -181,13 +244,17 @@ def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int)
         at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1], at.ROW_PARTS: phase.parts[0],
         at.COLUMN_PARTS: phase.parts[1],
         at.INPUT_ROW: input_row, at.INPUT_PLANE: tiles * input_row + at.PLANE_PADDING,
-        at.GATHERED: round_up(channels, lanes), at.Y_BATCH: lattice.y_batch, at.Y_ROW: lattice.rows.y_stride,
+        at.FULL_ROWS: kinds.full_rows, at.FULL_COLUMNS: kinds.full_columns, at.LAST_ROW_POINTS: kinds.last_row_points,
+        at.LAST_COLUMN_POINTS: kinds.last_column_points,
+        at.GATHERED: width, at.Y_BATCH: lattice.y_batch, at.Y_ROW: lattice.rows.y_stride,
         at.Y_PIXEL: lattice.columns.y_stride,
     }  # fmt: skip
     record.tables = {
         at.PLANE_TABLE: reads, at.ROW_TABLE: _positions(lattice.rows, row_outputs, phase.row_points, phase.parts[0]),
         at.COLUMN_TABLE: _positions(lattice.columns, column_outputs, phase.column_points, phase.parts[1]),
-        at.Y_PLANES: lattice.y_start + writes,
+        at.Y_PLANES: lattice.y_start + writes, at.KINDS: kinds.ends[:3], at.POINT_TILES: np.ravel(kinds.ranges),
+        at.GATHERED_ROWS: np.arange(phase.row_points) * phase.column_points * width,
+        at.GATHERED_COLUMNS: np.arange(phase.column_points) * width,
     }  # fmt: skip
     return record
 

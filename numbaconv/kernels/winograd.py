@@ -15,17 +15,19 @@ from numbaconv.kernels.epilogue import waits
 from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.winograd_points import FEWER_POINTS
 from numbaconv.kernels.winograd_transforms import (
     border_tile,
     gather_tile,
     input_tile,
     kernel_tile,
+    last_tile,
     output_tile,
     panel_tile,
 )
 from numbaconv.simd.pointers import advance, clear, fence, is_aligned
 from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
-from numbaconv.simd.vectors import lanes_of, load, store
+from numbaconv.simd.vectors import lanes_of, load, splat, store
 
 # Buffers.
 X = 1
@@ -73,9 +75,45 @@ def multiply_point(sizes, wide, x, x_stride, depth, kernel, y):
 @inline
 def tile_position(record, tile):
     """Return image, plane, tile row and tile column of a tile."""
-    column, tile = tile % record[at.TILE_COLUMNS], tile // record[at.TILE_COLUMNS]
-    row, tile = tile % record[at.TILE_ROWS], tile // record[at.TILE_ROWS]
+    ends, row, column = advance(record, record[at.KINDS]), 0, 0
+    rows, columns = record[at.FULL_ROWS], record[at.FULL_COLUMNS]
+    if tile < ends[0] or tile >= ends[2]:
+        column, columns = columns, 1
+    if tile >= ends[1]:
+        row, rows = rows, 1
+    if tile >= ends[0]:
+        tile -= ends[2] if tile >= ends[2] else ends[1] if tile >= ends[1] else ends[0]
+    column, tile = column + tile % columns, tile // columns
+    row, tile = row + tile % rows, tile // rows
     return tile // record[at.PLANES], tile % record[at.PLANES], row, column
+
+
+@inline
+def next_position(record, tile, position):
+    """Return the position of a tile from that of the one before it; divisions only where a row of whole tiles ends."""
+    image, plane, row, column = position
+    if column + 1 < record[at.FULL_COLUMNS]:
+        return image, plane, row, column + 1
+    return tile_position(record, tile)
+
+
+@inline
+def tile_points(record, row, column):
+    """Return how many points along the rows and along the columns a tile has."""
+    row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
+    if row >= record[at.FULL_ROWS]:
+        row_points = record[at.LAST_ROW_POINTS]
+    if column >= record[at.FULL_COLUMNS]:
+        column_points = record[at.LAST_COLUMN_POINTS]
+    return row_points, column_points
+
+
+@inline
+def tiles_with(record, point, first, tiles):
+    """Return the part of a block's tiles that have a point: the first one, counted from the block's, and how many."""
+    range_of_point = advance(record, record[at.POINT_TILES] + 2 * point)
+    begin, end = max(range_of_point[0] - first, 0), min(range_of_point[1] - first, tiles)
+    return begin, max(end - begin, 0)
 
 
 @inline
@@ -85,23 +123,34 @@ def is_dense(table, points, step):
 
 
 @inline
-def transform_tile(record, x, rows, columns, v, scratch):
-    """Transform one tile of the plane of input at `x` to v[point, channel]."""
+def transform_tile(record, x, rows, columns, has_rows, has_columns, v, scratch):
+    """Transform one tile of the plane of input at `x`, which has so many points, to v[point, channel]."""
     channels, width, lanes = record[at.CHANNELS], record[at.GATHERED], lanes_of(x)
     row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
     row_step, column_step, plane = record[at.ROW_STEP], record[at.COLUMN_STEP], record[at.INPUT_PLANE]
-    buffer, ahead = advance(scratch, row_points * column_points * width), 0
+    buffer, ahead, source = advance(scratch, row_points * column_points * width), 0, x
     is_whole = record[at.X_CHANNEL] == 1 and channels % lanes == 0
-    if is_whole and is_dense(rows, row_points, row_step) and is_dense(columns, column_points, column_step):
-        source = advance(x, rows[0] + columns[0])
-        ahead = record[at.COLUMN_OUTPUTS] * column_step
-    elif is_whole:
-        clear(scratch, lanes)
-        border_tile(x, rows, columns, row_points, column_points, channels, scratch, buffer, v, plane)
-        return
-    else:
+    has_few = 1 < has_rows < FEWER_POINTS or 1 < has_columns < FEWER_POINTS
+    is_inside = is_dense(rows, row_points, row_step) and is_dense(columns, column_points, column_step)
+    if not is_whole:
         gather_tile(x, rows, columns, row_points, column_points, channels, record[at.X_CHANNEL], scratch, width)
         source, row_step, column_step = scratch, column_points * width, width
+        x, rows, columns = (
+            scratch,
+            advance(record, record[at.GATHERED_ROWS]),
+            advance(record, record[at.GATHERED_COLUMNS]),
+        )
+    elif is_inside:
+        source = advance(x, rows[0] + columns[0])
+        ahead = record[at.COLUMN_OUTPUTS] * column_step
+    else:
+        clear(scratch, lanes)
+    if has_few:
+        last_tile(x, rows, columns, has_rows, has_columns, channels, scratch, buffer, v, plane)
+        return
+    if is_whole and not is_inside:
+        border_tile(x, rows, columns, row_points, column_points, channels, scratch, buffer, v, plane)
+        return
     input_tile(
         source, row_step, column_step, row_points, column_points, channels, buffer, v, plane, ahead,
         column_points - record[at.COLUMN_OUTPUTS],
@@ -109,7 +158,7 @@ def transform_tile(record, x, rows, columns, v, scratch):
 
 
 @inline
-def transform_parts(record, x, rows, columns, v, scratch):
+def transform_parts(record, x, rows, columns, has_rows, has_columns, v, scratch):
     """Transform what each part of a kernel's taps reads of one tile to v[point, part, channel]."""
     for i in range(record[at.ROW_PARTS]):
         for j in range(record[at.COLUMN_PARTS]):
@@ -118,15 +167,18 @@ def transform_parts(record, x, rows, columns, v, scratch):
                 advance(rows, i * record[at.ROW_TAPS]),
                 advance(columns, j * record[at.COLUMN_TAPS]),
             )
-            transform_tile(record, x, part_rows, part_columns, target, scratch)
+            transform_tile(record, x, part_rows, part_columns, has_rows, has_columns, target, scratch)
 
 
 @inline
 def transform_block(record, x, first, tiles, v, scratch):
     """Transform tiles [first, first + tiles) of the group at `x` to v[point, tile, summed tap, channel]."""
     of_plane = record[at.ROW_PARTS] * record[at.COLUMN_PARTS] * record[at.CHANNELS]
+    position = tile_position(record, first)
     for t in range(tiles):
-        image, plane, row, column = tile_position(record, first + t)
+        image, plane, row, column = position
+        position = next_position(record, first + t + 1, position)
+        has_rows, has_columns = tile_points(record, row, column)
         rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
         columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
         planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
@@ -137,7 +189,7 @@ def transform_block(record, x, first, tiles, v, scratch):
                     clear(advance(target, point * record[at.INPUT_PLANE]), of_plane)
             else:
                 source = advance(x, image * record[at.X_BATCH] + planes[tap])
-                transform_parts(record, source, rows, columns, target, scratch)
+                transform_parts(record, source, rows, columns, has_rows, has_columns, target, scratch)
 
 
 @inline
@@ -150,13 +202,30 @@ def panel_size(record, valid, lanes):
 
 
 @inline
+def clear_absent(record, row, column, m, width):
+    """Write products of zero at the points that a tile does not have."""
+    row_points, column_points = tile_points(record, row, column)
+    if row_points == record[at.ROW_POINTS] and column_points == record[at.COLUMN_POINTS]:
+        return
+    zeros = splat(m, 0.0)
+    for i in range(record[at.ROW_POINTS]):
+        for j in range(column_points if i < row_points else 0, record[at.COLUMN_POINTS]):
+            products = advance(m, (i * record[at.COLUMN_POINTS] + j) * record[at.PRODUCT_PLANE])
+            for channel in range(0, width, lanes_of(m)):
+                store(zeros, advance(products, channel))
+
+
+@inline
 def store_block(record, m, first, tiles, valid, bias, lower, past_caches, y, buffer):
     """Transform the products of one panel, m[point, tile, channel], back and store them."""
     lanes = lanes_of(m)
     width = panel_width(valid, lanes)
     size = 0 if waits(lower) else panel_size(record, valid, lanes)
+    position = tile_position(record, first)
     for t in range(tiles):
-        image, plane, row, column = tile_position(record, first + t)
+        image, plane, row, column = position
+        position = next_position(record, first + t + 1, position)
+        clear_absent(record, row, column, advance(m, t * width), width)
         row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
         rows = min(record[at.ROW_OUTPUTS], record[at.OUT_ROWS] - row)
         columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
@@ -258,26 +327,26 @@ def winograd_product(worker, task, geometry, buffers):
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
-    is_full = tiles == record[at.BLOCK_TILES]
     first_panel = chunk * record[at.PANELS_PER_CHUNK]
     for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
         channel = panel * 2 * lanes
         valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
         wide = valid > lanes
-        if is_full:
-            sizes = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
-        else:
-            sizes = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
+        cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
         panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
         if own > 0:
             panel_kernel = advance(v, own)
             taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
             for part in range(record[at.CHANNEL_CHUNKS]):
                 transform_panel(record, taken, panel, part, panel_kernel, scratch)
+        width = panel_width(valid, lanes)
         for point in range(points):
+            begin, count = tiles_with(record, point, first, tiles)
             multiply_point(
-                sizes, wide, advance(v, point * record[at.INPUT_PLANE]), record[at.INPUT_ROW], depth,
-                advance(panel_kernel, point * record[at.KERNEL_PLANE]), advance(m, point * record[at.PRODUCT_PLANE]),
+                advance(cover, cover[count]), wide,
+                advance(v, point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW]), record[at.INPUT_ROW], depth,
+                advance(panel_kernel, point * record[at.KERNEL_PLANE]),
+                advance(m, point * record[at.PRODUCT_PLANE] + begin * width),
             )  # fmt: skip
         store_block(
             record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], past_caches, advance(y, channel),

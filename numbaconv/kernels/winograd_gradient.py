@@ -15,7 +15,7 @@ from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.kernels.winograd import tile_position, transform_block
+from numbaconv.kernels.winograd import next_position, tile_position, tiles_with, transform_block
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, clear, prefetch
@@ -96,9 +96,9 @@ def copy_outputs(y, row_step, pixel_step, rows, columns, column_outputs, channel
 
 
 @inline
-def tile_of_grad(record, y, tile):
+def tile_of_grad(record, y, position):
     """Return where a tile of grad_y lies, and its rows and columns inside the image."""
-    image, plane, row, column = tile_position(record, tile)
+    image, plane, row, column = position
     row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
     offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
     rows = min(record[at.ROW_OUTPUTS], record[at.OUT_ROWS] - row)
@@ -126,10 +126,13 @@ def transform_gradient(record, y, first, tiles, panels, valid, w, block):
     row_outputs, column_outputs = record[at.ROW_OUTPUTS], record[at.COLUMN_OUTPUTS]
     points = record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
     buffer = advance(block, row_outputs * column_outputs * 2 * lanes)
-    following, next_rows, next_columns = tile_of_grad(record, y, first)
+    position = tile_position(record, first)
+    following, next_rows, next_columns = tile_of_grad(record, y, position)
     for t in range(tiles):
         tile, rows, columns = following, next_rows, next_columns
-        following, next_rows, next_columns = tile_of_grad(record, y, first + min(t + 1, tiles - 1))
+        if t + 1 < tiles:
+            position = next_position(record, first + t + 1, position)
+            following, next_rows, next_columns = tile_of_grad(record, y, position)
         is_whole = rows == row_outputs and columns == column_outputs
         for panel in range(panels):
             channels = valid if panel == panels - 1 else 2 * lanes
@@ -172,7 +175,13 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, be
             total = advance(sums, panel * record[at.PACKED_PANEL] + point * record[at.KERNEL_PLANE])
             grad = advance(w, panel * panel_size + point * record[at.PRODUCT_PLANE])
             source = advance(v, point * record[at.INPUT_PLANE])
-            add_point(sizes, wide, source, record[at.INPUT_ROW], tiles, grad, total, begins)
+            begin, count = tiles_with(record, point, first, tiles)
+            if count > 0:
+                width = panel_width(valid, lanes)
+                source, grad = advance(source, begin * record[at.INPUT_ROW]), advance(grad, begin * width)
+                add_point(sizes, wide, source, record[at.INPUT_ROW], count, grad, total, begins)
+            elif begins:
+                clear(total, record[at.DEPTH] * panel_width(valid, lanes))
 
 
 @float32_kernel

@@ -1,8 +1,11 @@
 """The geometry array of the Winograd kernels: their phase records.
 
 The header is that of `numbaconv.kernels.layout`. A *tile* is the outputs of one transform: ROW_OUTPUTS x COLUMN_OUTPUTS
-of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. Tiles are numbered through
-columns, rows, planes and images; a block is BLOCK_TILES consecutive ones. The taps of all other axes, *plane taps*, are
+of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. The last tile along an axis
+may have fewer outputs, and then it has fewer points, the first ones, and no products at the others. Tiles are numbered
+through columns, rows, planes and images, four kinds of them in turn: those last along the columns alone, whole ones,
+those last along the rows alone, those last along both. So the tiles that have a point follow one another. A block is
+BLOCK_TILES consecutive ones. The taps of all other axes, *plane taps*, are
 summed over like channels, and so are parts of more taps along an axis than a transform takes: depth = summed taps *
 channels.
 
@@ -57,10 +60,10 @@ Y_PIXEL = 39
 OUT_CHANNELS = 40
 PACKED = 41  # offset of the phase in the transformed kernel
 PACKED_GROUP = 42
-WIDE_FULL = 43  # position of the register tiles that cover a full block, and the last one
-WIDE_LAST = 44
-NARROW_FULL = 45
-NARROW_LAST = 46
+WIDE_COVER = 43  # position of the positions of the register tiles that cover so many tiles
+NARROW_COVER = 44
+WIDE_FULL = 45  # kernel gradient: position of the register tiles that cover the depth
+NARROW_FULL = 46
 BIAS_GROUP = 47
 KERNEL_TAPS = 48  # offset in the kernel of each (summed tap, row tap, column tap), -1 where there is none
 KERNEL_GROUP = 49
@@ -75,6 +78,14 @@ PAST_CACHES = 57  # whether panels, all of them whole cache lines, are stored pa
 SUMMED_TAPS = 58  # plane taps x parts of rows x parts of columns
 ROW_PARTS = 59  # parts of ROW_TAPS taps that a kernel's taps along an axis are dealt into
 COLUMN_PARTS = 60
+FULL_ROWS = 61  # rows of tiles that have all points
+FULL_COLUMNS = 62
+LAST_ROW_POINTS = 63  # points of the tiles behind these
+LAST_COLUMN_POINTS = 64
+KINDS = 65  # position of the numbers of the tiles behind those of the first three kinds
+GATHERED_ROWS = 66  # position of the offsets of the pixels of a gathered tile
+GATHERED_COLUMNS = 67
+POINT_TILES = 68  # position of the first tile that has a point, and the one behind the last, for each point
 
 PLANE_PADDING = 16
 

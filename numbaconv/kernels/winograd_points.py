@@ -7,6 +7,11 @@ result evaluated, so the transform of six inputs is the same for every r:
 
     y = A^T [(G w) * (B^T x)]    A^T: (m, 6)    G: (6, r)    B^T: (6, 6)
 
+Fewer outputs than m need fewer points. The first p of 0, 5/8, -5/8, 3/2, -3/2 then make p + 1 - r outputs of the first
+p inputs: kernel and result are transformed as before, with products of zero at all other points, and the input by a
+B^T of its own, whose rows are multiplied by the differences to the absent finite points that the kernel's are divided
+by. That of five points is the upper left part of the one of six.
+
 The points are those of the least rounding error (Barabasz et al., arXiv:1803.10986, section 5, found +-5/8 and +-3/2
 close to the best set; integers 1 and 2 have twice the error).
 """
@@ -29,6 +34,14 @@ MINUS_A2, MINUS_B2, MINUS_A2_B2 = -A2, -B2, -(A2 + B2)
 SCALE_0 = 1 / A2B2
 SCALE_A = 1 / (2 * A2 * (A2 - B2))
 SCALE_B = 1 / (2 * B2 * (B2 - A2))
+AB, TWO_B, SUM, DIFFERENCE, A2_MINUS_B2 = A * B, 2 * B, A + B, B - A, A2 - B2
+MINUS_SUM, MINUS_DIFFERENCE = -SUM, -DIFFERENCE
+
+LEAST_POINTS = 3
+"""Fewest points that a tile of few outputs has."""
+
+FEWER_POINTS = 5
+"""Points from which on the transform of the input is that of all six."""
 
 
 @inline
@@ -55,6 +68,24 @@ def transform_inputs(p0, p1, p2, p3, p4, p5, out, out_step):
     store(even_b - odd_b, advance(out, 4 * out_step))
     store(first, out)
     store(last, advance(out, 5 * out_step))
+
+
+@inline
+def transform_few_inputs(points, p0, p1, p2, p3, out, out_step):
+    """Write B^T x for the first 3 or 4 points: as many vectors that lie anywhere, to vectors `out_step` apart."""
+    x1, x2 = load(p1), load(p2)
+    if points == 3:
+        scale, odd = splat(out, A2_MINUS_B2), splat(out, A) * x1
+        store(fma(splat(out, A2B2), load(p0), splat(out, MINUS_B2) * x2), out)
+        store(scale * (x2 + odd), advance(out, out_step))
+        store(scale * (x2 - odd), advance(out, 2 * out_step))
+        return
+    x3, product = load(p3), splat(out, AB) * x1
+    odd, even = fma(splat(out, MINUS_A2), x1, x3), fma(splat(out, A2B2), load(p0), splat(out, MINUS_B2) * x2)
+    store(fma(splat(out, B), odd, even), out)
+    store(splat(out, SUM) * (fma(splat(out, MINUS_DIFFERENCE), x2, x3) - product), advance(out, out_step))
+    store(splat(out, DIFFERENCE) * (fma(splat(out, MINUS_SUM), x2, x3) + product), advance(out, 2 * out_step))
+    store(splat(out, TWO_B) * odd, advance(out, 3 * out_step))
 
 
 @inline

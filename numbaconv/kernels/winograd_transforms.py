@@ -15,7 +15,9 @@ from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.tile_sizes import by_rows
 from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.kernels.winograd_points import (
+    FEWER_POINTS,
     POINTS,
+    transform_few_inputs,
     transform_input,
     transform_inputs,
     transform_kernel,
@@ -87,6 +89,42 @@ def border_tile(x, rows, columns, row_points, column_points, channels, zeros, bu
                 transform_pixels(source, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
             for j in range(POINTS):
                 transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
+
+
+@inline
+def transform_few_pixels(x, row, columns, points, zeros, out, out_step):
+    """Write B^T x for so many points of a row's pixels, found by their offsets; -1 is padding."""
+    if points >= FEWER_POINTS:
+        transform_pixels(x, row, columns, zeros, out, out_step)
+    else:
+        transform_few_inputs(
+            points, pixel_or_zeros(x, row, columns[0], zeros), pixel_or_zeros(x, row, columns[1], zeros),
+            pixel_or_zeros(x, row, columns[2], zeros), pixel_or_zeros(x, row, columns[3], zeros), out, out_step,
+        )  # fmt: skip
+
+
+@inline
+def last_tile(x, rows, columns, row_points, column_points, channels, zeros, buffer, v, plane):
+    """Transform a tile as `border_tile` does, one that has fewer points along an axis."""
+    lanes = lanes_of(x)
+    row_size = POINTS * lanes
+    for channel in range(0, channels, lanes):
+        source, target = advance(x, channel), advance(v, channel)
+        if row_points == 1:
+            transform_few_pixels(source, rows[0], columns, column_points, zeros, target, plane)
+            continue
+        for i in range(min(row_points + (row_points >= FEWER_POINTS), POINTS)):
+            row = advance(buffer, i * row_size)
+            transform_few_pixels(source, rows[i], columns, column_points, zeros, row, lanes)
+        for j in range(column_points):
+            points, out = advance(buffer, j * lanes), advance(target, j * plane)
+            if row_points >= FEWER_POINTS:
+                transform_input(points, row_size, out, POINTS * plane)
+            else:
+                transform_few_inputs(
+                    row_points, points, advance(points, row_size), advance(points, 2 * row_size),
+                    advance(points, 3 * row_size), out, POINTS * plane,
+                )  # fmt: skip
 
 
 @inline

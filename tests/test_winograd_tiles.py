@@ -1,0 +1,88 @@
+"""The last tiles along an axis: fewer points where few outputs are left to them, fewer products, the same values."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+from passes import normal
+
+from numbaconv import planner
+from numbaconv.algorithms import winograd
+from numbaconv.algorithms.plan_parts import array_strides
+from numbaconv.algorithms.winograd_tiles import TilePhase, covers, tile_kinds, tile_phases
+from numbaconv.spec import resolve_conv
+
+RELATIVE_ERROR = 4e-6
+
+
+def only_phase(spec) -> TilePhase:
+    (phase,) = tile_phases(spec, "forward", *array_strides(spec))
+    return phase
+
+
+def relative_error(result, reference):
+    return float(np.sqrt(np.mean((result - reference) ** 2) / np.mean(reference**2)))
+
+
+@pytest.mark.parametrize("channels", [5, 16])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("taps", [2, 3, 4, 5, 7])
+@pytest.mark.parametrize("outputs", range(2, 10))
+def test_values_whatever_is_left_to_the_last_tiles(outputs, taps, padding, channels, rng):
+    height = outputs if padding == "same" else outputs + taps - 1
+    width = height + 1
+    spec = resolve_conv((3, height, width, channels), (taps, taps, channels, 24), padding=padding)
+    x, kernel = normal(rng, spec.x_shape, "float32"), normal(rng, spec.kernel_shape, "float32")
+    grad_y = normal(rng, spec.y_shape, "float32")
+    wide_x, wide_kernel, wide_grad = x.astype(np.float64), kernel.astype(np.float64), grad_y.astype(np.float64)
+    results = (
+        (planner.forward(spec, x, kernel, algorithm="winograd"), oracle.conv(wide_x, wide_kernel, padding=padding)),
+        (
+            planner.kernel_grad(spec, x, grad_y, algorithm="winograd"),
+            oracle.conv_kernel_grad(wide_x, wide_grad, kernel.shape, padding=padding),
+        ),
+    )
+    if winograd.refuses(spec, "input_grad") is None:
+        results += (
+            (
+                planner.input_grad(spec, grad_y, kernel, algorithm="winograd"),
+                oracle.conv_input_grad(wide_grad, wide_kernel, x.shape, padding=padding),
+            ),
+        )
+    for result, reference in results:
+        assert relative_error(result, reference) < RELATIVE_ERROR
+
+
+def test_values_along_one_axis(rng):
+    for steps in range(2, 12):
+        spec = resolve_conv((2, steps, 16), (3, 16, 16), padding="causal")
+        x, kernel = normal(rng, spec.x_shape, "float32"), normal(rng, spec.kernel_shape, "float32")
+        result = planner.forward(spec, x, kernel, algorithm="winograd")
+        reference = oracle.conv(x.astype(np.float64), kernel.astype(np.float64), padding="causal")
+        assert relative_error(result, reference) < RELATIVE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("size", "row_points", "share"),
+    [(16, 6, 1.0), (14, 4, (22 / 24) ** 2), (7, 5, (11 / 12) ** 2), (13, 3, (21 / 24) ** 2), (3, 5, (5 / 6) ** 2)],
+)
+def test_few_outputs_take_few_products(size, row_points, share):
+    spec = resolve_conv((4, size, size, 16), (3, 3, 16, 16), padding="same")
+    kinds = tile_kinds(only_phase(spec))
+    assert kinds.last_row_points == kinds.last_column_points == row_points
+    assert kinds.share == pytest.approx(share)
+
+
+@pytest.mark.parametrize("size", [(14, 13), (7, 16), (16, 7), (3, 2), (16, 16)])
+@pytest.mark.parametrize("block", [1, 5, 8, 14, 70])
+def test_every_block_finds_the_register_tiles_of_its_points(size, block):
+    kinds = tile_kinds(only_phase(resolve_conv((5, *size, 16), (3, 3, 16, 16), padding="same")))
+    tiles = kinds.ends[-1]
+    table = covers(kinds, min(block, tiles), 2)
+    for first in range(0, tiles, block):
+        last = min(first + block, tiles)
+        for begin, end in kinds.ranges:
+            count = max(min(end, last) - max(begin, first), 0)
+            length = table[table[count]]
+            assert sum(table[table[count] + 1 : table[count] + 1 + length]) == count
