@@ -142,7 +142,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
             break
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
-            transformed = size * input_cycles(phase, channels)
+            transformed = size * input_cycles(phase, channels, groups)
             products = points * share * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
             weights = kernel_bytes / chunks / KERNEL_BYTES_PER_CYCLE
@@ -227,6 +227,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     dealt = deal(spec, direction, x_strides, y_strides)
     whole = dealt.whole
     past_caches = leaves_caches(spec, direction)
+    x_shape = spec.x_shape if direction == "forward" else spec.y_shape
     for phase, block in zip(dealt.phases, dealt.blocks, strict=True):
         depth = phase.summed_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
@@ -245,7 +246,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
-        record = tile_record(phase, x_strides, channels, block.tiles)
+        record = tile_record(phase, x_shape, x_strides, channels, block.tiles)
         kinds = tile_kinds(phase)
         product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
         products = phase.points * record.fields[at.INPUT_PLANE]

@@ -63,7 +63,8 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
     best, size = math.inf, 1
     share = tile_kinds(first).share
-    alike, of_input = Counter(phase.tiles for phase in phases), input_cycles(first, spec.in_channels_per_group)
+    of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
+    alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
@@ -146,7 +147,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     blocks = workspace = 0
     strides = kernel_strides(spec)
     for phase, tiles in zip(phases, split.tiles, strict=True):
-        record = tile_record(phase, x_strides, channels, tiles)
+        record = tile_record(phase, spec.x_shape, x_strides, channels, tiles)
         depth = record.fields[at.DEPTH]
         plane = depth * 2 * lanes + at.PLANE_PADDING
         product_plane = tiles * 2 * lanes + at.PLANE_PADDING

@@ -31,15 +31,15 @@ MAX_TAPS = 64
 _TWO_AXES, _ONE_AXIS = (1.0, 1.0) if TARGET.fma_per_cycle > 1 else (1.2, 1.3)
 """How much longer transforms take where a register is worked on in two halves."""
 
-INPUT_CYCLES = {1: 8.0, POINTS: 55.0 * _ONE_AXIS, POINTS * POINTS: 240.0 * _TWO_AXES}
+INPUT_CYCLES = {1: 16.0, POINTS: 55.0 * _ONE_AXIS, POINTS * POINTS: 240.0 * _TWO_AXES}
 """Cycles to transform one register of channels of an input tile, by points."""
 
-OUTPUT_CYCLES = {1: 15.0, POINTS: 80.0 * _ONE_AXIS, POINTS * POINTS: 320.0 * _TWO_AXES}
+OUTPUT_CYCLES = {1: 40.0, POINTS: 80.0 * _ONE_AXIS, POINTS * POINTS: 320.0 * _TWO_AXES}
 KERNEL_CYCLES = {1: 60.0, POINTS: 90.0 * _ONE_AXIS, POINTS * POINTS: 480.0 * _TWO_AXES}
 """Cycles to transform the taps of one channel and panel."""
 
-GATHER_CYCLES = 8.0
-"""Cycles to copy one pixel of a tile that is not transformed where it lies, besides those of its registers."""
+GROUP_CYCLES = 8.0
+"""Cycles of reading a pixel of a group, which is a stretch of memory of its own, besides those of its registers."""
 
 CACHE_BYTES_PER_CYCLE = 12.0
 KERNEL_BYTES_PER_CYCLE = 36.0
@@ -191,12 +191,11 @@ def is_transformable(phase: AxisPhase) -> bool:
     return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= MAX_TAPS and phase.count > 1
 
 
-def input_cycles(phase: TilePhase, channels: int) -> float:
-    """Return about how many cycles it takes to transform the input of one tile."""
-    lanes = TARGET.lanes("float32")
-    registers = -(-channels // lanes)
-    gathering = phase.points * (GATHER_CYCLES + 2 * registers) if channels % lanes else 0.0
-    return phase.summed_taps * (registers * INPUT_CYCLES[phase.points] + gathering)
+def input_cycles(phase: TilePhase, channels: int, groups: int) -> float:
+    """Return about how many cycles it takes to transform the input of one tile of a group."""
+    registers = -(-channels // TARGET.lanes("float32"))
+    apart = phase.points * GROUP_CYCLES if groups > 1 else 0.0
+    return phase.summed_taps * (registers * INPUT_CYCLES[phase.points] + apart)
 
 
 def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[TilePhase]:
@@ -222,7 +221,7 @@ def _with_roles(lattice: Lattice) -> TilePhase:
     return TilePhase(phase, *points)
 
 
-def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int) -> Record:
+def tile_record(phase: TilePhase, x_shape: tuple[int, ...], x_strides: Strides, channels: int, tiles: int) -> Record:
     """Describe the tiles of a phase, ``tiles`` of them a block, where they read and write, and their transforms."""
     lattice, (row_outputs, column_outputs) = phase.lattice, phase.outputs
     lanes, depth = TARGET.lanes("float32"), phase.summed_taps * channels
@@ -246,6 +245,7 @@ def tile_record(phase: TilePhase, x_strides: Strides, channels: int, tiles: int)
         at.INPUT_ROW: input_row, at.INPUT_PLANE: tiles * input_row + at.PLANE_PADDING,
         at.FULL_ROWS: kinds.full_rows, at.FULL_COLUMNS: kinds.full_columns, at.LAST_ROW_POINTS: kinds.last_row_points,
         at.LAST_COLUMN_POINTS: kinds.last_column_points,
+        at.X_SIZE: 1 + sum((n - 1) * max(stride, 0) for n, stride in zip(x_shape, x_strides, strict=True)),
         at.GATHERED: width, at.Y_BATCH: lattice.y_batch, at.Y_ROW: lattice.rows.y_stride,
         at.Y_PIXEL: lattice.columns.y_stride,
     }  # fmt: skip

@@ -123,13 +123,28 @@ def is_dense(table, points, step):
 
 
 @inline
-def transform_tile(record, x, rows, columns, has_rows, has_columns, v, scratch):
-    """Transform one tile of the plane of input at `x`, which has so many points, to v[point, channel]."""
+def last_offset(table, points):
+    """Return the largest offset of a tile's positions."""
+    last = table[0]
+    for i in range(1, points):
+        last = max(last, table[i])
+    return last
+
+
+@inline
+def transform_tile(record, x, room, rows, columns, has_rows, has_columns, v, scratch):
+    """Transform one tile of the plane of input at `x`, which has so many points, to v[point, channel].
+
+    Pixels are read where they lie, whole registers of channels, unless that would be more than `room` numbers from `x`
+    on. What is too much of a register comes from pixels that follow; it is overwritten, or not multiplied.
+    """
     channels, width, lanes = record[at.CHANNELS], record[at.GATHERED], lanes_of(x)
     row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
     row_step, column_step, plane = record[at.ROW_STEP], record[at.COLUMN_STEP], record[at.INPUT_PLANE]
     buffer, ahead, source = advance(scratch, row_points * column_points * width), 0, x
-    is_whole = record[at.X_CHANNEL] == 1 and channels % lanes == 0
+    is_whole = record[at.X_CHANNEL] == 1
+    if channels % lanes != 0:
+        is_whole &= last_offset(rows, row_points) + last_offset(columns, column_points) + width <= room
     has_few = 1 < has_rows < FEWER_POINTS or 1 < has_columns < FEWER_POINTS
     is_inside = is_dense(rows, row_points, row_step) and is_dense(columns, column_points, column_step)
     if not is_whole:
@@ -158,7 +173,7 @@ def transform_tile(record, x, rows, columns, has_rows, has_columns, v, scratch):
 
 
 @inline
-def transform_parts(record, x, rows, columns, has_rows, has_columns, v, scratch):
+def transform_parts(record, x, room, rows, columns, has_rows, has_columns, v, scratch):
     """Transform what each part of a kernel's taps reads of one tile to v[point, part, channel]."""
     for i in range(record[at.ROW_PARTS]):
         for j in range(record[at.COLUMN_PARTS]):
@@ -167,12 +182,13 @@ def transform_parts(record, x, rows, columns, has_rows, has_columns, v, scratch)
                 advance(rows, i * record[at.ROW_TAPS]),
                 advance(columns, j * record[at.COLUMN_TAPS]),
             )
-            transform_tile(record, x, part_rows, part_columns, has_rows, has_columns, target, scratch)
+            transform_tile(record, x, room, part_rows, part_columns, has_rows, has_columns, target, scratch)
 
 
 @inline
-def transform_block(record, x, first, tiles, v, scratch):
-    """Transform tiles [first, first + tiles) of the group at `x` to v[point, tile, summed tap, channel]."""
+def transform_block(record, x, group, first, tiles, v, scratch):
+    """Transform tiles [first, first + tiles) of a group to v[point, tile, summed tap, channel]."""
+    x, size = advance(x, group * record[at.X_GROUP]), record[at.X_SIZE] - group * record[at.X_GROUP]
     of_plane = record[at.ROW_PARTS] * record[at.COLUMN_PARTS] * record[at.CHANNELS]
     position = tile_position(record, first)
     for t in range(tiles):
@@ -188,8 +204,9 @@ def transform_block(record, x, first, tiles, v, scratch):
                 for point in range(record[at.ROW_POINTS] * record[at.COLUMN_POINTS]):
                     clear(advance(target, point * record[at.INPUT_PLANE]), of_plane)
             else:
-                source = advance(x, image * record[at.X_BATCH] + planes[tap])
-                transform_parts(record, source, rows, columns, has_rows, has_columns, target, scratch)
+                offset = image * record[at.X_BATCH] + planes[tap]
+                source, room = advance(x, offset), size - offset
+                transform_parts(record, source, room, rows, columns, has_rows, has_columns, target, scratch)
 
 
 @inline
@@ -319,7 +336,7 @@ def winograd_product(worker, task, geometry, buffers):
     v = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
     m, scratch = advance(v, record[at.PRODUCTS]), advance(v, record[at.SCRATCH])
     lanes = lanes_of(v)
-    transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
+    transform_block(record, buffers[X], group, first, tiles, v, scratch)
 
     points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
     own = record[at.OWN_KERNEL]

@@ -161,7 +161,7 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, be
     tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
     points = record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
     v, w, scratch = work, advance(work, record[at.PRODUCTS]), advance(work, record[at.SCRATCH])
-    transform_block(record, advance(buffers[X], group * record[at.X_GROUP]), first, tiles, v, scratch)
+    transform_block(record, buffers[X], group, first, tiles, v, scratch)
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     panel_size = points * record[at.PRODUCT_PLANE]
     channel, last = first_panel * 2 * lanes, (first_panel + panels - 1) * 2 * lanes
