@@ -98,6 +98,26 @@ def test_transpose_of_a_few_rows(dtype):
     assert parts == [part]
 
 
+@task_kernel
+def interleaves_three(worker, task, geometry, buffers):
+    transposes.interleave(3, buffers[1], geometry[1], buffers[2])
+
+
+@task_kernel
+def interleaves_eight(worker, task, geometry, buffers):
+    transposes.interleave(8, buffers[1], geometry[1], buffers[2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kernel", "rows"), [(interleaves_three, 3), (interleaves_eight, 8)])
+def test_rows_are_interleaved_densely(kernel, rows, dtype):
+    lanes = TARGET.lanes(dtype)
+    x, out = numbers(rows * (lanes + 3), dtype).reshape(rows, -1), np.zeros((lanes + 1, rows), dtype)
+    run(kernel, dtype, x, out, numbers=(lanes + 3, 0))
+    np.testing.assert_array_equal(out[:lanes], x[:, :lanes].T)
+    assert not out[lanes:].any()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("nan_in_first", [True, False])
 def test_extremes_keep_nan(dtype, nan_in_first):

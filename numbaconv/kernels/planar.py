@@ -14,10 +14,10 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, phase_record
-from numbaconv.kernels.tile_sizes import PLANAR_SIZES, by_rows
+from numbaconv.kernels.tile_sizes import MANY_REGISTERS, PLANAR_SIZES, by_rows
 from numbaconv.simd.pointers import advance, clear, copy, prefetch
 from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
-from numbaconv.simd.transposes import part_of, transpose_narrow, transpose_square
+from numbaconv.simd.transposes import interleave, part_of, transpose_narrow, transpose_square
 from numbaconv.simd.vectors import lanes_of
 
 AHEAD = 2
@@ -138,6 +138,17 @@ PARAMETERS = (
 planar_tile = by_rows(make_planar_tile, PLANAR_SIZES, PARAMETERS)
 
 
+def make_interleave(channels: int) -> Any:
+    """Return the code for ``channels`` planes."""
+
+    @inline
+    def interleave_planes(planes, pitch, y):
+        """y[pixel * channels + channel] = planes[channel * pitch + pixel], one register of pixels."""
+        interleave(channels, planes, pitch, y)
+
+    return interleave_planes
+
+
 @inline
 def leave_pixels(planes, pitch, channels, pixels, y, y_stride):
     """y[pixel * y_stride + channel] = planes[channel * pitch + pixel], number by number."""
@@ -160,6 +171,15 @@ def transpose_pixels(planes, pitch, channels, y, y_stride):
         first += lanes
 
 
+INTERLEAVED = tuple(range(2, 9)) if MANY_REGISTERS else ()
+"""Numbers of channels whose planes are interleaved to whole registers of the output: where any two registers' numbers
+are picked by one instruction."""
+
+MOST_INTERLEAVED = max(INTERLEAVED, default=0)
+
+interleave_planes = by_rows(make_interleave, INTERLEAVED, "planes, pitch, y")
+
+
 @inline
 def leave_planes(planes, pitch, channels, pixels, y, y_stride, bounce):
     """y[pixel * y_stride + channel] = planes[channel * pitch + pixel], whole registers of pixels transposed.
@@ -173,6 +193,14 @@ def leave_planes(planes, pitch, channels, pixels, y, y_stride, bounce):
             leave_pixels(planes, pitch, 1, pixels, y, y_stride)
         return
     lanes, part, pixel = lanes_of(planes), part_of(planes), 0
+    if MOST_INTERLEAVED >= channels and y_stride == channels:
+        while pixel + lanes <= pixels:
+            interleave_planes(channels, advance(planes, pixel), pitch, advance(y, pixel * channels))
+            pixel += lanes
+        if pixel < pixels:
+            interleave_planes(channels, advance(planes, pixel), pitch, bounce)
+            copy(advance(y, pixel * channels), bounce, (pixels - pixel) * channels)
+        return
     idle = max((part if channels <= part else lanes) - channels, 0)
     if idle == 0 or y_stride == channels:
         while pixel + lanes <= pixels and (pixels - pixel - lanes) * channels >= idle:

@@ -99,6 +99,47 @@ def transpose_narrow(typingctx, source, source_stride, target, target_stride):
     return types.void(source, types.int64, target, types.int64), codegen
 
 
+def _chosen(rows, lanes: int, register: int) -> list[tuple[int, int]]:
+    """Return row and lane of each number of a register of the dense transpose."""
+    flat = range(register * lanes, (register + 1) * lanes)
+    return [(number % len(rows), number // len(rows)) for number in flat]
+
+
+def _interleaved_register(b, rows, lanes: int, register: int):
+    """Return one register of the dense transpose: numbers of two rows each are picked, and these merged."""
+    wanted = _chosen(rows, lanes, register)
+    parts = []
+    for first in range(0, len(rows), 2):
+        second = min(first + 1, len(rows) - 1)
+        mask = [lane + lanes * (row - first) if row in (first, second) else 0 for row, lane in wanted]
+        parts.append((_shuffled(b, rows[first], rows[second], mask), {first, second}))
+    while len(parts) > 1:
+        (one, of_one), (other, of_other) = parts[0], parts[1]
+        mask = [lane if row in of_one else lanes + lane for lane, (row, _) in enumerate(wanted)]
+        parts[:2] = [(_shuffled(b, one, other, mask), of_one | of_other)]
+    return parts[0][0]
+
+
+@intrinsic(prefer_literal=True)
+def interleave(typingctx, rows, source, source_stride, target):
+    """target[j * rows + i] = source[i * source_stride + j], j up to the lanes of a register, ``rows`` a literal."""
+    if not isinstance(rows, types.IntegerLiteral):
+        return None
+    vector, count = VectorType(source.dtype), rows.literal_value
+
+    def codegen(context, b, sig, args):
+        _, source, source_stride, target = args
+        lanes = vector.lanes
+        loaded = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(count)]
+        for register in range(count):
+            emit.store(
+                b, vector, _interleaved_register(b, loaded, lanes, register), target, emit.index(register * lanes)
+            )
+        return context.get_dummy_value()
+
+    return types.void(rows, source, types.int64, target), codegen
+
+
 @intrinsic
 def part_of(typingctx, pointer):
     """Return how many numbers of ``pointer``'s float type fill `LANE_BITS`."""
