@@ -62,28 +62,37 @@ def refuses(spec: ConvSpec) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _tiles(run: int, channels: int) -> list[tuple[int, int, int, int, int]]:
-    """Return numbers, channels and registers of the tiles that cover a run, with its first number and channel."""
+def _tiles(run: int, channels: int, registers: int) -> list[tuple[int, int, int, int, int]]:
+    """Return numbers, channels and registers of the tiles that cover a run, with its first number and channel.
+
+    Rows have so many ``registers`` of pixels: tiles cover them with the least waste.
+    """
     tiles, i = [], 0
     for numbers in even_parts(run, max(numbers for numbers, _ in OUTER_VECTORS)):
         channel = 0
         for count in even_parts(channels, max(count for _, count in OUTER_VECTORS)):
-            tiles.append((numbers, count, OUTER_VECTORS[numbers, count], i, channel))
+            vectors = min(OUTER_VECTORS[numbers, count], key=lambda many: -(-registers // many) * many)
+            tiles.append((numbers, count, vectors, i, channel))
             channel += count
         i += numbers
     return tiles
 
 
-def _covered(columns: int, dtype: str) -> int:
+def _registers(columns: int, dtype: str) -> int:
+    return -(-columns // TARGET.lanes(dtype))
+
+
+def _covered(run: int, channels: int, columns: int, dtype: str) -> int:
     """Return how many pixels of a row the registers of any tile read."""
-    return round_up(columns, max(OUTER_VECTORS.values()) * TARGET.lanes(dtype))
+    registers = _registers(columns, dtype)
+    return max(round_up(registers, each[2]) for each in _tiles(run, channels, registers)) * TARGET.lanes(dtype)
 
 
 @lru_cache(maxsize=256)
 def _row_cycles(run: int, channels: int, columns: int, lanes: int) -> float:
     """Return the cycles of one row of pixels for one tap."""
     cycles = 0.0
-    for numbers, count, registers, _, _ in _tiles(run, channels):
+    for numbers, count, registers, _, _ in _tiles(run, channels, -(-columns // lanes)):
         fmas, loads = numbers * count * registers, (numbers + count) * registers
         cycles += -(-columns // (registers * lanes)) * max(fmas, CHAINS_IN_FLIGHT, loads) / FMA_PER_CYCLE + 4
     return cycles
@@ -97,11 +106,11 @@ def _block(spec: ConvSpec, lattice: Lattice) -> Block:
     of_x = number_cycles(lattice.columns.x_stride * columns.stride, of_input)
     of_grad = number_cycles(lattice.columns.y_stride, of_output)
     stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
-    tiles = _tiles(run.length, of_output)
-    visit = sum(TILE_CYCLES + 4 * numbers * count for numbers, count, *_ in tiles) * run.taps
 
     def price(length: int) -> tuple[int, int, RowPrice]:
-        pitch = plane_pitch(lattice, _covered(length, spec.dtype))
+        pitch = plane_pitch(lattice, _covered(run.length, of_output, length, spec.dtype))
+        tiles = _tiles(run.length, of_output, _registers(length, spec.dtype))
+        visit = sum(TILE_CYCLES + 4 * numbers * count for numbers, count, *_ in tiles) * run.taps
         row_size = columns.stride * of_input * pitch
         of_row = run.taps * _row_cycles(run.length, of_output, length, lanes)
 
@@ -139,7 +148,7 @@ def _plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPla
         tap_rows = [offset // (groups * of_output) for offset in record.tables[at.KERNEL_TAPS]]
         if run.along_columns:
             tap_rows = [row + c for row, c in zip(tap_rows, itertools.cycle(range(of_input)))]
-        tiles = _tiles(run.length, of_output)
+        tiles = _tiles(run.length, of_output, _registers(block.columns, spec.dtype))
         fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.X_GROUP: of_input * x_strides[-1], at.X_CHANNEL: x_strides[-1],
             at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output, at.KERNEL_TAP_COUNT: spec.taps,

@@ -50,13 +50,13 @@ FOLDED_SIZES = tuple(16 * numbers + vectors for numbers, many in FOLDED_VECTORS.
 """Sizes of these tiles as one number each."""
 
 OUTER_VECTORS = {
-    (taps, channels): max(v for v in (1, 2, 4) if v * taps * channels <= (24 if MANY_REGISTERS else 12))
+    (taps, channels): tuple(v for v in (4, 2) if v * taps * channels <= (24 if MANY_REGISTERS else 12)) or (1,)
     for taps in (1, 2, 3, 4)
     for channels in (1, 2, 3)
 }
-"""Registers of pixels of a planar kernel gradient's tiles for numbers of a run x output channels."""
+"""Registers of pixels of a planar kernel gradient's tiles for numbers of a run x output channels, largest first."""
 
-OUTER_SIZES = tuple(64 * taps + 8 * channels + vectors for (taps, channels), vectors in OUTER_VECTORS.items())
+OUTER_SIZES = tuple(64 * taps + 8 * channels + v for (taps, channels), many in OUTER_VECTORS.items() for v in many)
 """Sizes of these tiles as one number each."""
 
 CHAINS_IN_FLIGHT = 4 * TARGET.fma_per_cycle
