@@ -17,11 +17,46 @@ from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import MANY_REGISTERS, PLANAR_SIZES, by_rows
 from numbaconv.simd.pointers import advance, clear, copy, prefetch
 from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
-from numbaconv.simd.transposes import interleave, part_of, transpose_narrow, transpose_square
+from numbaconv.simd.transposes import deinterleave, interleave, part_of, transpose_narrow, transpose_square
 from numbaconv.simd.vectors import lanes_of
 
 AHEAD = 2
 """Registers of pixels from the one that is transposed to the one whose cache lines are fetched."""
+
+
+INTERLEAVED = tuple(range(2, 9)) if MANY_REGISTERS else ()
+"""Numbers of channels whose pixels become planes, or planes pixels, in whole registers where pixels lie side by side.
+
+So where any numbers of two registers are picked by one instruction.
+"""
+
+MOST_INTERLEAVED = max(INTERLEAVED, default=0)
+
+
+def make_interleave(channels: int) -> Any:
+    """Return the code for ``channels`` planes."""
+
+    @inline
+    def interleave_planes(planes, pitch, y):
+        """y[pixel * channels + channel] = planes[channel * pitch + pixel], one register of pixels."""
+        interleave(channels, planes, pitch, y)
+
+    return interleave_planes
+
+
+def make_deinterleave(channels: int) -> Any:
+    """Return the code for ``channels`` planes."""
+
+    @inline
+    def deinterleave_pixels(x, planes, pitch):
+        """planes[channel * pitch + pixel] = x[pixel * channels + channel], one register of pixels."""
+        deinterleave(channels, x, planes, pitch)
+
+    return deinterleave_pixels
+
+
+interleave_planes = by_rows(make_interleave, INTERLEAVED, "planes, pitch, y")
+deinterleave_pixels = by_rows(make_deinterleave, INTERLEAVED, "x, planes, pitch")
 
 
 @inline
@@ -49,7 +84,16 @@ def gather_planes(x, step, pixels, channels, channel_step, block, pitch):
         for channel in range(channels):
             copy(advance(block, channel * pitch), advance(x, channel * channel_step), pixels)
         return
-    if channel_step == 1 and channels > 1 and step > 0:
+    if channel_step == 1 and 1 < channels <= MOST_INTERLEAVED and step == channels and lanes <= pixels:
+        while pixel < pixels:
+            # The last register has pixels of the one before again.
+            place = min(pixel, pixels - lanes)
+            source = advance(x, place * step)
+            for register in range(channels):
+                prefetch(advance(source, (AHEAD * channels + register) * lanes))
+            deinterleave_pixels(channels, source, advance(block, place), pitch)
+            pixel = place + lanes
+    elif channel_step == 1 and channels > 1 and step > 0:
         # The last pixels' registers would reach behind the row.
         end = pixels - (max(lanes - channels, 0) + step - 1) // step
         while pixel < end and lanes <= end:
@@ -138,17 +182,6 @@ PARAMETERS = (
 planar_tile = by_rows(make_planar_tile, PLANAR_SIZES, PARAMETERS)
 
 
-def make_interleave(channels: int) -> Any:
-    """Return the code for ``channels`` planes."""
-
-    @inline
-    def interleave_planes(planes, pitch, y):
-        """y[pixel * channels + channel] = planes[channel * pitch + pixel], one register of pixels."""
-        interleave(channels, planes, pitch, y)
-
-    return interleave_planes
-
-
 @inline
 def leave_pixels(planes, pitch, channels, pixels, y, y_stride):
     """y[pixel * y_stride + channel] = planes[channel * pitch + pixel], number by number."""
@@ -169,15 +202,6 @@ def transpose_pixels(planes, pitch, channels, y, y_stride):
         channel = min(first, max(channels - lanes, 0))
         transpose_square(advance(planes, channel * pitch), pitch, advance(y, channel), y_stride)
         first += lanes
-
-
-INTERLEAVED = tuple(range(2, 9)) if MANY_REGISTERS else ()
-"""Numbers of channels whose planes are interleaved to whole registers of the output: where any two registers' numbers
-are picked by one instruction."""
-
-MOST_INTERLEAVED = max(INTERLEAVED, default=0)
-
-interleave_planes = by_rows(make_interleave, INTERLEAVED, "planes, pitch, y")
 
 
 @inline

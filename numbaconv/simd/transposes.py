@@ -99,23 +99,16 @@ def transpose_narrow(typingctx, source, source_stride, target, target_stride):
     return types.void(source, types.int64, target, types.int64), codegen
 
 
-def _chosen(rows, lanes: int, register: int) -> list[tuple[int, int]]:
-    """Return row and lane of each number of a register of the dense transpose."""
-    flat = range(register * lanes, (register + 1) * lanes)
-    return [(number % len(rows), number // len(rows)) for number in flat]
-
-
-def _interleaved_register(b, rows, lanes: int, register: int):
-    """Return one register of the dense transpose: numbers of two rows each are picked, and these merged."""
-    wanted = _chosen(rows, lanes, register)
-    parts = []
-    for first in range(0, len(rows), 2):
-        second = min(first + 1, len(rows) - 1)
-        mask = [lane + lanes * (row - first) if row in (first, second) else 0 for row, lane in wanted]
-        parts.append((_shuffled(b, rows[first], rows[second], mask), {first, second}))
+def _picked(b, registers, wanted: list[tuple[int, int]]):
+    """Return the numbers ``wanted``, register and lane of each: picked from two registers each, and these merged."""
+    lanes, parts = len(wanted), []
+    for first in range(0, len(registers), 2):
+        second = min(first + 1, len(registers) - 1)
+        mask = [lane + lanes * (n - first) if n in (first, second) else 0 for n, lane in wanted]
+        parts.append((_shuffled(b, registers[first], registers[second], mask), {first, second}))
     while len(parts) > 1:
         (one, of_one), (other, of_other) = parts[0], parts[1]
-        mask = [lane if row in of_one else lanes + lane for lane, (row, _) in enumerate(wanted)]
+        mask = [lane if n in of_one else lanes + lane for lane, (n, _) in enumerate(wanted)]
         parts[:2] = [(_shuffled(b, one, other, mask), of_one | of_other)]
     return parts[0][0]
 
@@ -126,18 +119,37 @@ def interleave(typingctx, rows, source, source_stride, target):
     if not isinstance(rows, types.IntegerLiteral):
         return None
     vector, count = VectorType(source.dtype), rows.literal_value
+    lanes = vector.lanes
 
     def codegen(context, b, sig, args):
         _, source, source_stride, target = args
-        lanes = vector.lanes
-        loaded = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(count)]
-        for register in range(count):
-            emit.store(
-                b, vector, _interleaved_register(b, loaded, lanes, register), target, emit.index(register * lanes)
-            )
+        registers = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(count)]
+        for first in range(0, count * lanes, lanes):
+            numbers = _picked(b, registers, [(n % count, n // count) for n in range(first, first + lanes)])
+            emit.store(b, vector, numbers, target, emit.index(first))
         return context.get_dummy_value()
 
     return types.void(rows, source, types.int64, target), codegen
+
+
+@intrinsic(prefer_literal=True)
+def deinterleave(typingctx, rows, source, target, target_stride):
+    """target[i * target_stride + j] = source[j * rows + i], j up to the lanes of a register, ``rows`` a literal."""
+    if not isinstance(rows, types.IntegerLiteral):
+        return None
+    vector, count = VectorType(source.dtype), rows.literal_value
+    lanes = vector.lanes
+
+    def codegen(context, b, sig, args):
+        _, source, target, target_stride = args
+        registers = [emit.load(b, vector, source, emit.index(i * lanes)) for i in range(count)]
+        for row in range(count):
+            wanted = [((j * count + row) // lanes, (j * count + row) % lanes) for j in range(lanes)]
+            numbers = _picked(b, registers, wanted)
+            emit.store(b, vector, numbers, target, b.mul(target_stride, emit.index(row)))
+        return context.get_dummy_value()
+
+    return types.void(rows, source, target, types.int64), codegen
 
 
 @intrinsic
