@@ -51,7 +51,7 @@ FOLDED_SIZES = tuple(16 * numbers + vectors for numbers, many in FOLDED_VECTORS.
 
 OUTER_VECTORS = {
     (taps, channels): tuple(v for v in (4, 2) if v * taps * channels <= (24 if MANY_REGISTERS else 12)) or (1,)
-    for taps in (1, 2, 3, 4)
+    for taps in range(1, 6 if MANY_REGISTERS else 5)
     for channels in (1, 2, 3)
 }
 """Registers of pixels of a planar kernel gradient's tiles for numbers of a run x output channels, largest first."""
