@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise_strip_tiles import NARROW_COLUMNS, PAIR_ROWS
+from numbaconv.kernels.depthwise_strips import ZEROS, depthwise_strips
 from numbaconv.kernels.depthwise_tiles import (
     LONG,
     LONG_TILE,
@@ -29,7 +31,7 @@ from numbaconv.kernels.depthwise_tiles import (
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.gather import gather_block, repeat_channels
-from numbaconv.simd.pointers import advance, as_counters
+from numbaconv.simd.pointers import advance, as_counters, clear
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
@@ -252,6 +254,11 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
     y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel)
     y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
+    if record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
+        depthwise_strips(
+            record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, runs
+        )
+        return
     for r in range(row, row + rows):
         count = list_runs(record, plane, r, row, tap_size, runs)
         reads = list_ahead(record, plane, r, lists)
@@ -281,6 +288,7 @@ def depthwise_forward(worker, task, geometry, buffers):
         if record[at.PACKS] == 1:
             packed = advance(work, geometry[at.SECOND] + record[at.PACKED])
             pack_taps(buffers[at.KERNEL], record, channel, channels, packed)
+    clear(advance(work, geometry[at.BOUNCE] + ZEROS * lanes_of(work)), lanes_of(work))
     row = row_block * records[at.BLOCK_ROWS]
     end = row + records[at.BLOCK_ROWS]
     while row < end:

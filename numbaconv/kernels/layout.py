@@ -147,7 +147,13 @@ FOLD_Y_ROWS = 110  # rows of outputs in all
 TAP_FIRST = 111  # position of the first tap of each row of outputs of a stride, and of the end
 PLANE_OF_TAP = 112  # position of each tap's plane and row, counted from the first ones that such a row reads
 ROW_OF_TAP = 113
-RECORD_SIZE = 114
+# Depthwise strips of some rows of outputs.
+STRIP_TAPS = 114  # taps that a tile takes together, 0 for square kernels, -1: there are no strips
+STRIP_GROUPS = 115  # groups of so many taps in a row of the kernel
+STRIP_ENTRIES = 116  # numbers listed for each plane of taps
+STRIP_AHEAD = 117  # 1: input and output of the next tiles are fetched ahead
+STRIP_ROWS = 118  # rows of most strips
+RECORD_SIZE = 119
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
