@@ -11,6 +11,7 @@ import numpy as np
 
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
+from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_gathered, tile_outputs
 from numbaconv.algorithms.depthwise_gradient import gradient_launch
 from numbaconv.algorithms.geometry import (
@@ -27,6 +28,7 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import (
+    CACHED_RESULT,
     BiasPart,
     Plan,
     kernel_strides,
@@ -178,6 +180,13 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int,
     return fields | {at.X_CHANNEL: x_channel * multiplier, at.KERNEL_GROUP: multiplier}
 
 
+def _leaves_caches(spec: ConvSpec, direction: str) -> bool:
+    """Whether a result is so large that it is stored past the caches, and all of whole registers and cache lines."""
+    shape = spec.result_shape(direction)
+    whole = TARGET.vector_bytes == CACHE_LINE and shape[-1] % TARGET.lanes(spec.dtype) == 0
+    return whole and math.prod(shape) * np.dtype(spec.dtype).itemsize > CACHED_RESULT * TARGET.l2_bytes
+
+
 def _strip_fields(lattice: Lattice, summed: int, in_place: bool, channels: int, lanes: int) -> dict[int, int]:
     """Return the fields of strips of some rows of outputs, which need neighbouring pixels and padding with zeros."""
     rows, columns = lattice.rows.phase, lattice.columns.phase
@@ -267,7 +276,8 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     workspace = runs + round_up(listed * 8 // np.dtype(spec.dtype).itemsize, 16)
     header = {
         at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce, at.RUNS: runs,
-        at.STRIP: 1 if in_place and records[0].fields[at.STRIP_TAPS] < 0 else block.rows,
+        at.STRIP: 1 if in_place and strips[0][at.STRIP_TAPS] < 0 else block.rows,
+        at.PAST_CACHES: int(_leaves_caches(spec, direction)),
     }  # fmt: skip
     fields = records[0].fields
     tasks = phases[0].batch * math.prod(counts.values()) * fields[at.PANEL_CHUNKS]

@@ -31,6 +31,9 @@ A launch costs 4 microseconds while the cores are idle, and milliseconds when th
 ELEMENT_WORK = 12
 """Multiply-adds in the time of reading or writing one element: layers with few channels are bound by these."""
 
+CACHED_RESULT = 4
+"""Results of up to so many times L2's bytes are left in the caches for their reader."""
+
 
 def is_small(spec: ConvSpec) -> bool:
     """Whether a pass takes less time than a launch of threads would save."""

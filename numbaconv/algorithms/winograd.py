@@ -27,6 +27,7 @@ from numbaconv.algorithms.geometry import (
     tile_list,
 )
 from numbaconv.algorithms.plan_parts import (
+    CACHED_RESULT,
     BiasPart,
     Plan,
     array_strides,
@@ -166,10 +167,6 @@ MAX_WHOLE_BYTES = 8 << 20
 
 Nor may it be larger than the transformed kernel, whose way to memory and back it saves.
 """
-
-
-CACHED_RESULT = 4
-"""Results of up to so many times L2's bytes are left in the caches for their reader."""
 
 
 def leaves_caches(spec: ConvSpec, direction: str) -> bool:

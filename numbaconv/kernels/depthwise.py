@@ -31,7 +31,7 @@ from numbaconv.kernels.depthwise_tiles import (
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.gather import gather_block, repeat_channels
-from numbaconv.simd.pointers import advance, as_counters, clear
+from numbaconv.simd.pointers import advance, as_counters, clear, fence, is_aligned
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
@@ -156,8 +156,9 @@ def list_ahead(record, plane, row, ahead):
 
 @inline
 def depthwise_pixels(
-    record, rows, window, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce, ahead, reads
-):
+    record, rows, window, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce, ahead, reads,
+    past_caches,
+):  # fmt: skip
     """Run one tile of `rows` outputs for all channels of the chunk.
 
     The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
@@ -189,6 +190,7 @@ def depthwise_pixels(
         depthwise_tile(
             record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower,
             target, target_stride, vector, last, end, ahead, reads, ahead_steps,
+            past_caches and not is_apart,
         )  # fmt: skip
         if is_apart:
             leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, c), y_stride)
@@ -196,7 +198,9 @@ def depthwise_pixels(
 
 
 @inline
-def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads):
+def depthwise_row(
+    record, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads, past_caches
+):
     """Compute outputs [column, column + columns) of one row, part by part; the last tile may overlap the one before.
 
     `x` is what the runs' offsets count from, `y` the row's first output of the block. `lists` begins with the offsets
@@ -233,7 +237,7 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
             target = advance(y, (first - column + pixel) * record[at.Y_PIXEL])
             depthwise_pixels(
                 record, rows, window, source, taps, triples, pairs, singles, weights, bias, lower, target, channels,
-                bounce, lists, reads,
+                bounce, lists, reads, past_caches,
             )  # fmt: skip
             pixel += rows
 
@@ -249,6 +253,7 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
         gather_rows(record, source, work, plane, row, rows, column, columns, channel, channels)
         source = work
     weights, bounce = advance(work, geometry[at.SECOND] + record[at.PACKED]), advance(work, geometry[at.BOUNCE])
+    past_caches = geometry[at.PAST_CACHES] == 1 and is_aligned(buffers[at.Y], 64)
     runs = as_counters(advance(work, geometry[at.RUNS]))
     lists = advance(runs, 2 * record[at.PLANE_TAPS] * record[at.ROW_TAPS])
     y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel)
@@ -256,14 +261,42 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
     if record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
         depthwise_strips(
-            record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, runs
+            record,
+            source,
+            plane,
+            row,
+            rows,
+            column,
+            columns,
+            weights,
+            bias,
+            lower,
+            y,
+            channels,
+            bounce,
+            runs,
+            past_caches,
         )
         return
     for r in range(row, row + rows):
         count = list_runs(record, plane, r, row, tap_size, runs)
         reads = list_ahead(record, plane, r, lists)
         depthwise_row(
-            record, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads
+            record,
+            source,
+            column,
+            columns,
+            runs,
+            count,
+            weights,
+            bias,
+            lower,
+            y,
+            channels,
+            bounce,
+            lists,
+            reads,
+            past_caches,
         )
         y = advance(y, record[at.Y_ROW])
 
@@ -302,3 +335,5 @@ def depthwise_forward(worker, task, geometry, buffers):
                     geometry, record, buffers, work, batch, plane, row, rows, column, columns, channel, channels
                 )
         row += geometry[at.STRIP]
+    if geometry[at.PAST_CACHES] == 1:
+        fence()

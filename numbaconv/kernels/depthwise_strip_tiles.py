@@ -19,7 +19,7 @@ from numbaconv.target import TARGET
 
 PARAMETERS = (
     "x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, lower, y, y_row, y_pixel, "
-    "first, last, last_channel, ahead, ahead_count, ahead_rows"
+    "first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches"
 )
 
 CACHE_LINE = 64
@@ -61,7 +61,7 @@ def make_square_tile(rows: int, columns: int) -> Any:
     @inline
     def square_tile(
         x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, lower, y, y_row, y_pixel,
-        first, last, last_channel, ahead, ahead_count, ahead_rows,
+        first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches,
     ):  # fmt: skip
         """y[r, m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel + c] * weight[c]).
 
@@ -73,15 +73,19 @@ def make_square_tile(rows: int, columns: int) -> Any:
             c = min(i * lanes, last_channel)
             acc = tile_rows(cells, 1, advance(bias, c))
             for row in range(ahead_count):
-                prefetch_lines(advance(x, ahead[row] + i * columns * lanes), lines)
+                prefetch_lines(advance(x, ahead[row] + i * columns * lanes), lines, 2)
             for row in range(ahead_rows):
-                prefetch_lines(advance(y, row * y_row + columns * y_pixel + i * columns * lanes), lines)
+                prefetch_lines(advance(y, row * y_row + columns * y_pixel + i * columns * lanes), lines, 3)
             source, weight, entry = advance(x, c), advance(weights, i * step), entries
             for _ in range(count):
                 offsets, factors = advance(entry, 1), advance(weight, entry[0])
                 acc = tile_fma_square(acc, columns, source, offsets, begin, end, zeros, pixel, factors, SQUARE)
                 entry = advance(entry, rows + SQUARE)
-            tile_store_strips(activate_tile(acc, lower == 0), columns, advance(y, c), y_row, y_pixel)
+            acc = activate_tile(acc, lower == 0)
+            if past_caches:
+                tile_store_strips(acc, columns, advance(y, c), y_row, y_pixel, 1)
+            else:
+                tile_store_strips(acc, columns, advance(y, c), y_row, y_pixel, 0)
 
     return square_tile
 
@@ -93,7 +97,7 @@ def make_window_tile(taps: int, rows: int, columns: int) -> Any:
     @inline
     def window_tile(
         x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, lower, y, y_row, y_pixel,
-        first, last, last_channel, ahead, ahead_count, ahead_rows,
+        first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches,
     ):  # fmt: skip
         """As `square_tile`; an entry is a row of the kernel, of `groups` groups of taps, and the rows of input."""
         lanes = lanes_of(x)
@@ -101,9 +105,9 @@ def make_window_tile(taps: int, rows: int, columns: int) -> Any:
             c = min(i * lanes, last_channel)
             acc = tile_rows(cells, 1, advance(bias, c))
             for row in range(ahead_count):
-                prefetch_lines(advance(x, ahead[row] + i * columns * lanes), lines)
+                prefetch_lines(advance(x, ahead[row] + i * columns * lanes), lines, 2)
             for row in range(ahead_rows):
-                prefetch_lines(advance(y, row * y_row + columns * y_pixel + i * columns * lanes), lines)
+                prefetch_lines(advance(y, row * y_row + columns * y_pixel + i * columns * lanes), lines, 3)
             source, weight, entry = advance(x, c), advance(weights, i * step), entries
             for _ in range(count):
                 offsets, factors = advance(entry, 1), advance(weight, entry[0])
@@ -114,7 +118,11 @@ def make_window_tile(taps: int, rows: int, columns: int) -> Any:
                         pixel, advance(factors, shift * lanes), taps,
                     )  # fmt: skip
                 entry = advance(entry, 1 + rows)
-            tile_store_strips(activate_tile(acc, lower == 0), columns, advance(y, c), y_row, y_pixel)
+            acc = activate_tile(acc, lower == 0)
+            if past_caches:
+                tile_store_strips(acc, columns, advance(y, c), y_row, y_pixel, 1)
+            else:
+                tile_store_strips(acc, columns, advance(y, c), y_row, y_pixel, 0)
 
     return window_tile
 

@@ -83,12 +83,13 @@ def list_next_rows(record, plane, row, rows, ahead):
 @inline
 def strip_pixels(
     record, number, rows, columns, x, entries, count, begin, end, zeros, pixel, weights, bias, lower, y, channels,
-    bounce, ahead, ahead_count,
+    bounce, ahead, ahead_count, past_caches,
 ):  # fmt: skip
     """Run one tile for all channels of the chunk, by way of `bounce` where the activation needs it."""
     lanes = lanes_of(x)
     vectors, last_channel, is_apart = (channels + lanes - 1) // lanes, channels - lanes, waits(lower)
     target, y_row, y_pixel = y, record[at.Y_ROW], record[at.Y_PIXEL]
+    ahead_rows = 0 if past_caches else rows * record[at.STRIP_AHEAD]
     vector = 0
     while vector < vectors:
         last, c = vectors, min(vector * lanes, last_channel)
@@ -97,7 +98,7 @@ def strip_pixels(
         strip_tile(
             number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights,
             record[at.TAPS] * lanes, bias, lower, target, y_row, y_pixel, vector, last, last_channel, ahead,
-            ahead_count, rows * record[at.STRIP_AHEAD],
+            ahead_count, ahead_rows, past_caches and not is_apart,
         )  # fmt: skip
         if is_apart:
             for row in range(rows):
@@ -110,8 +111,9 @@ def strip_pixels(
 
 @inline
 def depthwise_strip(
-    record, source, plane, row, rows, first_row, column, columns, weights, bias, lower, y, channels, bounce, entries
-):
+    record, source, plane, row, rows, first_row, column, columns, weights, bias, lower, y, channels, bounce, entries,
+    past_caches,
+):  # fmt: skip
     """Compute outputs [column, column + columns) of `rows` rows; the last tile may overlap the one before.
 
     `y` is the first output of the rows.
@@ -138,15 +140,16 @@ def depthwise_strip(
         strip_pixels(
             record, (taps * 4 + rows) * 8 + width, rows, width, advance(x, done * pixel), entries, count,
             begin - done, end - done, zeros, pixel, weights, bias, lower, advance(y, done * record[at.Y_PIXEL]),
-            channels, bounce, ahead, ahead_count,
+            channels, bounce, ahead, ahead_count, past_caches,
         )  # fmt: skip
         done += width
 
 
 @inline
 def depthwise_strips(
-    record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, entries
-):
+    record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, entries,
+    past_caches,
+):  # fmt: skip
     """Compute a block of at least two rows by strips; the last one may overlap the one before."""
     done = 0
     while done < rows:
@@ -156,6 +159,6 @@ def depthwise_strips(
         done = min(done, rows - size)
         depthwise_strip(
             record, source, plane, row + done, size, row, column, columns, weights, bias, lower,
-            advance(y, done * record[at.Y_ROW]), channels, bounce, entries,
+            advance(y, done * record[at.Y_ROW]), channels, bounce, entries, past_caches,
         )  # fmt: skip
         done += size

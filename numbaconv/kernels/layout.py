@@ -26,7 +26,8 @@ RUNS = 8  # depthwise: offset in a worker's workspace of the rows of the kernel 
 STRIP = 9  # depthwise: rows of outputs that a phase makes in turn
 OWN_KERNEL = 10  # offset in a worker's workspace of the taps that it packs for itself
 SUMS = 11  # kernel gradient: offset in a worker's workspace of the sums of a task where pixels are one chunk
-HEADER_SIZE = 12
+PAST_CACHES = 12  # depthwise: 1: an aligned output, all whole cache lines, is stored past the caches
+HEADER_SIZE = 13
 
 # Phase record.
 FIRST_TASK = 0

@@ -91,35 +91,38 @@ def _add_products(b, tile, acc, width: int, count: int, numbers, held, position:
 
 
 @intrinsic(prefer_literal=True)
-def tile_store_strips(typingctx, acc, columns, pointer, row_stride, stride):
-    """Store the tile: rows of ``columns`` cells ``row_stride`` apart, cells ``stride`` apart."""
-    if not _is_literal(columns):
+def tile_store_strips(typingctx, acc, columns, pointer, row_stride, stride, past_caches):
+    """Store the tile: rows of ``columns`` cells ``row_stride`` apart, cells ``stride`` apart.
+
+    If it goes ``past_caches``, a literal, all addresses are multiples of a register.
+    """
+    if not _is_literal(columns, past_caches):
         return None
-    width = columns.literal_value
+    width, past = columns.literal_value, past_caches.literal_value
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, _, pointer, row_stride, stride = args
+        acc, _, pointer, row_stride, stride, _ = args
         for cell in range(tile.rows):
             row, column = divmod(cell, width)
             address = b.gep(pointer, [b.mul(row_stride, emit.index(row))])
-            value = b.extract_value(acc, cell)
-            emit.store(b, tile.vector, value, b.gep(address, [b.mul(stride, emit.index(column))]))
+            address = b.gep(address, [b.mul(stride, emit.index(column))])
+            (emit.store_past_caches if past else emit.store)(b, tile.vector, b.extract_value(acc, cell), address)
         return context.get_dummy_value()
 
-    return types.void(acc, columns, pointer, types.int64, types.int64), codegen
+    return types.void(acc, columns, pointer, types.int64, types.int64, past_caches), codegen
 
 
 @intrinsic(prefer_literal=True)
-def prefetch_lines(typingctx, pointer, lines):
-    """Ask for a run of ``lines`` cache lines."""
-    if not _is_literal(lines):
+def prefetch_lines(typingctx, pointer, lines, nearness):
+    """Ask for a run of ``lines`` cache lines, for all caches (3) or L2 alone (2)."""
+    if not _is_literal(lines, nearness):
         return None
     line = 64 * 8 // pointer.dtype.bitwidth
 
     def codegen(context, b, sig, args):
         for n in range(lines.literal_value):
-            emit.prefetch(b, b.gep(args[0], [emit.index(n * line)]))
+            emit.prefetch(b, b.gep(args[0], [emit.index(n * line)]), nearness.literal_value)
         return context.get_dummy_value()
 
-    return types.void(pointer, lines), codegen
+    return types.void(pointer, lines, nearness), codegen
