@@ -11,7 +11,6 @@ import numpy as np
 
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
-from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_gathered, tile_outputs
 from numbaconv.algorithms.depthwise_gradient import gradient_launch
 from numbaconv.algorithms.geometry import (
@@ -45,7 +44,7 @@ from numbaconv.kernels.depthwise_strip_tiles import (
     SQUARE_ROWS,
     strip_taps,
 )
-from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES
+from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES, WHOLE_LINES
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -71,6 +70,24 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     if direction == "kernel_grad" and 4 * size > TARGET.registers:
         return f"the sums of {size} x {size} channels leave too few of {TARGET.registers} registers"
     return None
+
+
+PIXEL_CYCLES, PLANAR_SHARE = 22.0, 0.5
+"""Cycles of an output pixel with fewer channels than a register has lanes, besides a multiply-add a tap; what such
+layers take of the planar algorithm's estimate. Measured with 2 to 15 channels and 3x3 to 9x9 taps."""
+
+
+def rivals_planar(spec: ConvSpec, direction: str) -> bool:
+    """Whether a register has so many idle lanes that one of pixels may be faster."""
+    steps = (*spec.strides, *spec.dilation)
+    is_plain = spec.in_channels_per_group == spec.depth_multiplier == 1 and set(steps) == {1}
+    return is_plain and direction != "kernel_grad" and spec.in_channels < TARGET.lanes(spec.dtype)
+
+
+def estimate(spec: ConvSpec, direction: str) -> float:
+    """Return about how many cycles a pass takes on one thread if it `rivals_planar`."""
+    pixels = math.prod(spec.result_shape(direction)[:-1])
+    return pixels * (PIXEL_CYCLES + math.prod(spec.kernel_size) / TARGET.fma_per_cycle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +200,7 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int,
 def _leaves_caches(spec: ConvSpec, direction: str) -> bool:
     """Whether a result is so large that it is stored past the caches, and all of whole registers and cache lines."""
     shape = spec.result_shape(direction)
-    whole = TARGET.vector_bytes == CACHE_LINE and shape[-1] % TARGET.lanes(spec.dtype) == 0
+    whole = WHOLE_LINES and shape[-1] % TARGET.lanes(spec.dtype) == 0
     return whole and math.prod(shape) * np.dtype(spec.dtype).itemsize > CACHED_RESULT * TARGET.l2_bytes
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.depthwise_strip_tiles import NARROW_COLUMNS, PAIR_ROWS
+from numbaconv.kernels.depthwise_strip_tiles import HAS_STRIPS, NARROW_COLUMNS, PAIR_ROWS
 from numbaconv.kernels.depthwise_strips import ZEROS, depthwise_strips
 from numbaconv.kernels.depthwise_tiles import (
     LONG,
@@ -259,7 +259,7 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
     y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel)
     y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
-    if record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
+    if HAS_STRIPS and record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
         depthwise_strips(
             record,
             source,
@@ -321,7 +321,8 @@ def depthwise_forward(worker, task, geometry, buffers):
         if record[at.PACKS] == 1:
             packed = advance(work, geometry[at.SECOND] + record[at.PACKED])
             pack_taps(buffers[at.KERNEL], record, channel, channels, packed)
-    clear(advance(work, geometry[at.BOUNCE] + ZEROS * lanes_of(work)), lanes_of(work))
+    if HAS_STRIPS:
+        clear(advance(work, geometry[at.BOUNCE] + ZEROS * lanes_of(work)), lanes_of(work))
     row = row_block * records[at.BLOCK_ROWS]
     end = row + records[at.BLOCK_ROWS]
     while row < end:

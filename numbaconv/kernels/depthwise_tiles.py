@@ -22,6 +22,7 @@ from numbaconv.simd.tiles import (
     tile_store_past,
 )
 from numbaconv.simd.vectors import lanes_of
+from numbaconv.target import TARGET
 
 PARAMETERS = (
     "x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride, "
@@ -29,10 +30,14 @@ PARAMETERS = (
 )
 
 
+WHOLE_LINES = TARGET.vector_bytes == 64
+"""Whether a register is a cache line: others are stored past the caches in halves, which is slow."""
+
+
 @inline
 def leave_tile(acc, y, y_stride, past_caches):
     """Store a finished tile."""
-    if past_caches:
+    if WHOLE_LINES and past_caches:
         tile_store_past(acc, y, y_stride)
     else:
         tile_store(acc, y, y_stride)
@@ -41,9 +46,10 @@ def leave_tile(acc, y, y_stride, past_caches):
 def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
     """Return the product of ``rows`` outputs x ``vectors`` registers whose taps are neighbouring pixels.
 
-    Outputs are ``stride`` pixels apart.
+    Outputs are ``stride`` pixels apart. The input is fetched ahead to L2 alone, which is the better place, but not for
+    smaller registers where outputs read neighbouring pixels.
     """
-    pixels = rows * stride
+    pixels, nearness = rows * stride, 2 if WHOLE_LINES or stride > 1 or vectors > 1 else 3
 
     @inline
     def window_tile(
@@ -59,8 +65,8 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
             c = min(i * lanes, end)
             acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels, 2)
-            if not past_caches:
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels, nearness)
+            if not (WHOLE_LINES and past_caches):
                 tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
             source, weight, tap = advance(x, c), advance(weights, i * step), taps
             for _ in range(triples):
@@ -92,7 +98,7 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
             acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
                 tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
-            if not past_caches:
+            if not (WHOLE_LINES and past_caches):
                 tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
             source, weight = advance(x, c), advance(weights, i * step)
             for tap in range(singles):

@@ -14,7 +14,7 @@ from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
 from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
-from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, depthwise_tile, leave_tile
+from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, WHOLE_LINES, depthwise_tile, leave_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
 from numbaconv.simd.pointers import advance
@@ -40,7 +40,7 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
             acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
                 tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
-            if not past_caches:
+            if not (WHOLE_LINES and past_caches):
                 tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
             source, weight = advance(x, c), advance(weights, i * step)
             for tap in range(singles):
