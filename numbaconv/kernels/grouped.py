@@ -14,6 +14,7 @@ from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
 from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
+from numbaconv.kernels.depthwise_strips import depthwise_strips
 from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, WHOLE_LINES, depthwise_tile, leave_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
@@ -67,13 +68,23 @@ _grouped_tap_tile = by_rows(
 )
 
 
+@inline
+def _no_strips(
+    record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, entries, past_caches
+):
+    """Do nothing: groups have no strips."""
+
+
 def _renamed(function: Any, name: str) -> Any:
     function.__module__, function.__name__, function.__qualname__ = __name__, name, name
     return function
 
 
 grouped_forward = task_kernel(
-    _renamed(replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile}), "grouped_forward")
+    _renamed(
+        replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile, depthwise_strips: _no_strips}),
+        "grouped_forward",
+    )
 )
 grouped_kernel_gradient = task_kernel(
     _renamed(replaced(depthwise_kernel_gradient.function, {tap_tile: _grouped_tap_tile}), "grouped_kernel_gradient")
