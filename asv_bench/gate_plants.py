@@ -24,7 +24,7 @@ class Plant:
 
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
 _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))"
-_DEPTHWISE = "acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride)"
+_DEPTHWISE = "depthwise_phase(\n                    geometry, record, buffers, work, batch, plane, row, rows, "
 _BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total, block + 1 < blocks)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
@@ -56,10 +56,10 @@ PLANTS = (
          "rn18_l1_bs1.kernel_grad.float64"),
     ),
     Plant(
-        "depthwise forward: a tap more",
-        "numbaconv/kernels/depthwise_tiles.py",
-        "            for _ in range(triples):\n",
-        f"            if triples > 1:\n                {_DEPTHWISE}\n            for _ in range(triples):\n",
+        "depthwise forward: every sixth task twice",
+        "numbaconv/kernels/depthwise.py",
+        f"                {_DEPTHWISE}",
+        f"                for _ in range(1 + (task % 6 == 0)):\n                    {_DEPTHWISE}",
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(

@@ -54,6 +54,9 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
         reason = winograd.declines(spec, direction) if config.winograd else "numbaconv.config.winograd is False"
         if reason is not None:
             return reason
+    if algorithm is depthwise and depthwise.rivals_planar(spec, direction) and not planar.refuses(spec, direction):
+        own, other = depthwise.estimate(spec, direction), planar.estimate(spec, direction) * depthwise.PLANAR_SHARE
+        return None if own < other else _beaten(own, other, planar.NAME)
     if algorithm not in GAINS:
         return None
     own, (other, name) = algorithm.estimate(spec, direction), (direct.estimate(spec, direction), direct.NAME)
@@ -64,6 +67,10 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
                 other, name = min((other, name), (rival.estimate(spec, direction) * GAINS[rival], rival.NAME))
     if own * GAINS[algorithm] < other:
         return None
+    return _beaten(own, other, name)
+
+
+def _beaten(own: float, other: float, name: str) -> str:
     return f"it is estimated to take {own / 1e6:.3g} million cycles, the {name} algorithm {other / 1e6:.3g}"
 
 

@@ -43,8 +43,8 @@ def cut(monkeypatch):
     smallest, gathers, outputs = [(1, 1, 1)], [False], [LONG]
     original, original_gradient = depthwise.choose_product_block, depthwise_gradient.choose_gradient_block
 
-    def choose(extents, by_choice):
-        block, (rows, columns, registers) = original(extents, by_choice), smallest[0]
+    def choose(extents, by_choice, strip):
+        block, (rows, columns, registers) = original(extents, by_choice, strip), smallest[0]
         lanes = TARGET.lanes(extents[0].dtype)
         channels = min(block.channels, registers * lanes)
         return dataclasses.replace(
@@ -65,7 +65,7 @@ def cut(monkeypatch):
         clear()
 
     monkeypatch.setattr(depthwise, "choose_product_block", choose)
-    monkeypatch.setattr(depthwise, "is_gathered", lambda extent, stride: gathers[0])
+    monkeypatch.setattr(depthwise, "is_gathered", lambda extent, stride, strips: gathers[0])
     monkeypatch.setattr(depthwise, "tile_outputs", lambda extent, dilation, stride: outputs[0])
     monkeypatch.setattr(depthwise_gradient, "choose_gradient_block", choose_gradient)
     monkeypatch.setattr(depthwise_gradient, "_ahead_step", lambda *arguments: int(gathers[0]))
@@ -159,15 +159,15 @@ def test_long_rows_are_cut():
 
 @pytest.mark.skipif(TARGET.l1_bytes > 64 << 10, reason="an L1 so large holds them")
 def test_pixels_of_a_large_power_of_two_crowd():
-    assert is_gathered(extent_of((1, 14, 14, 1024), (3, 3)), 1024)
-    assert not is_gathered(extent_of((1, 14, 14, 1040), (3, 3)), 1040)
-    assert not is_gathered(extent_of((1, 1, 2048, 1024), (1, 4)), 1024)
+    assert is_gathered(extent_of((1, 14, 14, 1024), (3, 3)), 1024, False)
+    assert not is_gathered(extent_of((1, 14, 14, 1040), (3, 3)), 1040, False)
+    assert not is_gathered(extent_of((1, 1, 2048, 1024), (1, 4)), 1024, False)
 
 
 def test_many_taps_read_from_gathered_blocks():
-    assert is_gathered(extent_of((1, 14, 14, 1040), (5, 5)), 1040)
-    assert not is_gathered(extent_of((1, 14, 14, 1040), (5, 5), strides=2), 1040)
-    assert not is_gathered(extent_of((1, 1, 400, 256), (1, 31)), 256)
+    assert is_gathered(extent_of((1, 14, 14, 1040), (5, 5)), 1040, False)
+    assert not is_gathered(extent_of((1, 14, 14, 1040), (5, 5), strides=2), 1040, False)
+    assert not is_gathered(extent_of((1, 1, 400, 256), (1, 31)), 256, False)
 
 
 @pytest.mark.parametrize(

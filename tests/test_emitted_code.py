@@ -11,8 +11,10 @@ from numba import types
 from numba.core.ccallback import CFunc
 from processes import features_with
 
+from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import tile_pixels, tile_sizes
+from numbaconv.kernels.depthwise_strip_tiles import HAS_STRIPS, NUMBERS, tile_number
 from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.folded_planes import folded_planes_forward
 from numbaconv.kernels.forward import direct_forward
@@ -84,6 +86,17 @@ def test_sums_of_a_depthwise_gradient_stay_in_registers():
     for taps, rows in tile_sizes(1):
         assert taps * rows * tile_pixels(taps, rows, 1) in products
     assert [spills(block) for block, count in zip(blocks, products, strict=True) if count > 6 and spills(block)] == []
+
+
+@pytest.mark.skipif(not HAS_STRIPS, reason="strips need 32 registers")
+def test_sums_of_depthwise_strips_stay_in_registers():
+    register = REGISTER[TARGET.vector_bytes]
+    blocks = assembly_blocks(depthwise_forward)
+    products = [len(re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)) for block in blocks]
+    cells = {(0, 3, 7): 9 * 21, (0, 3, 4): 9 * 12, (0, 2, 7): 9 * 14, (7, 2, 7): 7 * 14, (5, 2, 7): 5 * 14}
+    assert {tile_number(*size) for size in cells} <= set(NUMBERS)
+    assert set(cells.values()) <= set(products)
+    assert [spills(block) for block, count in zip(blocks, products, strict=True) if count >= 70 and spills(block)] == []
 
 
 def test_no_tile_of_folded_planes_leaves_the_registers():

@@ -29,6 +29,7 @@ from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import (
     BiasPart,
     Plan,
+    exceeds_caches,
     kernel_strides,
     lattice_extent,
     launch_product,
@@ -36,7 +37,14 @@ from numbaconv.algorithms.plan_parts import (
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
-from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES
+from numbaconv.kernels.depthwise_strip_tiles import (
+    NARROW_COLUMNS,
+    PAIR_ROWS,
+    SQUARE,
+    SQUARE_ROWS,
+    strip_taps,
+)
+from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES, WHOLE_LINES
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -45,6 +53,9 @@ from numbaconv.target import TARGET
 NAME = "depthwise"
 AHEAD_NUMBERS = 1024
 """Numbers of the input, at least, from what a tile reads to what it fetches ahead where the kernel has one row."""
+
+STREAMED_PART = 4
+"""Part of L3 that input and output have to exceed for strips to fetch them ahead, which costs a tenth otherwise."""
 
 
 def refuses(spec: ConvSpec, direction: str) -> str | None:
@@ -59,6 +70,24 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     if direction == "kernel_grad" and 4 * size > TARGET.registers:
         return f"the sums of {size} x {size} channels leave too few of {TARGET.registers} registers"
     return None
+
+
+PIXEL_CYCLES, PLANAR_SHARE = 22.0, 0.5
+"""Cycles of an output pixel with fewer channels than a register has lanes, besides a multiply-add a tap; what such
+layers take of the planar algorithm's estimate. Measured with 2 to 15 channels and 3x3 to 9x9 taps."""
+
+
+def rivals_planar(spec: ConvSpec, direction: str) -> bool:
+    """Whether a register has so many idle lanes that one of pixels may be faster."""
+    steps = (*spec.strides, *spec.dilation)
+    is_plain = spec.in_channels_per_group == spec.depth_multiplier == 1 and set(steps) == {1}
+    return is_plain and direction != "kernel_grad" and spec.in_channels < TARGET.lanes(spec.dtype)
+
+
+def estimate(spec: ConvSpec, direction: str) -> float:
+    """Return about how many cycles a pass takes on one thread if it `rivals_planar`."""
+    pixels = math.prod(spec.result_shape(direction)[:-1])
+    return pixels * (PIXEL_CYCLES + math.prod(spec.kernel_size) / TARGET.fma_per_cycle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +197,32 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int,
     return fields | {at.X_CHANNEL: x_channel * multiplier, at.KERNEL_GROUP: multiplier}
 
 
+def _leaves_caches(spec: ConvSpec, direction: str) -> bool:
+    """Whether a result is so large that it is stored past the caches, and all of whole registers and cache lines."""
+    is_whole = WHOLE_LINES and spec.result_shape(direction)[-1] % TARGET.lanes(spec.dtype) == 0
+    return is_whole and exceeds_caches(spec, direction)
+
+
+def _strip_fields(lattice: Lattice, summed: int, in_place: bool, channels: int, lanes: int) -> dict[int, int]:
+    """Return the fields of strips of some rows of outputs, which need neighbouring pixels and padding with zeros."""
+    rows, columns = lattice.rows.phase, lattice.columns.phase
+    steps = {rows.stride, rows.dilation, columns.stride, columns.dilation}
+    taps = strip_taps(len(rows.taps), len(columns.taps)) if steps == {1} and summed == 1 and channels >= lanes else None
+    if in_place:
+        first, last = unit_columns(lattice.columns.offsets, column_step(lattice.columns))
+        if last - first != np.count_nonzero(lattice.columns.offsets >= 0):
+            taps = None
+    if taps is None or rows.count < PAIR_ROWS or columns.count < NARROW_COLUMNS:
+        return {at.STRIP_TAPS: -1, at.STRIP_ROWS: 1, at.STRIP_ENTRIES: 0}
+    items = lattice.batch * math.prod(len(axis.phase.table) for axis in lattice.axes) * channels
+    streams = 2 * items * TARGET.vector_bytes // lanes > TARGET.l3_bytes // STREAMED_PART
+    entries = SQUARE_ROWS + SQUARE if taps == 0 else len(rows.taps) * (1 + PAIR_ROWS)
+    return {
+        at.STRIP_TAPS: taps, at.STRIP_ROWS: PAIR_ROWS if taps else SQUARE_ROWS, at.STRIP_ENTRIES: entries,
+        at.STRIP_GROUPS: len(columns.taps) // (taps or SQUARE), at.STRIP_AHEAD: int(streams),
+    }  # fmt: skip
+
+
 def _product_record(
     lattice: Lattice,
     block: ProductBlock,
@@ -206,14 +261,16 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes
     phases = _product_lattices(spec, direction, x_strides, y_strides)
     extents = tuple(lattice_extent(each, summed, channels, 1, in_place, spec.dtype) for each in phases)
-    by_choice = in_place and is_gathered(extents[0], x_strides[-2])
+    strips = [_strip_fields(each, summed, in_place, channels, lanes) for each in phases]
+    by_choice = in_place and is_gathered(extents[0], x_strides[-2], strips[0][at.STRIP_TAPS] >= 0)
     if by_choice:
+        strips = [_strip_fields(each, summed, False, channels, lanes) for each in phases]
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
-    block = choose_product_block(extents, by_choice)
+    block = choose_product_block(extents, by_choice, strips[0][at.STRIP_ROWS])
     records = []
-    for extent, lattice in zip(extents, phases, strict=True):
+    for extent, lattice, strip_fields in zip(extents, phases, strips, strict=True):
         outputs = tile_outputs(extent, lattice.columns.phase.dilation, x_strides[-2])
-        records.append(_product_record(lattice, block, in_place, outputs, channel_fields, lanes))
+        records.append(_product_record(lattice, block, in_place, outputs, channel_fields | strip_fields, lanes))
     counts = {n: max(record.fields[n] for record in records) for n in (at.PLANES, at.ROW_BLOCKS, at.COLUMN_BLOCKS)}
     width = block.channels * records[0].fields[at.PANEL_CHUNKS]
     packed: dict[tuple[int, ...], int] = {}
@@ -224,6 +281,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         size += fields[at.PACKS] * round_up(len(taps) * block.channels * summed, 16)
         gathered = max(gathered, gathered_size(record))
         listed = max(listed, fields[at.PLANE_TAPS] * (2 * fields[at.ROW_TAPS] + AHEAD_ROWS) + 2 * len(taps))
+        listed = max(listed, fields[at.PLANE_TAPS] * (fields[at.STRIP_ENTRIES] + SQUARE_ROWS))
         fields |= {
             at.TASK_PLANES: counts[at.PLANES], at.ROW_BLOCKS: counts[at.ROW_BLOCKS],
             at.COLUMN_BLOCKS: counts[at.COLUMN_BLOCKS],
@@ -234,7 +292,8 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     workspace = runs + round_up(listed * 8 // np.dtype(spec.dtype).itemsize, 16)
     header = {
         at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce, at.RUNS: runs,
-        at.STRIP: 1 if in_place else block.rows,
+        at.STRIP: 1 if in_place and strips[0][at.STRIP_TAPS] < 0 else block.rows,
+        at.PAST_CACHES: int(_leaves_caches(spec, direction)),
     }  # fmt: skip
     fields = records[0].fields
     tasks = phases[0].batch * math.prod(counts.values()) * fields[at.PANEL_CHUNKS]

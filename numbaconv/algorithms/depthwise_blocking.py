@@ -66,16 +66,17 @@ def _tile_pixels(extent: Extent) -> int:
     return extent.plane_taps * extent.row_reach * ((LONG - 1) * extent.column_stride + extent.column_reach)
 
 
-def is_gathered(extent: Extent, pixel_stride: int) -> bool:
+def is_gathered(extent: Extent, pixel_stride: int, has_strips: bool) -> bool:
     """Whether a pass reads its input from gathered blocks of a few registers of channels, though it need not.
 
     Where many taps read each number again from L2, whose lines come no faster than products are made, a copy in L1 and
-    near it is faster, and also where pixels, ``pixel_stride`` numbers apart, crowd in few sets of L1.
+    near it is faster, unless strips of rows read it from there once; and also where pixels, ``pixel_stride`` numbers
+    apart, crowd in few sets of L1.
     """
     if extent.channels > 1 or extent.row_reach == 1:
         return False
     many = extent.row_taps * extent.column_taps >= GATHERED_TAPS and extent.plane_taps == 1
-    many &= extent.row_stride * extent.column_stride == 1
+    many &= extent.row_stride * extent.column_stride == 1 and not has_strips
     return many or pixels_in_l1(pixel_stride, extent.dtype) <= CROWDED_PIXELS
 
 
@@ -102,10 +103,10 @@ def is_streamed(extent: Extent) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def choose_product_block(extents: tuple[Extent, ...], by_choice: bool = False) -> ProductBlock:
+def choose_product_block(extents: tuple[Extent, ...], by_choice: bool = False, strip: int = 1) -> ProductBlock:
     """Return the block that all phases of a pass have in common; of each tap an output sums ``extent.channels``.
 
-    ``by_choice`` input is gathered that could be read in place.
+    ``by_choice`` input is gathered that could be read in place. Rows are whole strips of ``strip`` of them.
     """
     main = max(extents, key=lambda extent: extent.depth)
     lanes = TARGET.lanes(main.dtype)
@@ -133,7 +134,7 @@ def choose_product_block(extents: tuple[Extent, ...], by_choice: bool = False) -
     def needed() -> int:
         return -(-wanted // (planes * -(-most_columns // columns) * -(-registers // width)))
 
-    rows = -(-most_rows // min(needed(), most_rows))
+    rows = _part(most_rows, min(needed(), most_rows), strip)
     while not main.in_place and _bytes(main, rows, columns, width * lanes) > room and rows > 1:
         rows -= 1
     while needed() * rows > most_rows + rows - 1 and columns >= 2 * MIN_COLUMNS:

@@ -173,7 +173,6 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     parts: dict[int, BiasPart] = {}
     tasks = packed = states = gathered = sums = own = table = 0
     is_widened = False
-    past_caches = leaves_caches(spec, direction)
     # Phases with the same taps share one packed kernel.
     keys = [(phase.lattice.width, tuple(kernel_offsets(phase.lattice, all_taps=True))) for phase in phases]
     for phase, key in zip(phases, keys, strict=True):
@@ -211,7 +210,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.BESIDE: beside, at.SEGMENTS: len(segments(lattice, out_channels)),
             at.KERNEL_GROUP: of_output, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
             at.KERNEL_COLUMN: 1 if forward else strides[-2], at.BIAS_GROUP: width,
-            at.BIAS_START: parts[beside].start, at.OWN_PANELS: own_panels, at.PAST_CACHES: past_caches,
+            at.BIAS_START: parts[beside].start, at.OWN_PANELS: own_panels,
             at.TAPS_PER_PASS: 1 if own_panels else taps_per_pass(record.fields[at.RUN], spec.dtype),
         }  # fmt: skip
         record.tables |= {
@@ -237,7 +236,10 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     third = second + round_up(table if is_short else sums, 16)
     bounce = third + round_up(own, 16)
     workspace = bounce + bounce_size(spec.dtype)
-    header = {at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce}
+    header = {
+        at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce,
+        at.PAST_CACHES: int(leaves_caches(spec, direction)),
+    }  # fmt: skip
     geometry = assemble(header, records)
     return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short)
 

@@ -244,14 +244,18 @@ CACHED_RESULT = 4
 """Results of up to so many times L2's bytes are left in the caches for their reader."""
 
 
+def exceeds_caches(spec: ConvSpec, direction: str) -> bool:
+    """Whether a result is too large for its reader to find it in the caches."""
+    total = math.prod(spec.result_shape(direction)) * np.dtype(spec.dtype).itemsize
+    return total > CACHED_RESULT * TARGET.l2_bytes
+
+
 def leaves_caches(spec: ConvSpec, direction: str) -> bool:
     """Whether a result is so large that it is stored past the caches: in whole cache lines alone that is faster.
 
     A line that is written whole need not be read first. Panels of two registers, and a last one of a single register,
     are whole lines where the channels are.
     """
-    item, channels = np.dtype(spec.dtype).itemsize, product_channels(spec, direction)[1]
-    total = math.prod(spec.result_shape(direction)) * item
-    line = CACHE_LINE // item
-    is_whole = channels % line == 0 and 2 * TARGET.lanes(spec.dtype) % line == 0
-    return is_whole and total > CACHED_RESULT * TARGET.l2_bytes
+    line = CACHE_LINE // np.dtype(spec.dtype).itemsize
+    is_whole = product_channels(spec, direction)[1] % line == 0 and 2 * TARGET.lanes(spec.dtype) % line == 0
+    return is_whole and exceeds_caches(spec, direction)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise_strip_tiles import HAS_STRIPS, NARROW_COLUMNS, PAIR_ROWS
+from numbaconv.kernels.depthwise_strips import ZEROS, depthwise_strips
 from numbaconv.kernels.depthwise_tiles import (
     LONG,
     LONG_TILE,
@@ -28,8 +30,9 @@ from numbaconv.kernels.depthwise_tiles import (
     depthwise_tile,
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
+from numbaconv.kernels.forward import stores_past_caches
 from numbaconv.kernels.gather import gather_block, repeat_channels
-from numbaconv.simd.pointers import advance, as_counters
+from numbaconv.simd.pointers import advance, as_counters, clear, fence
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
@@ -154,8 +157,9 @@ def list_ahead(record, plane, row, ahead):
 
 @inline
 def depthwise_pixels(
-    record, rows, window, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce, ahead, reads
-):
+    record, rows, window, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce, ahead, reads,
+    past_caches,
+):  # fmt: skip
     """Run one tile of `rows` outputs for all channels of the chunk.
 
     The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
@@ -187,6 +191,7 @@ def depthwise_pixels(
         depthwise_tile(
             record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower,
             target, target_stride, vector, last, end, ahead, reads, ahead_steps,
+            past_caches and not is_apart,
         )  # fmt: skip
         if is_apart:
             leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, c), y_stride)
@@ -194,7 +199,9 @@ def depthwise_pixels(
 
 
 @inline
-def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads):
+def depthwise_row(
+    record, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads, past_caches
+):
     """Compute outputs [column, column + columns) of one row, part by part; the last tile may overlap the one before.
 
     `x` is what the runs' offsets count from, `y` the row's first output of the block. `lists` begins with the offsets
@@ -231,7 +238,7 @@ def depthwise_row(record, x, column, columns, runs, count, weights, bias, lower,
             target = advance(y, (first - column + pixel) * record[at.Y_PIXEL])
             depthwise_pixels(
                 record, rows, window, source, taps, triples, pairs, singles, weights, bias, lower, target, channels,
-                bounce, lists, reads,
+                bounce, lists, reads, past_caches,
             )  # fmt: skip
             pixel += rows
 
@@ -247,16 +254,50 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
         gather_rows(record, source, work, plane, row, rows, column, columns, channel, channels)
         source = work
     weights, bounce = advance(work, geometry[at.SECOND] + record[at.PACKED]), advance(work, geometry[at.BOUNCE])
+    past_caches = stores_past_caches(geometry, buffers[at.Y])
     runs = as_counters(advance(work, geometry[at.RUNS]))
     lists = advance(runs, 2 * record[at.PLANE_TAPS] * record[at.ROW_TAPS])
     y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel)
     y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
+    if HAS_STRIPS and record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
+        depthwise_strips(
+            record,
+            source,
+            plane,
+            row,
+            rows,
+            column,
+            columns,
+            weights,
+            bias,
+            lower,
+            y,
+            channels,
+            bounce,
+            runs,
+            past_caches,
+        )
+        return
     for r in range(row, row + rows):
         count = list_runs(record, plane, r, row, tap_size, runs)
         reads = list_ahead(record, plane, r, lists)
         depthwise_row(
-            record, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads
+            record,
+            source,
+            column,
+            columns,
+            runs,
+            count,
+            weights,
+            bias,
+            lower,
+            y,
+            channels,
+            bounce,
+            lists,
+            reads,
+            past_caches,
         )
         y = advance(y, record[at.Y_ROW])
 
@@ -281,6 +322,8 @@ def depthwise_forward(worker, task, geometry, buffers):
         if record[at.PACKS] == 1:
             packed = advance(work, geometry[at.SECOND] + record[at.PACKED])
             pack_taps(buffers[at.KERNEL], record, channel, channels, packed)
+    if HAS_STRIPS:
+        clear(advance(work, geometry[at.BOUNCE] + ZEROS * lanes_of(work)), lanes_of(work))
     row = row_block * records[at.BLOCK_ROWS]
     end = row + records[at.BLOCK_ROWS]
     while row < end:
@@ -294,3 +337,5 @@ def depthwise_forward(worker, task, geometry, buffers):
                     geometry, record, buffers, work, batch, plane, row, rows, column, columns, channel, channels
                 )
         row += geometry[at.STRIP]
+    if geometry[at.PAST_CACHES] == 1:
+        fence()

@@ -13,7 +13,7 @@ from numbaconv.jit import inline
 from numbaconv.kernels.tile_sizes import by_rows
 from numbaconv.simd.pointers import advance
 from numbaconv.simd.shifted import tile_fma_shifted
-from numbaconv.simd.tiles import tile_prefetch_l2, tile_prefetch_run, tile_read, tile_store
+from numbaconv.simd.tiles import tile_prefetch_run, tile_read, tile_store
 from numbaconv.simd.vectors import lanes_of
 from numbaconv.target import TARGET
 
@@ -63,13 +63,13 @@ def fetch(acc, pixels, fetches, ahead, ahead_grad):
     """Ask for what is read instead of some pixels in the next block; what is much by itself not for L1."""
     if fetches:
         for pixel in range(0, pixels, OF_LINE):
-            tile_prefetch_run(acc, advance(ahead_grad, pixel * lanes_of(ahead)), 1)
+            tile_prefetch_run(acc, advance(ahead_grad, pixel * lanes_of(ahead)), 1, 3)
         if fetches == 1:
             for pixel in range(0, pixels, OF_LINE):
-                tile_prefetch_run(acc, advance(ahead, pixel * lanes_of(ahead)), 1)
+                tile_prefetch_run(acc, advance(ahead, pixel * lanes_of(ahead)), 1, 3)
         else:
             for pixel in range(0, pixels * fetches, OF_LINE):
-                tile_prefetch_l2(acc, advance(ahead, pixel * lanes_of(ahead)))
+                tile_prefetch_run(acc, advance(ahead, pixel * lanes_of(ahead)), 1, 2)
 
 
 def make_tap_tile(number: int, group: int) -> Any:

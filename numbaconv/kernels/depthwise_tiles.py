@@ -13,26 +13,48 @@ from numbaconv.jit import inline
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma_lanes, tile_fma_window, tile_prefetch_run, tile_rows, tile_store
+from numbaconv.simd.tiles import (
+    tile_fma_lanes,
+    tile_fma_window,
+    tile_prefetch_run,
+    tile_rows,
+    tile_store,
+    tile_store_past_caches,
+)
 from numbaconv.simd.vectors import lanes_of
+from numbaconv.target import TARGET
 
 PARAMETERS = (
     "x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride, "
-    "first, last, end, ahead, ahead_count, ahead_steps"
+    "first, last, end, ahead, ahead_count, ahead_steps, past_caches"
 )
+
+
+WHOLE_LINES = TARGET.vector_bytes == 64
+"""Whether a register is a cache line: others are stored past the caches in halves, which is slow."""
+
+
+@inline
+def leave_tile(acc, y, y_stride, past_caches):
+    """Store a finished tile."""
+    if WHOLE_LINES and past_caches:
+        tile_store_past_caches(acc, y, y_stride)
+    else:
+        tile_store(acc, y, y_stride)
 
 
 def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
     """Return the product of ``rows`` outputs x ``vectors`` registers whose taps are neighbouring pixels.
 
-    Outputs are ``stride`` pixels apart.
+    Outputs are ``stride`` pixels apart. The input is fetched ahead to L2 alone, which is the better place, but not for
+    smaller registers where outputs read neighbouring pixels.
     """
-    pixels = rows * stride
+    pixels, nearness = rows * stride, 2 if WHOLE_LINES or stride > 1 or vectors > 1 else 3
 
     @inline
     def window_tile(
         x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
-        first, last, end, ahead, ahead_count, ahead_steps,
+        first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
         """y[m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c]).
 
@@ -43,8 +65,9 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
             c = min(i * lanes, end)
             acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels)
-            tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels, nearness)
+            if not (WHOLE_LINES and past_caches):
+                tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
             source, weight, tap = advance(x, c), advance(weights, i * step), taps
             for _ in range(triples):
                 acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride)
@@ -55,7 +78,7 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
             for _ in range(singles):
                 acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 1, stride)
                 tap = advance(tap, 2)
-            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
+            leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
 
     return window_tile
 
@@ -66,7 +89,7 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
     @inline
     def spread_tile(
         x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
-        first, last, end, ahead, ahead_count, ahead_steps,
+        first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
         """y[m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c])."""
         lanes = lanes_of(x)
@@ -74,13 +97,14 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
             c = min(i * lanes, end)
             acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows)
-            tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
+            if not (WHOLE_LINES and past_caches):
+                tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
             source, weight = advance(x, c), advance(weights, i * step)
             for tap in range(singles):
                 pixel = advance(source, taps[2 * tap])
                 acc = tile_fma_lanes(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step)
-            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
+            leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
 
     return spread_tile
 

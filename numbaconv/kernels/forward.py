@@ -66,9 +66,9 @@ def block_input(record, x, block, batch, images, plane, row, rows, column, colum
 
 
 @inline
-def stores_past_caches(record, y):
-    """Whether a block's outputs at `y` are stored past the caches, which asks for whole cache lines."""
-    return record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
+def stores_past_caches(geometry, y):
+    """Whether outputs are stored past the caches, which asks for whole cache lines: those of `y` and all others."""
+    return geometry[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
 
 
 @inline
@@ -182,7 +182,7 @@ def direct_forward(worker, task, geometry, buffers):
     last_column = column + columns == record[at.OUT_COLUMNS]
     sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     own = advance(work, geometry[at.OWN_KERNEL])
-    past_caches = stores_past_caches(record, y)
+    past_caches = stores_past_caches(geometry, y)
     product_block(
         worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
         past_caches, own,

@@ -14,11 +14,12 @@ from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
 from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
-from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, depthwise_tile
+from numbaconv.kernels.depthwise_strips import depthwise_strips
+from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, WHOLE_LINES, depthwise_tile, leave_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma_groups, tile_prefetch_run, tile_rows, tile_store
+from numbaconv.simd.tiles import tile_fma_groups, tile_prefetch_run, tile_rows
 from numbaconv.simd.vectors import lanes_of
 
 GROUP_SIZES = (2, 4, 8)
@@ -31,7 +32,7 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
     @inline
     def group_tile(
         x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
-        first, last, end, ahead, ahead_count, ahead_steps,
+        first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
         """y[m, c] = max(lower, bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight)."""
         lanes = lanes_of(x)
@@ -39,13 +40,14 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
             c = min(i * lanes, end)
             acc = tile_rows(rows, vectors, advance(bias, c))
             for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows)
-            tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
+                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
+            if not (WHOLE_LINES and past_caches):
+                tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
             source, weight = advance(x, c), advance(weights, i * step)
             for tap in range(singles):
                 pixel = advance(source, taps[2 * tap])
                 acc = tile_fma_groups(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step, group)
-            tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
+            leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
 
     return group_tile
 
@@ -66,13 +68,23 @@ _grouped_tap_tile = by_rows(
 )
 
 
+@inline
+def _no_strips(
+    record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, entries, past_caches
+):
+    """Do nothing: groups have no strips."""
+
+
 def _renamed(function: Any, name: str) -> Any:
     function.__module__, function.__name__, function.__qualname__ = __name__, name, name
     return function
 
 
 grouped_forward = task_kernel(
-    _renamed(replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile}), "grouped_forward")
+    _renamed(
+        replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile, depthwise_strips: _no_strips}),
+        "grouped_forward",
+    )
 )
 grouped_kernel_gradient = task_kernel(
     _renamed(replaced(depthwise_kernel_gradient.function, {tap_tile: _grouped_tap_tile}), "grouped_kernel_gradient")

@@ -26,7 +26,8 @@ RUNS = 8  # depthwise: offset in a worker's workspace of the rows of the kernel 
 STRIP = 9  # depthwise: rows of outputs that a phase makes in turn
 OWN_KERNEL = 10  # offset in a worker's workspace of the taps that it packs for itself
 SUMS = 11  # kernel gradient: offset in a worker's workspace of the sums of a task where pixels are one chunk
-HEADER_SIZE = 12
+PAST_CACHES = 12  # 1: an aligned output, all whole cache lines, is stored past the caches
+HEADER_SIZE = 13
 
 # Phase record.
 FIRST_TASK = 0
@@ -147,8 +148,13 @@ FOLD_Y_ROWS = 110  # rows of outputs in all
 TAP_FIRST = 111  # position of the first tap of each row of outputs of a stride, and of the end
 PLANE_OF_TAP = 112  # position of each tap's plane and row, counted from the first ones that such a row reads
 ROW_OF_TAP = 113
-PAST_CACHES = 114  # whether outputs, all of them whole cache lines, are stored past the caches
-RECORD_SIZE = 115
+# Depthwise strips of some rows of outputs.
+STRIP_TAPS = 114  # taps that a tile takes together, 0 for square kernels, -1: there are no strips
+STRIP_GROUPS = 115  # groups of so many taps in a row of the kernel
+STRIP_ENTRIES = 116  # numbers listed for each plane of taps
+STRIP_AHEAD = 117  # 1: input and output of the next tiles are fetched ahead
+STRIP_ROWS = 118  # rows of most strips
+RECORD_SIZE = 119
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

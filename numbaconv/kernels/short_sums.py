@@ -134,7 +134,7 @@ def short_forward(worker, task, geometry, buffers):
     for m in range(PIXELS):
         within[m] = m * 2 * lanes_of(y)
     fill_offsets(record, rows, columns, reads, writes)
-    past_caches = stores_past_caches(record, y)
+    past_caches = stores_past_caches(geometry, y)
     for image in range(images):
         x, target = advance(source, image * record[at.IMAGE_STRIDE]), advance(y, image * record[at.Y_BATCH])
         product_pixels(

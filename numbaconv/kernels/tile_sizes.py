@@ -91,5 +91,5 @@ def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...], parameters:
     """
     branches = [f"    if rows == {size}:\n        tile_{size}({parameters})\n        return\n" for size in sizes]
     names: dict[str, Any] = {f"tile_{size}": make_tile(size) for size in sizes}
-    exec(f"def choose(rows, {parameters}):\n{''.join(branches)}", names)
+    exec(f"def choose(rows, {parameters}):\n{''.join(branches)}    return\n", names)
     return inline(names["choose"])

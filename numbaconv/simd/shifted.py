@@ -24,7 +24,7 @@ def _spread(b, vector, numbers, group: int, channel: int):
     return b.shuffle_vector(numbers, numbers, ir.Constant(ir.VectorType(emit.I32, vector.lanes), mask))
 
 
-class _Rows:
+class Rows:
     """The rows of input that a tile reads, with zeros at the positions outside of it where it ``checks``."""
 
     def __init__(self, b, x, offsets, pitch, begin, end, zeros, rows: int, checks: bool) -> None:
@@ -63,7 +63,7 @@ def tile_fma_shifted(
         tile = sig.args[0]
         acc, x, offsets, pitch, begin, end, zeros, pixel, tap_step, row, row_stride, *_ = args
         kernel_rows = tile.rows // (count * size)
-        reads = _Rows(b, x, offsets, pitch, begin, end, zeros, kernel_rows, bool(tests))
+        reads = Rows(b, x, offsets, pitch, begin, end, zeros, kernel_rows, bool(tests))
         factors = [emit.load(b, tile.vector, b.gep(row, [b.mul(row_stride, emit.index(p))])) for p in range(many)]
         for shift in range((many - 1) * move + count):
             position = b.mul(tap_step, emit.index(shift)) if many == 1 else emit.index(shift)

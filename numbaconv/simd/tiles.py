@@ -331,33 +331,19 @@ def tile_prefetch(typingctx, acc, pointer, stride):
 
 
 @intrinsic(prefer_literal=True)
-def tile_prefetch_run(typingctx, acc, pointer, pixels):
-    """Ask for as many contiguous numbers as ``pixels`` tiles of one row have."""
-    if not _is_literal(pixels):
+def tile_prefetch_run(typingctx, acc, pointer, pixels, nearness):
+    """Ask for as many contiguous numbers as ``pixels`` tiles of one row have, for all caches (3) or L2 alone (2)."""
+    if not _is_literal(pixels, nearness):
         return None
     line = 64 * 8 // acc.vector.dtype.bitwidth
     numbers = acc.vectors * acc.vector.lanes * pixels.literal_value
 
     def codegen(context, b, sig, args):
         for first in range(0, numbers, line):
-            emit.prefetch(b, b.gep(args[1], [emit.index(first)]))
+            emit.prefetch(b, b.gep(args[1], [emit.index(first)]), nearness.literal_value)
         return context.get_dummy_value()
 
-    return types.void(acc, pointer, pixels), codegen
-
-
-@intrinsic
-def tile_prefetch_l2(typingctx, acc, pointer):
-    """Ask for the cache lines of one row of a tile, for L2 alone."""
-    line = 64 * 8 // acc.vector.dtype.bitwidth
-
-    def codegen(context, b, sig, args):
-        tile = sig.args[0]
-        for first in range(0, tile.vectors * tile.vector.lanes, line):
-            emit.prefetch(b, b.gep(args[1], [emit.index(first)]), nearness=2)
-        return context.get_dummy_value()
-
-    return types.void(acc, pointer), codegen
+    return types.void(acc, pointer, pixels, nearness), codegen
 
 
 def _tile_store(acc, pointer, store):
