@@ -10,15 +10,18 @@ from typing import Any
 
 from numbaconv.inlining import replaced
 from numbaconv.jit import inline, task_kernel
-from numbaconv.kernels.depthwise import depthwise_forward
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise import depthwise_forward, pack_taps
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
 from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
 from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, depthwise_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
+from numbaconv.simd.groups import group_rows, tile_fma_groups
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma_groups, tile_prefetch_run, tile_rows, tile_store
+from numbaconv.simd.tiles import tile_prefetch_run, tile_store
+from numbaconv.simd.transposes import transpose_half_square
 from numbaconv.simd.vectors import lanes_of
 
 GROUP_SIZES = (2, 4, 8)
@@ -37,7 +40,7 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
         lanes = lanes_of(x)
         for i in range(first, last, vectors):
             c = min(i * lanes, end)
-            acc = tile_rows(rows, vectors, advance(bias, c))
+            acc = group_rows(rows, vectors, group, advance(bias, c))
             for row in range(ahead_count):
                 tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows)
             tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows)
@@ -48,6 +51,24 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
             tile_store(activate_tile(acc, lower == 0), advance(y, c), y_stride)
 
     return group_tile
+
+
+@inline
+def pack_group_taps(kernel, record, channel, channels, target):
+    """Do what `pack_taps` does; transpose the kernel in registers where two groups fill one."""
+    lanes, taps, group = lanes_of(target), record[at.TAPS], record[at.SUMMED]
+    is_square = 2 * group == lanes and record[at.KERNEL_WITHIN] == group and record[at.KERNEL_CHANNEL] == 1
+    if not is_square or channels < lanes:
+        pack_taps(kernel, record, channel, channels, target)
+        return
+    for tap in range(taps):
+        source = advance(kernel, record[record[at.KERNEL_TAPS] + tap])
+        for vector in range((channels + lanes - 1) // lanes):
+            first = (channel + min(vector * lanes, channels - lanes)) // group
+            packed = advance(target, (vector * taps + tap) * group * lanes)
+            for half in range(2):
+                corner = advance(source, (first + half) * record[at.KERNEL_GROUP])
+                transpose_half_square(corner, record[at.KERNEL_COLUMN], advance(packed, half * group), lanes)
 
 
 def _make_tile(number: int) -> Any:
@@ -72,7 +93,10 @@ def _renamed(function: Any, name: str) -> Any:
 
 
 grouped_forward = task_kernel(
-    _renamed(replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile}), "grouped_forward")
+    _renamed(
+        replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile, pack_taps: pack_group_taps}),
+        "grouped_forward",
+    )
 )
 grouped_kernel_gradient = task_kernel(
     _renamed(replaced(depthwise_kernel_gradient.function, {tap_tile: _grouped_tap_tile}), "grouped_kernel_gradient")

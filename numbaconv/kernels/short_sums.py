@@ -13,11 +13,14 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
-from numbaconv.kernels.packing import require_panel
+from numbaconv.kernels.packing import require_panel, rounded_width
+from numbaconv.kernels.tile_sizes import PANEL_VECTORS, by_vectors, tile_parts
+from numbaconv.simd.mixed import mixed_read
 from numbaconv.simd.pointers import advance, as_counters, prefetch
 from numbaconv.simd.scattered import tile_fma_rows, tile_store_rows
-from numbaconv.simd.tiles import tile_rows
 from numbaconv.simd.vectors import lanes_of
+
+PARAMETERS = "x, reads, count, numbers, kernel, bias, activates, y, writes"
 
 PIXELS = 6
 """Pixels of a tile: 6 x 2 accumulators hide the latency of an FMA, and six addresses fit the registers of any CPU."""
@@ -26,8 +29,9 @@ PIXELS_AHEAD = 48
 """Pixels from the tile that is computed to the one whose outputs are fetched."""
 
 
-def make_tile(pixels: int, vectors: int) -> Any:
-    """Return the product of ``pixels`` output pixels x ``vectors * lanes`` output channels."""
+def make_tile(number: int) -> Any:
+    """Return the product of some output pixels x some registers of output channels: `tile_parts`."""
+    pixels, whole, half = tile_parts(number)
 
     @inline
     def short_tile(x, reads, count, numbers, kernel, bias, activates, y, writes):
@@ -35,8 +39,8 @@ def make_tile(pixels: int, vectors: int) -> Any:
 
         Or relu of that, where it `activates`; offset and row of a number are neighbours in `numbers`.
         """
-        acc = tile_rows(pixels, vectors, bias)
-        width = vectors * lanes_of(x)
+        acc = mixed_read(pixels, whole, half, bias, 0)
+        width = (2 * whole + half) * lanes_of(x) // 2
         for i in range(count):
             weights = advance(kernel, numbers[2 * i + 1] * width)
             acc = tile_fma_rows(acc, advance(x, numbers[2 * i]), reads, weights)
@@ -45,8 +49,7 @@ def make_tile(pixels: int, vectors: int) -> Any:
     return short_tile
 
 
-wide_tile, narrow_tile = make_tile(PIXELS, 2), make_tile(PIXELS, 1)
-wide_pixel, narrow_pixel = make_tile(1, 2), make_tile(1, 1)
+short_tile = by_vectors(make_tile, dict.fromkeys(PANEL_VECTORS, (PIXELS, 1)), PARAMETERS)
 
 
 @inline
@@ -65,7 +68,8 @@ def product_pixels(record, first_panel, panels, x, reads, kernel, bias, lower, y
         for panel in range(first_panel, first_panel + panels):
             channel = panel * width
             valid = min(width, out_channels - channel)
-            is_direct = (valid == width or valid == lanes) and not waits(lower)
+            rounded = rounded_width(valid, lanes)
+            is_direct = valid == rounded and not waits(lower)
             target, offsets = advance(y, channel), to_y
             if not is_direct:
                 target, offsets = bounce, within
@@ -73,15 +77,8 @@ def product_pixels(record, first_panel, panels, x, reads, kernel, bias, lower, y
             if size == PIXELS:
                 for m in range(PIXELS):
                     prefetch(advance(y, writes[ahead + m] + channel))
-                if valid > lanes:
-                    wide_tile(x, from_x, count, numbers, weights, start, activates, target, offsets)
-                else:
-                    narrow_tile(x, from_x, count, numbers, weights, start, activates, target, offsets)
-            else:
-                if valid > lanes:
-                    wide_pixel(x, from_x, count, numbers, weights, start, activates, target, offsets)
-                else:
-                    narrow_pixel(x, from_x, count, numbers, weights, start, activates, target, offsets)
+            number = rounded * 64 // lanes + size
+            short_tile(number, x, from_x, count, numbers, weights, start, activates, target, offsets)
             if not is_direct:
                 # From the last one on: a row's end may be rounded up to a register behind it.
                 for m in range(size - 1, -1, -1):

@@ -129,3 +129,8 @@ def keep_here(b, values):
     kept = b.asm(ir.FunctionType(result, kinds), "", constraints, values, True)
     kept.attributes.add("convergent")
     return [kept] if len(kinds) == 1 else [b.extract_value(kept, number) for number in range(len(kinds))]
+
+
+def unknown_address(b, pointer):
+    """Return the pointer as one of which LLVM does not know where it comes from; no instruction."""
+    return b.asm(ir.FunctionType(pointer.type, [pointer.type]), "", "=r,0", [pointer], False)
