@@ -80,9 +80,12 @@ class InlineCompiler(CompilerBase):
         return result._replace(entry_point=key)
 
 
-def inline(function: Callable[..., Any]) -> Any:
-    """Make a function callable inside kernels; it is compiled together with, and into, each kernel that calls it."""
-    return numba.njit(function, error_model="numpy", nogil=True, pipeline_class=InlineCompiler)
+def inline(function: Callable[..., Any], always: bool = False) -> Any:
+    """Make a function callable inside kernels; it is compiled together with, and into, each kernel that calls it.
+
+    LLVM decides whether its code takes the place of the call, or it does so ``always``.
+    """
+    return numba.njit(function, error_model="numpy", nogil=True, forceinline=always, pipeline_class=InlineCompiler)
 
 
 def _references(function: FunctionType) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class Target:
         return names.get(self.vector_bytes, "SSE2" if self.architecture == "x86_64" else "128-bit")
 
     @property
+    def splits_registers(self) -> bool:
+        """Whether half of a register takes half the time, as where its two halves are done one after the other."""
+        return self.vector_bytes == 64 and self.fma_per_cycle == 1
+
+    @property
     def threads(self) -> int:
         """Threads that Numba starts at most."""
         return int(_config.NUMBA_NUM_THREADS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from numbaconv.algorithms.cache_sets import CACHE_LINE, conflict_cycles, pixel_pitch
-from numbaconv.kernels.tile_sizes import CHAINS_IN_FLIGHT, WIDE_SIZES, split_rows
+from numbaconv.kernels.tile_sizes import HALVES, WIDE_SIZES, split_rows, step_cost
 from numbaconv.target import TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
@@ -74,6 +74,14 @@ def panel_count(out_channels: int, dtype: str) -> int:
     return -(-out_channels // (2 * TARGET.lanes(dtype)))
 
 
+def panel_vectors(out_channels: int, dtype: str) -> list[float]:
+    """Return how many registers of channels each of these has in kernels with tiles of half registers."""
+    lanes = TARGET.lanes(dtype)
+    panels = panel_count(out_channels, dtype)
+    last = out_channels - (panels - 1) * 2 * lanes
+    return [2] * (panels - 1) + [-(-last * HALVES // lanes) / HALVES]
+
+
 def taps_per_pass(run: int, dtype: str) -> int:
     """Return how many taps of a panel, ``run`` numbers deep each, take a quarter of L2: the rest is for the input."""
     itemsize = 4 if dtype == "float32" else 8
@@ -96,10 +104,10 @@ def own_panel_count(channels: int, depth: int, panels: int, dtype: str) -> int:
     return min(panels, 4, max(2, TARGET.l2_bytes // 4 // (channels * row)))
 
 
-def tile_cycles(count: int, vectors: int, of_gradient: bool = False) -> float:
+def tile_cycles(count: int, vectors: float, of_gradient: bool = False) -> float:
     """Return the cycles of one depth step of the tiles that cover ``count`` pixels."""
     tiles = split_rows(count, vectors, of_gradient)
-    return sum(max(size * vectors, CHAINS_IN_FLIGHT, size + vectors) / FMA_PER_CYCLE for size in tiles)
+    return sum(step_cost(size, vectors) / FMA_PER_CYCLE for size in tiles)
 
 
 def _parts(length: int, unit: int) -> list[int]:
@@ -142,11 +150,11 @@ def choose_block(extent: Extent) -> Block:
     """Return the block of a forward pass or input gradient."""
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
-    panels = panel_count(extent.out_channels, extent.dtype)
-    vectors = 1 if extent.out_channels <= lanes else 2
+    widths = panel_vectors(extent.out_channels, extent.dtype)
+    panels = len(widths)
     weight_bytes = panels * extent.depth * 2 * lanes * itemsize
     # Channels of a last panel whose registers they do not fill.
-    bounced = extent.out_channels % (2 * lanes) if extent.out_channels % lanes else 0
+    bounced = extent.out_channels % (2 * lanes) if extent.out_channels * HALVES % lanes else 0
     weight_rate = L2_BYTES_PER_CYCLE if weight_bytes < TARGET.l2_bytes // 2 else MEMORY_BYTES_PER_CYCLE
     best, least, choice = math.inf, math.inf, Block(1, 1, 1, 1, math.inf)
     for images, rows, columns in _blocks(extent, WIDE_SIZES[0]):
@@ -154,7 +162,8 @@ def choose_block(extent: Extent) -> Block:
         if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
             continue
         entering = TILE_CYCLES + TAP_CYCLES * extent.plane_taps * extent.row_reach
-        row_cycles = tile_cycles(columns, vectors) * extent.depth + entering * len(split_rows(columns, vectors))
+        row_cycles = sum(tile_cycles(columns, width) for width in widths) / panels * extent.depth
+        row_cycles += entering * len(split_rows(columns, widths[0]))
         batches = math.ceil(extent.batch / images)
         blocks = batches * extent.planes * math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
         lines = images * rows * columns * max(1.0, extent.out_channels * itemsize / CACHE_LINE)
@@ -226,7 +235,7 @@ def reads_grad_in_place(out_channels: int, pixel: int, dtype: str) -> bool:
     than the copies: kernel gradients of 64 channels take a tenth longer.
     """
     itemsize = 4 if dtype == "float32" else 8
-    return out_channels % TARGET.lanes(dtype) == 0 and pixel * itemsize <= 2 * CACHE_LINE
+    return out_channels * HALVES % TARGET.lanes(dtype) == 0 and pixel * itemsize <= 2 * CACHE_LINE
 
 
 @lru_cache(maxsize=1024)
@@ -241,8 +250,8 @@ def choose_gradient_block(
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
-    all_panels = panel_count(extent.out_channels, extent.dtype)
-    vectors = 1 if extent.out_channels <= lanes else 2
+    widths = panel_vectors(extent.out_channels, extent.dtype)
+    all_panels, vectors = len(widths), sum(widths) / len(widths)
     all_taps = extent.depth // max(extent.channels, 1)
     rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
@@ -252,7 +261,8 @@ def choose_gradient_block(
         panels = math.ceil(all_panels / panel_chunks)
         run = channels * merged_taps if channels == extent.channels else channels
         taps = all_taps * channels // max(run, 1)
-        run_cycles, visits = tile_cycles(run, vectors, True), len(split_rows(run, vectors, True))
+        run_cycles = sum(tile_cycles(run, width, True) for width in widths) / all_panels
+        visits = len(split_rows(run, widths[0], True))
         apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in _blocks(extent, 1):
             numbers = gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
@@ -270,8 +280,12 @@ def choose_gradient_block(
             else:
                 stretch = STRETCH_CYCLES / apart if extent.is_scattered else 0.0
                 copied = numbers * (itemsize / rate + stretch) + images * rows * gathering
-            # Each pixel's channels of one sweep are a stretch of memory of its own.
-            packed = pixels * panels * (2 * lanes * itemsize / rate + STRETCH_CYCLES / together)
+            # Each pixel's channels of one sweep are a stretch of memory of its own. Where panels end in half a
+            # register, few channels were measured to be packed faster.
+            width, part = 2.0, 1.0
+            if HALVES > 1 and not grouped:
+                width, part = vectors, min(1.0, extent.out_channels * itemsize / CACHE_LINE)
+            packed = pixels * panels * (width * lanes * itemsize / rate + STRETCH_CYCLES * part / together)
             packed = 0.0 if grad_in_place else packed
             # A tile reads a line of each pixel's input and grad_y, sometimes a second one.
             of_input = min(1.3 * CACHE_LINE, apart * itemsize * extent.column_stride)

@@ -14,7 +14,7 @@ from numbaconv.algorithms.blocking import (
     Block,
     choose_block,
     own_panel_count,
-    panel_count,
+    panel_vectors,
     taps_per_pass,
 )
 from numbaconv.algorithms.cache_sets import CACHE_LINE, is_crowded
@@ -179,7 +179,8 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         lattice, in_place, block = phase.lattice, phase.in_place, phase.block
         beside = lattice.width
         outs = out_channels * beside
-        panels, width = panel_count(outs, spec.dtype), round_up(outs, lanes)
+        vectors = panel_vectors(outs, spec.dtype)
+        panels, width = len(vectors), int(sum(vectors) * lanes)
         if beside not in parts:
             parts[beside] = BiasPart(sum(groups * part.width for part in parts.values()), beside, width)
         record = Record(task_counts(lattice, block.rows, block.columns))
@@ -219,8 +220,8 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(block.columns, 2),
             at.WIDE_LAST: tile_list(last, 2),
-            at.NARROW_FULL: tile_list(block.columns, 1),
-            at.NARROW_LAST: tile_list(last, 1),
+            at.NARROW_FULL: tile_list(block.columns, vectors[-1]),
+            at.NARROW_LAST: tile_list(last, vectors[-1]),
             at.MET_COLUMNS: _met_columns(lattice) if own_panels else [],
         }
         table = max(table, table_size(block.rows * block.columns, spec.dtype))

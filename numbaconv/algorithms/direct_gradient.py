@@ -10,7 +10,7 @@ from numbaconv.algorithms.blocking import (
     GradientBlock,
     choose_gradient_block,
     gradient_chunks,
-    panel_count,
+    panel_vectors,
     pixel_chunks,
     reads_grad_in_place,
 )
@@ -98,7 +98,8 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
     channels, lanes = largest.channels, TARGET.lanes(spec.dtype)
     parts = of_input // channels
-    panels = panel_count(of_output, spec.dtype)
+    vectors = panel_vectors(of_output, spec.dtype)
+    panels = len(vectors)
     grad_in_place = reads_grad_in_place(of_output, groups * of_output, spec.dtype)
     records: list[Record] = []
     blocks = gathered = pixels = 0
@@ -121,7 +122,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(run, 2),
-            at.NARROW_FULL: tile_list(run, 1, of_gradient=True),
+            at.NARROW_FULL: tile_list(run, vectors[-1], of_gradient=True),
         }
         records.append(record)
         blocks += block_count(record)
@@ -138,7 +139,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         }  # fmt: skip
     packed = round_up(gathered, 16)
     sums = packed + round_up(pixels * 2 * lanes, 16)
-    width = lanes if of_output <= lanes else 2 * lanes
+    width = int(vectors[0] * lanes)
     size = round_up(chunk * spec.taps * channels * width, 16)
     workspace = sums if chunks > 1 else sums + size
     header = {

@@ -20,7 +20,7 @@ from numbaconv.algorithms.blocking import (
     TASK_CYCLES,
     TILE_CYCLES,
     gathered,
-    panel_count,
+    panel_vectors,
     tile_cycles,
 )
 from numbaconv.algorithms.geometry import (
@@ -108,9 +108,8 @@ def _row_cycles(spec: ConvSpec, lattice: Lattice) -> float:
     # Every panel reads a row's pixels anew, from L2 where L1 does not hold them.
     spilled = read / L2_BYTES_PER_CYCLE if read > TARGET.l1_bytes * 0.75 else 0.0
     cycles = 0.0
-    for panel in range(panel_count(numbers, spec.dtype)):
+    for vectors in panel_vectors(numbers, spec.dtype):
         cycles += spilled
-        vectors = 1 if numbers - panel * 2 * lanes <= lanes else 2
         entering = TILE_CYCLES + TAP_CYCLES * taps
         cycles += tile_cycles(columns, vectors) * taps * spec.out_channels
         cycles += entering * len(split_rows(columns, vectors))
@@ -177,7 +176,8 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Fol
     """Plan an input gradient; strides, in elements, of (batch, *spatial, channels) of grad_y and grad_x."""
     lanes, channels, of_input = TARGET.lanes(spec.dtype), spec.out_channels, spec.in_channels
     numbers, columns, stride = spec.kernel_size[-1] * of_input, spec.out_spatial[-1], spec.strides[-1]
-    panels, pitch, start = panel_count(numbers, spec.dtype), round_up(numbers, lanes), spec.padding[-1][0]
+    vectors, pitch, start = panel_vectors(numbers, spec.dtype), round_up(numbers, lanes), spec.padding[-1][0]
+    panels = len(vectors)
     # Pixels that the first and the last outputs would get something from, and are not there.
     before = max(1, (spec.kernel_size[-1] - 1) // stride)
     behind = max(1, (spec.in_spatial[-1] - 1 + start) // stride - columns + 1)
@@ -204,7 +204,7 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> _Fol
         }  # fmt: skip
         record.tables |= {
             at.KERNEL_TAPS: taps, at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
-            at.WIDE_FULL: tile_list(columns, 2), at.NARROW_FULL: tile_list(columns, 1),
+            at.WIDE_FULL: tile_list(columns, 2), at.NARROW_FULL: tile_list(columns, vectors[-1]),
         }  # fmt: skip
         records.append(record)
         # The kernels of the phases of one task stay in L2.

@@ -94,7 +94,7 @@ def column_step(axis: Axis) -> int:
     return int(values[np.argmax(counts)])
 
 
-def tile_list(count: int, vectors: int, of_gradient: bool = False) -> list[int]:
+def tile_list(count: int, vectors: float, of_gradient: bool = False) -> list[int]:
     """Return the number of tiles that cover ``count``, then their sizes."""
     tiles = split_rows(count, vectors, of_gradient)
     return [len(tiles), *tiles]

@@ -12,7 +12,7 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
-from numbaconv.kernels.packing import panel_width, require_panel
+from numbaconv.kernels.packing import require_panel, rounded_width
 from numbaconv.kernels.register_tile import NOTHING, product_columns
 from numbaconv.simd.pointers import advance, as_counters, clear, copy
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
@@ -56,10 +56,10 @@ def product_row(record, buffers, x, products):
     first = advance(products, record[at.FOLD_BEFORE] * pitch)
     for panel in range(record[at.PANELS]):
         channel = panel * 2 * lanes
-        width = panel_width(out_channels - channel, lanes)
+        width = rounded_width(out_channels - channel, lanes)
         require_panel(buffers[at.KERNEL], record, 0, panel, group_kernel, states)
         # Sums start from the zeros before the row. Relu follows the fold: `lower - 1` is no bound of any.
-        tiles = advance(record, record[at.WIDE_FULL if width > lanes else at.NARROW_FULL])
+        tiles = advance(record, record[at.WIDE_FULL if width == 2 * lanes else at.NARROW_FULL])
         product_columns(
             tiles, 0, record[at.BLOCK_COLUMNS], width, x, record[at.PIXEL_STRIDE], record[at.TAPS], offsets,
             record[at.RUN], advance(group_kernel, channel * depth), kernel_rows, products, 0, lower - 1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.gather import gather_block
-from numbaconv.kernels.packing import pack_panels, panel_width, require_panel
+from numbaconv.kernels.packing import pack_panels, require_panel, rounded_width
 from numbaconv.kernels.register_tile import INPUTS_TOO, OUTPUTS, product_columns
 from numbaconv.simd.pointers import advance, as_counters, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of
@@ -82,12 +82,12 @@ def product_taps(
     with them: `bound - 1` is no bound of any. Input read in place is fetched for the first panel of a task.
     """
     lanes, run = lanes_of(source), record[at.RUN]
-    wide, is_last = valid > lanes, tap + count == record[at.TAPS]
-    width = 2 * lanes if wide else lanes
+    width, is_last = rounded_width(valid, lanes), tap + count == record[at.TAPS]
+    is_wide = width == 2 * lanes
     if last_column:
-        tiles = advance(record, record[at.WIDE_LAST if wide else at.NARROW_LAST])
+        tiles = advance(record, record[at.WIDE_LAST if is_wide else at.NARROW_LAST])
     else:
-        tiles = advance(record, record[at.WIDE_FULL if wide else at.NARROW_FULL])
+        tiles = advance(record, record[at.WIDE_FULL if is_wide else at.NARROW_FULL])
     row_size, segment_table = record[at.BLOCK_COLUMNS] * width, advance(record, record[at.SEGMENT_TABLE])
     fetches = INPUTS_TOO if is_first and record[at.IN_PLACE] != 0 else OUTPUTS
     offsets = advance(record, record[at.TAP_OFFSETS] + tap)
@@ -152,7 +152,7 @@ def product_block(
             packed = advance(group_kernel, channel * depth)
             if packs_own:
                 # Rows are counted from the kernel's first tap, the buffer holds them from this one on.
-                before = record[record[at.PACKED_TAPS] + tap] * panel_width(valid, lanes)
+                before = record[record[at.PACKED_TAPS] + tap] * rounded_width(valid, lanes)
                 packed = advance(own, i * width * run - before)
             elif tap == 0:
                 require_panel(kernel, record, group, panel, group_kernel, states)

@@ -10,7 +10,8 @@ from typing import Any
 
 from numbaconv.inlining import replaced
 from numbaconv.jit import inline, task_kernel
-from numbaconv.kernels.depthwise import depthwise_forward
+from numbaconv.kernels import layout as at
+from numbaconv.kernels.depthwise import depthwise_forward, pack_taps
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
 from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
@@ -18,8 +19,10 @@ from numbaconv.kernels.depthwise_strips import depthwise_strips
 from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, WHOLE_LINES, depthwise_tile, leave_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
+from numbaconv.simd.groups import group_rows, tile_fma_groups
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma_groups, tile_prefetch_run, tile_rows
+from numbaconv.simd.tiles import tile_prefetch_run
+from numbaconv.simd.transposes import transpose_half_square
 from numbaconv.simd.vectors import lanes_of
 
 GROUP_SIZES = (2, 4, 8)
@@ -38,7 +41,7 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
         lanes = lanes_of(x)
         for i in range(first, last, vectors):
             c = min(i * lanes, end)
-            acc = tile_rows(rows, vectors, advance(bias, c))
+            acc = group_rows(rows, vectors, group, advance(bias, c))
             for row in range(ahead_count):
                 tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
             if not (WHOLE_LINES and past_caches):
@@ -50,6 +53,24 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
             leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
 
     return group_tile
+
+
+@inline
+def pack_group_taps(kernel, record, channel, channels, target):
+    """Do what `pack_taps` does; transpose the kernel in registers where two groups fill one."""
+    lanes, taps, group = lanes_of(target), record[at.TAPS], record[at.SUMMED]
+    is_square = 2 * group == lanes and record[at.KERNEL_WITHIN] == group and record[at.KERNEL_CHANNEL] == 1
+    if not is_square or channels < lanes:
+        pack_taps(kernel, record, channel, channels, target)
+        return
+    for tap in range(taps):
+        source = advance(kernel, record[record[at.KERNEL_TAPS] + tap])
+        for vector in range((channels + lanes - 1) // lanes):
+            first = (channel + min(vector * lanes, channels - lanes)) // group
+            packed = advance(target, (vector * taps + tap) * group * lanes)
+            for half in range(2):
+                corner = advance(source, (first + half) * record[at.KERNEL_GROUP])
+                transpose_half_square(corner, record[at.KERNEL_COLUMN], advance(packed, half * group), lanes)
 
 
 def _make_tile(number: int) -> Any:
@@ -82,7 +103,10 @@ def _renamed(function: Any, name: str) -> Any:
 
 grouped_forward = task_kernel(
     _renamed(
-        replaced(depthwise_forward.function, {depthwise_tile: _grouped_tile, depthwise_strips: _no_strips}),
+        replaced(
+            depthwise_forward.function,
+            {depthwise_tile: _grouped_tile, depthwise_strips: _no_strips, pack_taps: pack_group_taps},
+        ),
         "grouped_forward",
     )
 )

@@ -16,13 +16,14 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
-from numbaconv.kernels.packing import panel_width
-from numbaconv.kernels.tile_sizes import SHORT_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.packing import rounded_width
+from numbaconv.kernels.tile_sizes import GRADIENT_TILES, by_vectors, tile_parts
 from numbaconv.kernels.vector_copy import add_run, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
+from numbaconv.simd.mixed import mixed_zeros
 from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
-from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_zeros
-from numbaconv.simd.vectors import lanes_of, load, store
+from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch
+from numbaconv.simd.vectors import lanes_of, load, load_half, store
 
 PARAMETERS = (
     "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row, grad_pixel, "
@@ -30,8 +31,9 @@ PARAMETERS = (
 )
 
 
-def make_gradient_tile(count: int, vectors: int) -> Any:
-    """Return the sum over pixels for ``count`` numbers of a run x ``vectors * lanes`` output channels."""
+def make_gradient_tile(number: int) -> Any:
+    """Return the sum over pixels for some numbers of a run x some registers of output channels: `tile_parts`."""
+    count, whole, half = tile_parts(number)
 
     @inline
     def gradient_tile(
@@ -54,8 +56,8 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
 
         The sums so far are fetched while the products run: they lie in L3 or memory.
         """
-        width = vectors * lanes_of(x)
-        acc = tile_zeros(count, vectors, x)
+        width = (2 * whole + half) * lanes_of(x) // 2
+        acc = mixed_zeros(count, whole, half, x)
         tile_prefetch(acc, total, width)
         for image in range(images):
             for row in range(height):
@@ -70,8 +72,7 @@ def make_gradient_tile(count: int, vectors: int) -> Any:
     return gradient_tile
 
 
-wide_rows = by_rows(lambda count: make_gradient_tile(count, 2), WIDE_SIZES, PARAMETERS)
-narrow_rows = by_rows(lambda count: make_gradient_tile(count, 1), SHORT_SIZES, PARAMETERS)
+gradient_tile = by_vectors(make_gradient_tile, GRADIENT_TILES, PARAMETERS)
 
 
 @inline
@@ -103,6 +104,9 @@ def pack_rest(grad, row_stride, pixel_stride, rows, columns, valid, width, targe
             if (columns - 1 - column) * pixel_stride >= width - valid:
                 for v in range(width // lanes):
                     store(load(advance(pixel, v * lanes)), advance(target, v * lanes))
+                if width % lanes != 0:
+                    rest = width - width % lanes
+                    store(load_half(advance(pixel, rest)), advance(target, rest))
             else:
                 for channel in range(valid):
                     target[channel] = pixel[channel]
@@ -115,7 +119,7 @@ def pack_rest(grad, row_stride, pixel_stride, rows, columns, valid, width, targe
 def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
     """Pack `panels` neighbouring panels of a block's grad_y, of which the last has `valid` channels."""
     lanes, row_stride, pixel_stride = lanes_of(grad), record[at.Y_ROW], record[at.Y_PIXEL]
-    width, last_width = 2 * lanes, panel_width(valid, lanes)
+    width, last_width = 2 * lanes, rounded_width(valid, lanes)
     size = images * rows * columns * width
     full = panels if valid == width else panels - 1
     for image in range(images):
@@ -135,10 +139,10 @@ def block_gradient(record, source, grad, grad_strides, images, rows, columns, to
     `grad_strides` are those of images, rows and pixels of grad_y, packed or in place. Meanwhile the next block is
     fetched, `step` numbers with each pixel; return how many were, `fetched` included.
     """
-    is_wide = width > lanes_of(source)
+    lanes = lanes_of(source)
     image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
     grad_image, grad_row, grad_pixel = grad_strides
-    tiles = advance(record, record[at.WIDE_FULL if is_wide else at.NARROW_FULL])
+    tiles = advance(record, record[at.WIDE_FULL if width == 2 * lanes else at.NARROW_FULL])
     for tap in range(record[at.TAPS]):
         x = advance(source, record[record[at.TAP_OFFSETS] + tap])
         i = 0
@@ -147,16 +151,10 @@ def block_gradient(record, source, grad, grad_strides, images, rows, columns, to
             target = advance(total, (record[record[at.PACKED_TAPS] + tap] + i) * width)
             start, ahead_step = next_numbers(ahead, fetched, step)
             fetched += images * rows * columns * ahead_step
-            if is_wide:
-                wide_rows(
-                    count, first, image_stride, row_stride, pixel, images, rows, columns, grad, grad_image,
-                    grad_row, grad_pixel, target, start, ahead_step,
-                )  # fmt: skip
-            else:
-                narrow_rows(
-                    count, first, image_stride, row_stride, pixel, images, rows, columns, grad, grad_image,
-                    grad_row, grad_pixel, target, start, ahead_step,
-                )  # fmt: skip
+            gradient_tile(
+                width * 64 // lanes + count, first, image_stride, row_stride, pixel, images, rows, columns, grad,
+                grad_image, grad_row, grad_pixel, target, start, ahead_step,
+            )  # fmt: skip
             i += count
     return fetched
 
@@ -219,7 +217,8 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
             pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
         for panel in range(count):
             valid = final if panel == count - 1 else width
-            target, tile_width = advance(total, (first + panel) * panel_size(record, lanes)), panel_width(valid, lanes)
+            target = advance(total, (first + panel) * panel_size(record, lanes))
+            tile_width = rounded_width(valid, lanes)
             if grad_in_place != 0:
                 pixels, strides = advance(grad, out + panel * width), grad_strides
             else:
@@ -234,7 +233,11 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
 @inline
 def panel_size(record, lanes):
     """Numbers of a panel's sums in one task."""
-    return record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS] * panel_width(record[at.OUT_CHANNELS], lanes)
+    return (
+        record[at.KERNEL_TAP_COUNT]
+        * record[at.CHANNELS]
+        * rounded_width(min(record[at.OUT_CHANNELS], 2 * lanes), lanes)
+    )
 
 
 @inline
@@ -247,7 +250,7 @@ def write_gradient(record, sums, panels, columns, out):
             target = advance(out, (tap * record[at.GRADIENT_CHANNELS] + i) * stride)
             for panel in range(panels):
                 valid = min(2 * lanes, columns - panel * 2 * lanes)
-                row = (tap * channels + i) * panel_width(valid, lanes)
+                row = (tap * channels + i) * rounded_width(valid, lanes)
                 copy_pixel(advance(sums, panel * size + row), valid, advance(target, panel * 2 * lanes))
 
 

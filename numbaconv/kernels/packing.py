@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.tile_sizes import HALVES
 from numbaconv.simd.calls import atomic_compare_exchange, load_acquire, store_release
 from numbaconv.simd.pointers import advance, prefetch
 from numbaconv.simd.transposes import transpose_square
@@ -30,6 +31,13 @@ CHANNEL_BLOCK = 64
 def panel_width(valid, lanes):
     """Numbers in a row of a packed panel: one register when that holds the channels, otherwise two."""
     return lanes if valid <= lanes else 2 * lanes
+
+
+@inline
+def rounded_width(valid, lanes):
+    """Numbers in a row of a panel in kernels that have tiles of half registers: two registers at most."""
+    unit = lanes // HALVES
+    return min((valid + unit - 1) // unit * unit, 2 * lanes)
 
 
 @inline
@@ -124,7 +132,7 @@ def pack_panels(kernel, record, group, first, last, first_tap, taps, packed, dep
         pack_rows(source, channels, record[at.KERNEL_CHANNEL], full - first, lanes, target, width * depth)
         for panel in range(full, last):
             valid = min(width, out_channels - panel * width)
-            narrow = panel_width(valid, lanes)
+            narrow = rounded_width(valid, lanes)
             target = advance(packed, (panel - first) * width * depth + row * narrow)
             if record[at.KERNEL_CHANNEL] == 1 and beside == 1 and valid == narrow:
                 step = record[at.KERNEL_COLUMN]

@@ -6,9 +6,12 @@ from typing import Any
 
 from numbaconv.jit import inline
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
-from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.packing import rounded_width
+from numbaconv.kernels.tile_sizes import PRODUCT_TILES, WIDE_SIZES, by_rows, by_vectors, tile_parts
+from numbaconv.simd.mixed import mixed_read, tile_fma_apart
 from numbaconv.simd.pointers import advance, prefetch
-from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store, tile_store_past_caches
+from numbaconv.simd.tiles import tile_fma as tile_fma_whole
+from numbaconv.simd.tiles import tile_prefetch, tile_store, tile_store_past_caches
 from numbaconv.simd.vectors import lanes_of
 
 PARAMETERS = (
@@ -20,8 +23,10 @@ NOTHING, OUTPUTS, INPUTS_TOO = -1, 0, 1
 """What a tile fetches for the next one."""
 
 
-def make_product_tile(rows: int, vectors: int) -> Any:
-    """Return the product of ``rows`` output pixels x ``vectors * lanes`` output channels."""
+def make_product_tile(number: int) -> Any:
+    """Return the product of some output pixels x some registers of output channels: `tile_parts`."""
+    rows, whole, half = tile_parts(number)
+    tile_fma = tile_fma_whole if whole else tile_fma_apart
 
     @inline
     def product_tile(
@@ -38,10 +43,10 @@ def make_product_tile(rows: int, vectors: int) -> Any:
         `ahead` is positive: each of their rows is a stretch of memory that hardware prefetchers take some misses to
         follow. Of x a step fetches the line `ahead` numbers on.
         """
-        acc = tile_read(rows, vectors, start, start_stride)
+        acc = mixed_read(rows, whole, half, start, start_stride)
         if ahead >= 0 and not past_caches:
             tile_prefetch(acc, advance(y, rows * y_stride), y_stride)
-        width = vectors * lanes_of(x)
+        width = (2 * whole + half) * lanes_of(x) // 2
         for tap in range(taps):
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_rows[tap] * width)
             if ahead > 0:
@@ -60,8 +65,8 @@ def make_product_tile(rows: int, vectors: int) -> Any:
     return product_tile
 
 
-wide_tile = by_rows(lambda rows: make_product_tile(rows, 2), WIDE_SIZES, PARAMETERS)
-narrow_tile = by_rows(lambda rows: make_product_tile(rows, 1), NARROW_SIZES, PARAMETERS)
+product_tile = by_vectors(make_product_tile, PRODUCT_TILES, PARAMETERS)
+wide_tile = by_rows(lambda rows: make_product_tile(2 * 64 + rows), WIDE_SIZES, PARAMETERS)
 
 
 @inline
@@ -98,8 +103,7 @@ def product_columns(
     Each tile fetches what `fetches` says for the next one, inputs unless there are gaps between the pixels.
     """
     lanes = lanes_of(x)
-    wide = valid > lanes
-    width = 2 * lanes if wide else lanes
+    width = rounded_width(valid, lanes)
     activates = lower == 0
     is_direct = valid == width and segments == 1 and not waits(lower)
     pixel = 0
@@ -114,16 +118,10 @@ def product_columns(
         ahead = rows if fetches == INPUTS_TOO and pixel_stride <= run else min(fetches, OUTPUTS)
         if not is_direct:
             destination, stride = bounce, width
-        if wide:
-            wide_tile(
-                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
-                destination, stride, is_direct and past_caches, ahead,
-            )  # fmt: skip
-        else:
-            narrow_tile(
-                rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first, start_stride, activates,
-                destination, stride, is_direct and past_caches, ahead,
-            )  # fmt: skip
+        product_tile(
+            width * 64 // lanes + rows, source, pixel_stride, taps, offsets, run, kernel, kernel_rows, first,
+            start_stride, activates, destination, stride, is_direct and past_caches, ahead,
+        )  # fmt: skip
         if not is_direct:
             part = valid // segments
             for i in range(segments):

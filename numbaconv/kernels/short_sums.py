@@ -13,11 +13,14 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, block_input, phase_record, stores_past_caches
-from numbaconv.kernels.packing import require_panel
+from numbaconv.kernels.packing import require_panel, rounded_width
+from numbaconv.kernels.tile_sizes import PANEL_VECTORS, by_vectors, tile_parts
+from numbaconv.simd.mixed import mixed_read
 from numbaconv.simd.pointers import advance, as_counters, fence, prefetch
 from numbaconv.simd.scattered import tile_fma_rows, tile_store_rows, tile_store_rows_past_caches
-from numbaconv.simd.tiles import tile_rows
 from numbaconv.simd.vectors import lanes_of
+
+PARAMETERS = "x, reads, count, numbers, kernel, bias, activates, past_caches, y, writes"
 
 PIXELS = 6
 """Pixels of a tile: 6 x 2 accumulators hide the latency of an FMA, and six addresses fit the registers of any CPU."""
@@ -26,8 +29,9 @@ PIXELS_AHEAD = 48
 """Pixels from the tile that is computed to the one whose outputs are fetched."""
 
 
-def make_tile(pixels: int, vectors: int) -> Any:
-    """Return the product of ``pixels`` output pixels x ``vectors * lanes`` output channels."""
+def make_tile(number: int) -> Any:
+    """Return the product of some output pixels x some registers of output channels: `tile_parts`."""
+    pixels, whole, half = tile_parts(number)
 
     @inline
     def short_tile(x, reads, count, numbers, kernel, bias, activates, past_caches, y, writes):
@@ -36,8 +40,8 @@ def make_tile(pixels: int, vectors: int) -> Any:
         Or relu of that, where it `activates`; offset and row of a number are neighbours in `numbers`.
         All registers that are stored `past_caches` lie at multiples of their size.
         """
-        acc = tile_rows(pixels, vectors, bias)
-        width = vectors * lanes_of(x)
+        acc = mixed_read(pixels, whole, half, bias, 0)
+        width = (2 * whole + half) * lanes_of(x) // 2
         for i in range(count):
             weights = advance(kernel, numbers[2 * i + 1] * width)
             acc = tile_fma_rows(acc, advance(x, numbers[2 * i]), reads, weights)
@@ -50,8 +54,7 @@ def make_tile(pixels: int, vectors: int) -> Any:
     return short_tile
 
 
-wide_tile, narrow_tile = make_tile(PIXELS, 2), make_tile(PIXELS, 1)
-wide_pixel, narrow_pixel = make_tile(1, 2), make_tile(1, 1)
+short_tile = by_vectors(make_tile, dict.fromkeys(PANEL_VECTORS, (PIXELS, 1)), PARAMETERS)
 
 
 @inline
@@ -72,7 +75,8 @@ def product_pixels(
         for panel in range(first_panel, first_panel + panels):
             channel = panel * width
             valid = min(width, out_channels - channel)
-            is_direct = (valid == width or valid == lanes) and not waits(lower)
+            rounded = rounded_width(valid, lanes)
+            is_direct = valid == rounded and not waits(lower)
             target, offsets, past = advance(y, channel), to_y, past_caches and is_direct
             if not is_direct:
                 target, offsets = bounce, within
@@ -81,15 +85,8 @@ def product_pixels(
                 if not past:
                     for m in range(PIXELS):
                         prefetch(advance(y, writes[ahead + m] + channel))
-                if valid > lanes:
-                    wide_tile(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
-                else:
-                    narrow_tile(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
-            else:
-                if valid > lanes:
-                    wide_pixel(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
-                else:
-                    narrow_pixel(x, from_x, count, numbers, weights, start, activates, past, target, offsets)
+            number = rounded * 64 // lanes + size
+            short_tile(number, x, from_x, count, numbers, weights, start, activates, past, target, offsets)
             if not is_direct:
                 # From the last one on: a row's end may be rounded up to a register behind it.
                 for m in range(size - 1, -1, -1):

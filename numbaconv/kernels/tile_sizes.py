@@ -8,7 +8,7 @@ both FMA units busy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,34 @@ NARROW_SIZES = (14, 10, 8, 7, 5, 4, 2, 1) if MANY_REGISTERS else (10, 8, 6, 4, 3
 
 SHORT_SIZES = NARROW_SIZES if MANY_REGISTERS else (10, 8, 6, 5, 4, 3, 2, 1)
 """Rows of a kernel gradient's tiles with one vector of channels; with one input channel runs are short."""
+
+HALVES = 2 if TARGET.splits_registers else 1
+"""Parts of a register to a multiple of which kernels round up the channels of a panel."""
+
+PANEL_VECTORS = (2, 1.5, 1, 0.5) if HALVES == 2 else (2, 1)
+"""Registers of channels of a tile, those of half the lanes counted as halves."""
+
+GRADIENT_TILES: dict[float, tuple[int, ...]] = {
+    2: WIDE_SIZES,
+    1.5: (14, 8, 5, 2, 1),
+    1: SHORT_SIZES,
+    0.5: (28, 20, 14, 10, 8, 5, 3, 2, 1),
+}
+"""Rows of a kernel gradient's tiles with so many registers of channels, largest first."""
+
+PRODUCT_TILES: dict[float, tuple[int, ...]] = {
+    2: WIDE_SIZES,
+    1.5: (14, 10, 7, 3, 1),
+    1: NARROW_SIZES,
+    0.5: (14, 10, 7, 3, 1),
+}
+"""The same of other tiles."""
+
+
+def tile_parts(number: int) -> tuple[int, int, int]:
+    """Return rows, whole registers of channels and half ones of the tile with such a number."""
+    return number % 32, number // 64, number // 32 % 2
+
 
 PLANAR_VECTORS = (
     {1: (8, 4, 2, 1), 2: (8, 4, 2, 1), 3: (6, 3, 1), 4: (6, 3, 1), 5: (4, 2, 1), 6: (4, 2, 1)}
@@ -63,13 +91,21 @@ CHAINS_IN_FLIGHT = 4 * TARGET.fma_per_cycle
 """Independent FMAs that hide the latency of one (4 cycles): a tile with fewer accumulators costs as much."""
 
 
-@lru_cache(maxsize=4096)
-def split_rows(count: int, vectors: int, of_gradient: bool = False) -> tuple[int, ...]:
-    """Cover ``count`` pixels by tile sizes at the least cost, largest tiles first.
+def step_cost(rows: int, vectors: float) -> float:
+    """Return what a step of a tile costs, in FMAs of whole registers: these, `CHAINS_IN_FLIGHT` at least, its loads.
 
-    The cost of a step of a tile is its FMAs, at least `CHAINS_IN_FLIGHT`, and its loads.
+    Where halves of a register are done one after the other, two loads take the time of an FMA. Steps with a half
+    register were measured to take one FMA more.
     """
-    sizes = WIDE_SIZES if vectors == 2 else SHORT_SIZES if of_gradient else NARROW_SIZES
+    if vectors % 1 == 0:
+        return max(rows * vectors, CHAINS_IN_FLIGHT, rows + vectors)
+    return max(rows * vectors, CHAINS_IN_FLIGHT, rows / 2 + vectors) + 1
+
+
+@lru_cache(maxsize=4096)
+def split_rows(count: int, vectors: float, of_gradient: bool = False) -> tuple[int, ...]:
+    """Cover ``count`` pixels by sizes of tiles with ``vectors`` registers at the least cost, largest tiles first."""
+    sizes = (GRADIENT_TILES if of_gradient else PRODUCT_TILES)[vectors]
     large = max(0, count // sizes[0] - 2) * (sizes[0],)
     rest = count - len(large) * sizes[0]
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
@@ -78,7 +114,7 @@ def split_rows(count: int, vectors: int, of_gradient: bool = False) -> tuple[int
         for size in set(sizes):
             if size <= n:
                 cost, tiles = best[n - size]
-                options.append((cost + max(size * vectors, CHAINS_IN_FLIGHT, size + vectors) + 1.0, (size, *tiles)))
+                options.append((cost + step_cost(size, vectors) + 1.0, (size, *tiles)))
         best.append(min(options))
     return large + tuple(sorted(best[rest][1], reverse=True))
 
@@ -93,3 +129,18 @@ def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...], parameters:
     names: dict[str, Any] = {f"tile_{size}": make_tile(size) for size in sizes}
     exec(f"def choose(rows, {parameters}):\n{''.join(branches)}    return\n", names)
     return inline(names["choose"])
+
+
+def by_vectors(make_tile: Callable[[int], Any], rows: Mapping[float, tuple[int, ...]], parameters: str) -> Any:
+    """Return `by_rows` for the ``rows`` of each count of registers, by a number that `tile_parts` reads.
+
+    Each count has a function of its own: one clears some memory on the stack for every call that it may make.
+    """
+    branches: list[str] = []
+    names: dict[str, Any] = {}
+    for vectors in PANEL_VECTORS:
+        first = int(64 * vectors)
+        names[f"tiles_{first}"] = by_rows(make_tile, tuple(first + count for count in rows[vectors]), parameters)
+        branches.append(f"    if number >= {first}:\n        tiles_{first}(number, {parameters})\n        return\n")
+    exec(f"def choose(number, {parameters}):\n{''.join(branches)}", names)
+    return inline(names["choose"], always=True)

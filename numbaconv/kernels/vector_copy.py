@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.vectors import lanes_of, load, load_first, store, store_first
+from numbaconv.simd.vectors import lanes_of, load, load_first, load_half, store, store_first
 from numbaconv.target import TARGET
 
 HAS_MASKS = TARGET.vector_bytes == 64
@@ -13,13 +13,16 @@ HAS_MASKS = TARGET.vector_bytes == 64
 
 @inline
 def copy_pixel(source, channels, target):
-    """Copy `channels` contiguous numbers: whole registers, then a part of one or single numbers."""
+    """Copy `channels` contiguous numbers: whole registers, then a half, a part of one or single numbers."""
     lanes = lanes_of(source)
     channel = 0
     while channel + lanes <= channels:
         store(load(advance(source, channel)), advance(target, channel))
         channel += lanes
     if HAS_MASKS:
+        if 2 * (channels - channel) == lanes:
+            store(load_half(advance(source, channel)), advance(target, channel))
+            return
         if channel < channels:
             rest = load_first(advance(source, channel), channels - channel)
             store_first(rest, advance(target, channel), channels - channel)

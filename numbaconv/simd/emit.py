@@ -41,7 +41,9 @@ def store(b, vector: VectorType, value, pointer, offset=None):
 
 def store_past_caches(b, vector: VectorType, value, pointer):
     """Store one vector at ``pointer``, which is aligned to the vector's size, past the caches where the target can."""
-    instruction = b.store(value, _vector_pointer(b, vector, pointer, None), align=TARGET.vector_bytes)
+    instruction = b.store(
+        value, _vector_pointer(b, vector, pointer, None), align=vector.lanes * vector.dtype.bitwidth // 8
+    )
     instruction.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
 
 
@@ -129,3 +131,8 @@ def keep_here(b, values):
     kept = b.asm(ir.FunctionType(result, kinds), "", constraints, values, True)
     kept.attributes.add("convergent")
     return [kept] if len(kinds) == 1 else [b.extract_value(kept, number) for number in range(len(kinds))]
+
+
+def unknown_address(b, pointer):
+    """Return the pointer as one of which LLVM does not know where it comes from; no instruction."""
+    return b.asm(ir.FunctionType(pointer.type, [pointer.type]), "", "=r,0", [pointer], False)

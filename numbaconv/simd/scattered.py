@@ -21,13 +21,13 @@ def tile_fma_rows(typingctx, acc, a, offsets, row):
     def codegen(context, b, sig, args):
         tile = sig.args[0]
         acc, a, offsets, row = args
-        lanes = tile.vector.lanes
-        columns = [emit.load(b, tile.vector, row, emit.index(v * lanes)) for v in range(tile.vectors)]
+        columns = [emit.load(b, vector, row, emit.index(tile.first[v])) for v, vector in enumerate(tile.row)]
         for m in range(tile.rows):
-            scalar = emit.splat(b, tile.vector, b.load(_row(b, a, offsets, m)))
-            for v, column in enumerate(columns):
+            number = b.load(_row(b, a, offsets, m))
+            spread = {vector: emit.splat(b, vector, number) for vector in dict.fromkeys(tile.row)}
+            for v, vector in enumerate(tile.row):
                 cell = m * tile.vectors + v
-                total = emit.fma(b, tile.vector, scalar, column, b.extract_value(acc, cell))
+                total = emit.fma(b, vector, spread[vector], columns[v], b.extract_value(acc, cell))
                 acc = b.insert_value(acc, total, cell)
         return acc
 
@@ -40,9 +40,9 @@ def _tile_store(acc, pointer, offsets, store):
         acc, pointer, offsets = args
         for m in range(tile.rows):
             row = _row(b, pointer, offsets, m)
-            for v in range(tile.vectors):
-                target = b.gep(row, [emit.index(v * tile.vector.lanes)])
-                store(b, tile.vector, b.extract_value(acc, m * tile.vectors + v), target)
+            for v, vector in enumerate(tile.row):
+                target = b.gep(row, [emit.index(tile.first[v])])
+                store(b, vector, b.extract_value(acc, m * tile.vectors + v), target)
         return context.get_dummy_value()
 
     return types.void(acc, pointer, _OFFSETS), codegen

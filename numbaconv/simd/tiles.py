@@ -2,6 +2,8 @@
 
 ``rows`` and ``vectors`` are literals of the calling loop; strides are run-time values in elements. LLVM keeps the
 tile in registers as long as it fits (`numbaconv.kernels.tile_sizes`), which `tests/test_emitted_code.py` checks.
+Tiles of `numbaconv.simd.mixed`, whose rows end in a register of half the lanes, take part in `tile_fma`, `tile_relu`,
+`tile_add`, `tile_prefetch`, `tile_store` and what is in `numbaconv.simd.scattered`.
 """
 
 from __future__ import annotations
@@ -22,8 +24,12 @@ def _cells(tile: RegisterTileType):
     return ((m, v, m * tile.vectors + v) for m in range(tile.rows) for v in range(tile.vectors))
 
 
+def _load(b, tile: RegisterTileType, row, v: int):
+    return emit.load(b, tile.row[v], row, emit.index(tile.first[v]))
+
+
 def _columns(b, tile: RegisterTileType, row):
-    return [emit.load(b, tile.vector, row, emit.index(v * tile.vector.lanes)) for v in range(tile.vectors)]
+    return [_load(b, tile, row, v) for v in range(tile.vectors)]
 
 
 def _row(b, pointer, stride, m: int):
@@ -90,8 +96,7 @@ def tile_read(typingctx, rows, vectors, pointer, stride):
         _, _, pointer, stride = args
         acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
         for m, v, cell in _cells(tile):
-            column = emit.load(b, tile.vector, _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes))
-            acc = b.insert_value(acc, column, cell)
+            acc = b.insert_value(acc, _load(b, tile, _row(b, pointer, stride, m), v), cell)
         return acc
 
     return tile(rows, vectors, pointer, types.int64), codegen
@@ -125,12 +130,12 @@ def tile_fma(typingctx, acc, a, a_stride, row):
         acc, a, a_stride, row = args
         columns = _columns(b, tile, row)
         for m in range(tile.rows):
-            scalar = emit.splat(b, tile.vector, b.load(_row(b, a, a_stride, m)))
-            for v in range(tile.vectors):
+            number = b.load(_row(b, a, a_stride, m))
+            spread = {vector: emit.splat(b, vector, number) for vector in dict.fromkeys(tile.row)}
+            for v, vector in enumerate(tile.row):
                 cell = m * tile.vectors + v
-                acc = b.insert_value(
-                    acc, emit.fma(b, tile.vector, scalar, columns[v], b.extract_value(acc, cell)), cell
-                )
+                total = emit.fma(b, vector, spread[vector], columns[v], b.extract_value(acc, cell))
+                acc = b.insert_value(acc, total, cell)
         return acc
 
     return acc(acc, a, types.int64, row), codegen
@@ -244,40 +249,6 @@ def tile_add_folded(typingctx, acc, pointer, stride, registers):
     return types.void(acc, pointer, types.int64, registers), codegen
 
 
-@intrinsic(prefer_literal=True)
-def tile_fma_groups(typingctx, acc, a, a_stride, row, row_step, group):
-    """Return ``acc[m, v] + sum over i < group of x[i] * row[i, v]``, lane by lane, where each lane has its group's x.
-
-    A group is ``group`` neighbouring lanes, its x as many numbers of ``a[m * a_stride + v]``. ``row[i]`` follows
-    ``row[i - 1]`` register by register; its vectors lie ``row_step`` numbers apart.
-    """
-    if not _is_literal(group):
-        return None
-    count = group.literal_value
-
-    def codegen(context, b, sig, args):
-        tile = sig.args[0]
-        acc, a, a_stride, row, row_step, _ = args
-        lanes = tile.vector.lanes
-        masks = [
-            ir.Constant(ir.VectorType(emit.I32, lanes), [(lane - lane % count + i) % lanes for lane in range(lanes)])
-            for i in range(count)
-        ]
-        for v in range(tile.vectors):
-            column = _row(b, row, row_step, v)
-            weights = [emit.load(b, tile.vector, column, emit.index(i * lanes)) for i in range(count)]
-            for m in range(tile.rows):
-                numbers = emit.load(b, tile.vector, _row(b, a, a_stride, m), emit.index(v * lanes))
-                cell = m * tile.vectors + v
-                for i in range(count):
-                    one = b.shuffle_vector(numbers, numbers, masks[i])
-                    total = emit.fma(b, tile.vector, one, weights[i], b.extract_value(acc, cell))
-                    acc = b.insert_value(acc, total, cell)
-        return acc
-
-    return acc(acc, a, types.int64, row, types.int64, group), codegen
-
-
 @intrinsic
 def tile_relu(typingctx, acc):
     """Return the tile with numbers under 0 replaced by it; NaN stays NaN."""
@@ -285,9 +256,9 @@ def tile_relu(typingctx, acc):
     def codegen(context, b, sig, args):
         tile = sig.args[0]
         (acc,) = args
-        bound = ir.Constant(context.get_value_type(tile.vector), None)
-        for _, _, cell in _cells(tile):
-            acc = b.insert_value(acc, emit.at_least(b, tile.vector, b.extract_value(acc, cell), bound), cell)
+        for _, v, cell in _cells(tile):
+            bound = ir.Constant(tile.row[v].ir_type, None)
+            acc = b.insert_value(acc, emit.at_least(b, tile.row[v], b.extract_value(acc, cell), bound), cell)
         return acc
 
     return acc(acc), codegen
@@ -305,9 +276,9 @@ def tile_add(typingctx, acc, pointer, stride):
         acc, pointer, stride = args
         emit.keep_order(b)
         for m, v, cell in _cells(tile):
-            row, offset = _row(b, pointer, stride, m), emit.index(v * tile.vector.lanes)
-            total = b.fadd(emit.load(b, tile.vector, row, offset), b.extract_value(acc, cell))
-            emit.store(b, tile.vector, total, row, offset)
+            row = _row(b, pointer, stride, m)
+            total = b.fadd(_load(b, tile, row, v), b.extract_value(acc, cell))
+            emit.store(b, tile.row[v], total, row, emit.index(tile.first[v]))
         return context.get_dummy_value()
 
     return types.void(acc, pointer, types.int64), codegen
@@ -323,7 +294,7 @@ def tile_prefetch(typingctx, acc, pointer, stride):
         _, pointer, stride = args
         for m in range(tile.rows):
             row = _row(b, pointer, stride, m)
-            for first in range(0, tile.vectors * tile.vector.lanes, line):
+            for first in range(0, tile.first[-1] + tile.row[-1].lanes, line):
                 emit.prefetch(b, b.gep(row, [emit.index(first)]))
         return context.get_dummy_value()
 
@@ -351,8 +322,8 @@ def _tile_store(acc, pointer, store):
         tile = sig.args[0]
         acc, pointer, stride = args
         for m, v, cell in _cells(tile):
-            target = b.gep(_row(b, pointer, stride, m), [emit.index(v * tile.vector.lanes)])
-            store(b, tile.vector, b.extract_value(acc, cell), target)
+            target = b.gep(_row(b, pointer, stride, m), [emit.index(tile.first[v])])
+            store(b, tile.row[v], b.extract_value(acc, cell), target)
         return context.get_dummy_value()
 
     return types.void(acc, pointer, types.int64), codegen

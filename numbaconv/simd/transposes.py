@@ -45,7 +45,9 @@ def _interleaved(b, first, second, unit: int, part: int):
 
 def _transposed(b, rows, part: int):
     """Return the transpose of a list of as many registers as each has lanes; ``part`` numbers fill `LANE_BITS`."""
-    block = len(rows) // 2
+    if len(rows) == 1:
+        return rows
+    part, block = min(part, len(rows)), len(rows) // 2
     while block >= part:
         rows = _with_blocks_swapped(b, rows, block)
         block //= 2
@@ -60,11 +62,7 @@ def _transposed(b, rows, part: int):
     return result
 
 
-@intrinsic
-def transpose_square(typingctx, source, source_stride, target, target_stride):
-    """target[j * target_stride + i] = source[i * source_stride + j], i and j up to the lanes of a register."""
-    vector = VectorType(source.dtype)
-
+def _transpose(vector: VectorType, source, target):
     def codegen(context, b, sig, args):
         source, source_stride, target, target_stride = args
         rows = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(vector.lanes)]
@@ -73,6 +71,18 @@ def transpose_square(typingctx, source, source_stride, target, target_stride):
         return context.get_dummy_value()
 
     return types.void(source, types.int64, target, types.int64), codegen
+
+
+@intrinsic
+def transpose_square(typingctx, source, source_stride, target, target_stride):
+    """target[j * target_stride + i] = source[i * source_stride + j], i and j up to the lanes of a register."""
+    return _transpose(VectorType(source.dtype), source, target)
+
+
+@intrinsic
+def transpose_half_square(typingctx, source, source_stride, target, target_stride):
+    """Do the same for i and j up to half the lanes."""
+    return _transpose(VectorType(source.dtype, half=True), source, target)
 
 
 @intrinsic

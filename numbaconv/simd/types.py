@@ -2,7 +2,8 @@
 
 A `VectorType` is one register of the target: ``lanes`` numbers of one float type. A `RegisterTileType` is ``rows *
 vectors`` such registers held as one value, so that ``acc = tile_fma(acc, ...)`` in an ordinary Numba loop stays in
-registers. Both carry all that the code generator needs, so no intrinsic depends on anything but its argument types.
+registers. The last register of each row may be half as wide. Both carry all that the code generator needs, so no
+intrinsic depends on anything but its argument types.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ def float_ir(dtype: types.Float) -> ir.Type:
 
 
 class VectorType(types.Type):
-    """One register of ``lanes`` numbers of ``dtype``."""
+    """One register of ``lanes`` numbers of ``dtype``: the target's, or ``half`` of it."""
 
-    def __init__(self, dtype: types.Float) -> None:
+    def __init__(self, dtype: types.Float, half: bool = False) -> None:
         self.dtype = dtype
-        self.lanes = lanes(dtype.name)
+        self.lanes = lanes(dtype.name) // (2 if half else 1)
         super().__init__(name=f"vector({dtype.name}x{self.lanes})")
 
     @property
@@ -34,13 +35,19 @@ class VectorType(types.Type):
 
 
 class RegisterTileType(types.Type):
-    """``rows`` x ``vectors`` registers: row ``m`` is an output pixel, vector ``v`` a group of ``lanes`` channels."""
+    """``rows`` x ``vectors`` registers: row ``m`` is an output pixel, vector ``v`` a group of ``lanes`` channels.
 
-    def __init__(self, dtype: types.Float, rows: int, vectors: int) -> None:
-        self.vector = VectorType(dtype)
+    A row is ``whole`` registers of the target and then ``half`` of half the lanes; ``row`` has their types, ``first``
+    their first lanes. Most operations are for whole registers alone, all of type ``vector``.
+    """
+
+    def __init__(self, dtype: types.Float, rows: int, whole: int, half: int = 0) -> None:
+        self.row = [VectorType(dtype)] * whole + [VectorType(dtype, half=True)] * half
+        self.first = [sum(vector.lanes for vector in self.row[:v]) for v in range(whole + half)]
+        self.vector = self.row[0]
         self.rows = rows
-        self.vectors = vectors
-        super().__init__(name=f"tile({rows}x{vectors}, {self.vector.name})")
+        self.vectors = whole + half
+        super().__init__(name=f"tile({rows}x{whole}+{half}, {self.vector.name})")
 
 
 @register_model(VectorType)
@@ -52,5 +59,7 @@ class _VectorModel(models.PrimitiveModel):
 @register_model(RegisterTileType)
 class _RegisterTileModel(models.PrimitiveModel):
     def __init__(self, manager, numba_type):
-        registers = numba_type.rows * numba_type.vectors
-        super().__init__(manager, numba_type, ir.ArrayType(numba_type.vector.ir_type, registers))
+        registers = [vector.ir_type for vector in numba_type.row] * numba_type.rows
+        is_mixed = registers[0] != registers[-1]
+        kind = ir.LiteralStructType(registers) if is_mixed else ir.ArrayType(registers[0], len(registers))
+        super().__init__(manager, numba_type, kind)

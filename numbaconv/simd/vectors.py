@@ -47,6 +47,17 @@ def load(typingctx, pointer):
 
 
 @intrinsic
+def load_half(typingctx, pointer):
+    """Load a register of half the lanes from ``pointer``."""
+    vector = VectorType(pointer.dtype, half=True)
+
+    def codegen(context, b, sig, args):
+        return emit.load(b, vector, args[0])
+
+    return vector(pointer), codegen
+
+
+@intrinsic
 def load_first(typingctx, pointer, count):
     """Load the first ``count`` lanes from ``pointer``, zero in the others."""
     vector = VectorType(pointer.dtype)
