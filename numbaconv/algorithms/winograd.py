@@ -51,6 +51,7 @@ from numbaconv.algorithms.winograd_tiles import (
     tile_kinds,
     tile_phases,
     tile_record,
+    wide_panels,
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
@@ -143,7 +144,8 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
             transformed = size * input_cycles(phase, channels, groups)
-            products = points * share * count * (tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES)
+            of_point = tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES
+            products = points * share * wide_panels(outs) / chunks * of_point
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
             weights = kernel_bytes / chunks / KERNEL_BYTES_PER_CYCLE
             if whole:

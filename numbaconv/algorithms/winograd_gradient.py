@@ -24,6 +24,7 @@ from numbaconv.algorithms.winograd_tiles import (
     tile_kinds,
     tile_phases,
     tile_record,
+    wide_panels,
 )
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
@@ -69,7 +70,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
         cycles = sum(
-            _cycles(min(tiles, count), count, depth, panels, points, share, of_input) * times
+            _cycles(min(tiles, count), count, depth, wide_panels(outs), points, share, of_input) * times
             for count, times in alike.items()
         )
         if cycles < best:
@@ -96,7 +97,7 @@ def task_panels(panels: int, sums: int) -> int:
     return -(-panels // parts)
 
 
-def _cycles(tiles: int, all_tiles: int, depth: int, panels: int, points: int, share: float, of_input: float) -> float:
+def _cycles(tiles: int, all_tiles: int, depth: int, panels: float, points: int, share: float, of_input: float) -> float:
     """Return the estimated cycles of all blocks of ``tiles`` tiles of a phase for one group and some panels.
 
     Of the products of tiles and points ``share`` are made.

@@ -45,6 +45,9 @@ CACHE_BYTES_PER_CYCLE = 12.0
 KERNEL_BYTES_PER_CYCLE = 36.0
 """Of a transformed kernel, which each block reads in the order of memory while its products run."""
 
+NARROW_PANEL = 0.8
+"""What a panel of one register costs beside one of two: each number of the input is loaded for half the products."""
+
 POINT_CYCLES = 14.0
 """Cycles to enter and leave one register tile."""
 
@@ -189,6 +192,13 @@ def outputs_of(phase: AxisPhase, points: int) -> int:
 def is_transformable(phase: AxisPhase) -> bool:
     """Whether the outputs of a phase along one axis can be made by a transform."""
     return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= MAX_TAPS and phase.count > 1
+
+
+def wide_panels(outs: int) -> float:
+    """Return how many panels of two registers cost as much as those of ``outs`` output channels."""
+    lanes = TARGET.lanes("float32")
+    rest = outs % (2 * lanes)
+    return outs // (2 * lanes) + (0.0 if rest == 0 else NARROW_PANEL if rest <= lanes else 1.0)
 
 
 def input_cycles(phase: TilePhase, channels: int, groups: int) -> float:
