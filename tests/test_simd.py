@@ -198,7 +198,7 @@ def make_tile_operations(vectors_wide):
         tiles.tile_store(partial, pointers.advance(out, 3 * size), stride)
         bounded = tiles.tile_relu(lanewise)
         tiles.tile_store_first(bounded, pointers.advance(out, 4 * size), stride, valid)
-        tiles.tile_prefetch_run(rows, a, 1)
+        tiles.tile_prefetch_run(rows, a, 1, 3)
         window = tiles.tile_fma_window(rows, a, width + 1, pointers.advance(row, width), 3 * lanes, 3, 2)
         tiles.tile_store(window, pointers.advance(out, 5 * size), stride)
 
