@@ -228,14 +228,20 @@ def channel_chunks(channels: int) -> list[int]:
     return [channels] + [channels // p for p in parts if channels % p == 0 and channels // p >= MIN_CHANNEL_CHUNK]
 
 
-def reads_grad_in_place(out_channels: int, pixel: int, dtype: str) -> bool:
+FEW_VISITS = 6
+LINES_APART, FEW_LINES_APART = 2, 6
+"""Cache lines of a pixel of grad_y, up to which it is read where it lies, and where few tiles pass over a panel."""
+
+
+def reads_grad_in_place(out_channels: int, pixel: int, visits: int, dtype: str) -> bool:
     """Whether a kernel gradient's tiles read grad_y where it lies: no copies, but pixels ``pixel`` numbers apart in L1.
 
     Registers must be full. With pixels further apart than two cache lines the sets of L1 that they share cost more
-    than the copies: kernel gradients of 64 channels take a tenth longer.
+    than the copies unless ``visits``, the tiles that pass over a panel, are few.
     """
-    itemsize = 4 if dtype == "float32" else 8
-    return out_channels * HALVES % TARGET.lanes(dtype) == 0 and pixel * itemsize <= 2 * CACHE_LINE
+    item = 4 if dtype == "float32" else 8
+    lines = FEW_LINES_APART if visits <= FEW_VISITS else LINES_APART
+    return out_channels * HALVES % TARGET.lanes(dtype) == 0 and pixel * item <= lines * CACHE_LINE
 
 
 @lru_cache(maxsize=1024)

@@ -41,6 +41,7 @@ from numbaconv.algorithms.plan_parts import (
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
+from numbaconv.kernels.tile_sizes import split_rows
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -75,11 +76,17 @@ def gradient_cycles(spec: ConvSpec) -> float:
     return sum(phase.block.cycles for phase in _gradient_phases(spec, *array_strides(spec)))
 
 
+def _visits(spec: ConvSpec) -> int:
+    """Return how many tiles pass over a panel of grad_y where the taps of a kernel row are one run."""
+    row = spec.kernel_size[-1]
+    return spec.taps // row * len(split_rows(row * spec.in_channels_per_group, 2, True))
+
+
 def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
     """Return the cheapest form of a phase."""
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
     sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
-    grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, spec.dtype)
+    grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
     forms = []
     for form in orientations(lattice):
         for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
@@ -100,7 +107,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     parts = of_input // channels
     vectors = panel_vectors(of_output, spec.dtype)
     panels = len(vectors)
-    grad_in_place = reads_grad_in_place(of_output, groups * of_output, spec.dtype)
+    grad_in_place = reads_grad_in_place(of_output, groups * of_output, _visits(spec), spec.dtype)
     records: list[Record] = []
     blocks = gathered = pixels = 0
     for phase in phases:

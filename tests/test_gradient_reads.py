@@ -1,0 +1,79 @@
+"""Direct kernel gradients, whether grad_y is read where it lies or from packed panels: exact, and chosen by a rule."""
+
+from __future__ import annotations
+
+import numba
+import oracle
+import pytest
+from numpy.testing import assert_array_equal
+from passes import draw, run
+from problems import Problem
+
+from numbaconv import planner
+from numbaconv.algorithms import direct_gradient
+from numbaconv.algorithms.blocking import reads_grad_in_place
+from numbaconv.algorithms.plan_parts import array_strides
+from numbaconv.kernels import layout as at
+from numbaconv.spec import resolve_conv
+from numbaconv.target import TARGET
+
+PROBLEMS = {
+    "1x1 to 96": Problem("1x1", (2, 9, 23, 16), (1, 1, 16, 96), {}),
+    "1x1 to 64": Problem("1x1", (3, 20, 17, 30), (1, 1, 30, 64), {}),
+    "1x1 to 80": Problem("1x1", (2, 9, 23, 16), (1, 1, 16, 80), {"strides": 2}),
+    "5x5 to 64": Problem("5x5", (2, 20, 31, 1), (5, 5, 1, 64), {"strides": 2, "padding": 1}),
+    "3x3 to 64": Problem("3x3", (2, 11, 40, 3), (3, 3, 3, 64), {"padding": "same"}),
+    "3x3 to 256": Problem("3x3", (1, 8, 9, 16), (3, 3, 16, 256), {"padding": "same"}),
+    "3 taps to 48": Problem("1-D", (4, 70, 4), (3, 4, 48), {"padding": "causal", "dilation_rate": 3}),
+}
+
+
+@pytest.fixture(params=["where it lies", "packed", "by the rule"])
+def way(request, monkeypatch):
+    """Say how grad_y is read."""
+    if request.param != "by the rule":
+        monkeypatch.setattr(
+            direct_gradient, "reads_grad_in_place",
+            lambda channels, *_: request.param == "where it lies" and channels % TARGET.lanes("float64") == 0,
+        )  # fmt: skip
+    clear()
+    yield request.param
+    monkeypatch.undo()
+    clear()
+
+
+def clear():
+    planner.clear_plans()
+    direct_gradient.gradient_plan.cache_clear()
+    direct_gradient._gradient_phases.cache_clear()
+
+
+def plan_of(problem, dtype):
+    spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
+    return spec, direct_gradient.gradient_plan(spec, *array_strides(spec))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_gradients_are_exact_however_grad_y_is_read(name, way, rng):
+    problem = PROBLEMS[name]
+    dtype = "float64" if way == "where it lies" else "float32"
+    spec, plan = plan_of(problem, dtype)
+    if way != "by the rule":
+        record = plan.geometry[plan.geometry[at.RECORDS] :]
+        assert record[at.GRAD_IN_PLACE] == (way == "where it lies")
+    arrays = draw(problem, rng, dtype)
+    expected = run(oracle, "conv_kernel_grad", problem, arrays)
+    most = numba.get_num_threads()
+    for threads in {1, most}:
+        numba.set_num_threads(threads)
+        result = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"], algorithm="direct")
+        assert_array_equal(result, expected)
+    numba.set_num_threads(most)
+
+
+def test_pixels_may_lie_further_apart_where_few_tiles_read_them():
+    lanes = TARGET.lanes("float32")
+    assert reads_grad_in_place(96, 96, 2, "float32") == (96 % lanes == 0)
+    assert not reads_grad_in_place(96, 96, 20, "float32")
+    assert not reads_grad_in_place(128, 128, 2, "float32")
+    assert not reads_grad_in_place(90, 90, 2, "float32")
