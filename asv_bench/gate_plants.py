@@ -24,7 +24,9 @@ class Plant:
 
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
 _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))"
-_DEPTHWISE = "depthwise_phase(\n                    geometry, record, buffers, work, batch, plane, row, rows, "
+_DEPTHWISE = "                depthwise_phase(\n"
+_DEPTHWISE += "                    geometry, record, buffers, work, batch, plane, row, rows, column, "
+_CHANNELS = "channel, channels\n                )\n"
 _BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total, block + 1 < blocks)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
@@ -56,10 +58,11 @@ PLANTS = (
          "rn18_l1_bs1.kernel_grad.float64"),
     ),
     Plant(
-        "depthwise forward: every sixth task twice",
+        "depthwise forward: an eighth of the columns twice",
         "numbaconv/kernels/depthwise.py",
-        f"                {_DEPTHWISE}",
-        f"                for _ in range(1 + (task % 6 == 0)):\n                    {_DEPTHWISE}",
+        f"{_DEPTHWISE}columns, {_CHANNELS}",
+        # Tiles take four columns at least.
+        f"{_DEPTHWISE}columns, {_CHANNELS}                if columns >= 32:\n    {_DEPTHWISE}columns // 8, {_CHANNELS}",
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(
