@@ -58,11 +58,11 @@ PLANTS = (
          "rn18_l1_bs1.kernel_grad.float64"),
     ),
     Plant(
-        "depthwise forward: an eighth of the columns twice",
+        "depthwise forward: a seventh of the columns twice",
         "numbaconv/kernels/depthwise.py",
         f"{_DEPTHWISE}columns, {_CHANNELS}",
         # Tiles take four columns at least.
-        f"{_DEPTHWISE}columns, {_CHANNELS}                if columns >= 32:\n    {_DEPTHWISE}columns // 8, {_CHANNELS}",
+        f"{_DEPTHWISE}columns, {_CHANNELS}                if columns >= 28:\n    {_DEPTHWISE}columns // 7, {_CHANNELS}",
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(
