@@ -262,43 +262,17 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
     if HAS_STRIPS and record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
         depthwise_strips(
-            record,
-            source,
-            plane,
-            row,
-            rows,
-            column,
-            columns,
-            weights,
-            bias,
-            lower,
-            y,
-            channels,
-            bounce,
-            runs,
+            record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, runs,
             past_caches,
-        )
+        )  # fmt: skip
         return
     for r in range(row, row + rows):
         count = list_runs(record, plane, r, row, tap_size, runs)
         reads = list_ahead(record, plane, r, lists)
         depthwise_row(
-            record,
-            source,
-            column,
-            columns,
-            runs,
-            count,
-            weights,
-            bias,
-            lower,
-            y,
-            channels,
-            bounce,
-            lists,
-            reads,
+            record, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads,
             past_caches,
-        )
+        )  # fmt: skip
         y = advance(y, record[at.Y_ROW])
 
 

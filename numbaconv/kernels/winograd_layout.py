@@ -85,8 +85,8 @@ LAST_COLUMN_POINTS = 64
 KINDS = 65  # position of the numbers of the tiles behind those of the first three kinds
 GATHERED_ROWS = 66  # position of the offsets of the pixels of a gathered tile
 GATHERED_COLUMNS = 67
-X_SIZE = 69  # numbers of the array read, from its first to its last in memory
-POINT_TILES = 68  # position of the first tile that has a point, and the one behind the last, for each point
+X_SIZE = 68  # numbers of the array read, from its first to its last in memory
+POINT_TILES = 69  # position of the first tile that has a point, and the one behind the last, for each point
 
 PLANE_PADDING = 16
 

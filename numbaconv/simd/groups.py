@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
-from numbaconv.simd.types import RegisterTileType, VectorType
+from numbaconv.simd.types import RegisterTileType, VectorType, are_literals
 from numbaconv.target import TARGET
 
 
@@ -23,7 +23,7 @@ def _row(b, pointer, stride, m: int):
 def group_rows(typingctx, rows, vectors, group, row):
     """Return a tile each of whose rows is the ``vectors * lanes`` numbers at ``row`` (the bias)."""
     sizes = rows, vectors, group
-    if not all(isinstance(size, types.IntegerLiteral) for size in sizes):
+    if not are_literals(*sizes):
         return None
     count, whole, lanes = (size.literal_value for size in sizes)
     is_half = TARGET.splits_registers and 2 * lanes == VectorType(row.dtype).lanes
@@ -46,7 +46,7 @@ def tile_fma_groups(typingctx, acc, a, a_stride, row, row_step, group):
     A group is ``group`` neighbouring lanes, its x as many numbers of ``a[m * a_stride + v]``. ``row[i]`` follows
     ``row[i - 1]`` register by register; its vectors lie ``row_step`` numbers apart.
     """
-    if not isinstance(group, types.IntegerLiteral):
+    if not are_literals(group):
         return None
     count = group.literal_value
 

@@ -10,11 +10,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
-from numbaconv.simd.types import RegisterTileType
+from numbaconv.simd.types import RegisterTileType, are_literals
 
 
 def _tile(pointer, *sizes) -> RegisterTileType | None:
-    if not all(isinstance(size, types.IntegerLiteral) for size in sizes):
+    if not are_literals(*sizes):
         return None
     return RegisterTileType(pointer.dtype, *(size.literal_value for size in sizes))
 

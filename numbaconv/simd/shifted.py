@@ -9,6 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
+from numbaconv.simd.types import are_literals
 
 SPREAD_TOGETHER = 4
 """Channels of a group that are spread before the products with them: each needs a register until then."""
@@ -55,7 +56,7 @@ def tile_fma_shifted(
     number of channel g of the ``group`` neighbouring lanes that the lane belongs to. With several pixels ``tap_step``
     is 1.
     """
-    if not all(isinstance(size, types.IntegerLiteral) for size in (pixels, step, taps, group, checks)):
+    if not are_literals(pixels, step, taps, group, checks):
         return None
     many, move, count, size, tests = (each.literal_value for each in (pixels, step, taps, group, checks))
 

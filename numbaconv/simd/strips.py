@@ -11,12 +11,9 @@ from numba.extending import intrinsic
 
 from numbaconv.simd import emit
 from numbaconv.simd.shifted import Rows
+from numbaconv.simd.types import are_literals
 
 _OFFSETS = types.CPointer(types.int64)
-
-
-def _is_literal(*sizes) -> bool:
-    return all(isinstance(size, types.IntegerLiteral) for size in sizes)
 
 
 @intrinsic(prefer_literal=True)
@@ -26,7 +23,7 @@ def tile_fma_square(typingctx, acc, columns, x, offsets, begin, end, zeros, pixe
     Row x_i lies ``offsets[i]`` behind x, its positions ``pixel`` numbers apart; those outside [begin, end), and all
     where the offset is negative, are zero. All weights, one register after the other, are held.
     """
-    if not _is_literal(columns, taps):
+    if not are_literals(columns, taps):
         return None
     width, count = columns.literal_value, taps.literal_value
 
@@ -55,7 +52,7 @@ def tile_fma_strips(typingctx, acc, columns, x, offsets, begin, end, zeros, pixe
 
     Row x_r lies ``offsets[r]`` behind x.
     """
-    if not _is_literal(columns, taps):
+    if not are_literals(columns, taps):
         return None
     width, count = columns.literal_value, taps.literal_value
 
@@ -96,7 +93,7 @@ def tile_store_strips(typingctx, acc, columns, pointer, row_stride, stride, past
 
     If it goes ``past_caches``, a literal, all addresses are multiples of a register.
     """
-    if not _is_literal(columns, past_caches):
+    if not are_literals(columns, past_caches):
         return None
     width, past = columns.literal_value, past_caches.literal_value
 
@@ -116,7 +113,7 @@ def tile_store_strips(typingctx, acc, columns, pointer, row_stride, stride, past
 @intrinsic(prefer_literal=True)
 def prefetch_lines(typingctx, pointer, lines, nearness):
     """Ask for a run of ``lines`` cache lines, for all caches (3) or L2 alone (2)."""
-    if not _is_literal(lines, nearness):
+    if not are_literals(lines, nearness):
         return None
     line = 64 * 8 // pointer.dtype.bitwidth
 

@@ -13,11 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
-from numbaconv.simd.types import RegisterTileType
-
-
-def _is_literal(*sizes) -> bool:
-    return all(isinstance(size, types.IntegerLiteral) for size in sizes)
+from numbaconv.simd.types import RegisterTileType, are_literals
 
 
 def _cells(tile: RegisterTileType):
@@ -39,7 +35,7 @@ def _row(b, pointer, stride, m: int):
 @intrinsic(prefer_literal=True)
 def tile_zeros(typingctx, rows, vectors, pointer):
     """Return a tile of zeros of ``pointer``'s float type."""
-    if not _is_literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
 
@@ -52,7 +48,7 @@ def tile_zeros(typingctx, rows, vectors, pointer):
 @intrinsic(prefer_literal=True)
 def tile_rows(typingctx, rows, vectors, row):
     """Return a tile each of whose rows is the ``vectors * lanes`` numbers at ``row`` (the bias)."""
-    if not _is_literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = RegisterTileType(row.dtype, rows.literal_value, vectors.literal_value)
 
@@ -69,7 +65,7 @@ def tile_rows(typingctx, rows, vectors, row):
 @intrinsic(prefer_literal=True)
 def tile_splat(typingctx, rows, vectors, pointer, stride):
     """Return a tile whose row ``m`` has ``pointer[m * stride]`` in every lane."""
-    if not _is_literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
 
@@ -88,7 +84,7 @@ def tile_splat(typingctx, rows, vectors, pointer, stride):
 @intrinsic(prefer_literal=True)
 def tile_read(typingctx, rows, vectors, pointer, stride):
     """Return the tile stored at ``pointer``, rows ``stride`` apart."""
-    if not _is_literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
 
@@ -105,7 +101,7 @@ def tile_read(typingctx, rows, vectors, pointer, stride):
 @intrinsic(prefer_literal=True)
 def tile_load(typingctx, rows, vectors, pointer, stride, valid):
     """Return the tile stored at ``pointer``, rows ``stride`` apart; columns from ``valid`` on are zero and not read."""
-    if not _is_literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = RegisterTileType(pointer.dtype, rows.literal_value, vectors.literal_value)
 
@@ -167,7 +163,7 @@ def tile_fma_window(typingctx, acc, a, a_stride, row, row_step, taps, step):
     Each number of the input is loaded once for all the outputs that read it. ``row[t]`` follows ``row[t - 1]``
     register by register; its vectors lie ``row_step`` numbers apart.
     """
-    if not _is_literal(taps, step):
+    if not are_literals(taps, step):
         return None
     count, move = taps.literal_value, step.literal_value
 
@@ -201,7 +197,7 @@ def tile_fma_outer(typingctx, acc, a, a_stride, b, b_stride, registers):
 
     The tile's vectors are (n, v): it has as many as b has rows, times ``registers``.
     """
-    if not _is_literal(registers):
+    if not are_literals(registers):
         return None
     count = registers.literal_value
 
@@ -230,7 +226,7 @@ def tile_fma_outer(typingctx, acc, a, a_stride, b, b_stride, registers):
 @intrinsic(prefer_literal=True)
 def tile_add_folded(typingctx, acc, pointer, stride, registers):
     """Add the sums of each ``registers`` neighbouring vectors of a tile to the registers stored at ``pointer``."""
-    if not _is_literal(registers):
+    if not are_literals(registers):
         return None
     count = registers.literal_value
 
@@ -304,7 +300,7 @@ def tile_prefetch(typingctx, acc, pointer, stride):
 @intrinsic(prefer_literal=True)
 def tile_prefetch_run(typingctx, acc, pointer, pixels, nearness):
     """Ask for as many contiguous numbers as ``pixels`` tiles of one row have, for all caches (3) or L2 alone (2)."""
-    if not _is_literal(pixels, nearness):
+    if not are_literals(pixels, nearness):
         return None
     line = 64 * 8 // acc.vector.dtype.bitwidth
     numbers = acc.vectors * acc.vector.lanes * pixels.literal_value

@@ -7,7 +7,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
-from numbaconv.simd.types import VectorType
+from numbaconv.simd.types import VectorType, are_literals
 
 LANE_BITS = 128
 """Shuffles across the 128-bit parts of a register cost more than those inside: they move whole parts only."""
@@ -123,20 +123,28 @@ def _picked(b, registers, wanted: list[tuple[int, int]]):
     return parts[0][0]
 
 
+def _copy_picked(b, vector: VectorType, count: int, source, source_step, target, target_step, number):
+    """Copy ``count`` registers: each lane of register r is that of the source's which ``number(r, lane)`` names."""
+    registers = [emit.load(b, vector, source, b.mul(source_step, emit.index(r))) for r in range(count)]
+    for r in range(count):
+        picked = _picked(b, registers, [number(r, lane) for lane in range(vector.lanes)])
+        emit.store(b, vector, picked, target, b.mul(target_step, emit.index(r)))
+
+
 @intrinsic(prefer_literal=True)
 def interleave(typingctx, rows, source, source_stride, target):
     """target[j * rows + i] = source[i * source_stride + j], j up to the lanes of a register, ``rows`` a literal."""
-    if not isinstance(rows, types.IntegerLiteral):
+    if not are_literals(rows):
         return None
     vector, count = VectorType(source.dtype), rows.literal_value
-    lanes = vector.lanes
 
     def codegen(context, b, sig, args):
+        def number(register, lane):
+            pixel, row = divmod(register * vector.lanes + lane, count)
+            return row, pixel
+
         _, source, source_stride, target = args
-        registers = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(count)]
-        for first in range(0, count * lanes, lanes):
-            numbers = _picked(b, registers, [(n % count, n // count) for n in range(first, first + lanes)])
-            emit.store(b, vector, numbers, target, emit.index(first))
+        _copy_picked(b, vector, count, source, source_stride, target, emit.index(vector.lanes), number)
         return context.get_dummy_value()
 
     return types.void(rows, source, types.int64, target), codegen
@@ -145,18 +153,16 @@ def interleave(typingctx, rows, source, source_stride, target):
 @intrinsic(prefer_literal=True)
 def deinterleave(typingctx, rows, source, target, target_stride):
     """target[i * target_stride + j] = source[j * rows + i], j up to the lanes of a register, ``rows`` a literal."""
-    if not isinstance(rows, types.IntegerLiteral):
+    if not are_literals(rows):
         return None
     vector, count = VectorType(source.dtype), rows.literal_value
-    lanes = vector.lanes
 
     def codegen(context, b, sig, args):
+        def number(row, pixel):
+            return divmod(pixel * count + row, vector.lanes)
+
         _, source, target, target_stride = args
-        registers = [emit.load(b, vector, source, emit.index(i * lanes)) for i in range(count)]
-        for row in range(count):
-            wanted = [((j * count + row) // lanes, (j * count + row) % lanes) for j in range(lanes)]
-            numbers = _picked(b, registers, wanted)
-            emit.store(b, vector, numbers, target, b.mul(target_stride, emit.index(row)))
+        _copy_picked(b, vector, count, source, emit.index(vector.lanes), target, target_stride, number)
         return context.get_dummy_value()
 
     return types.void(rows, source, target, types.int64), codegen

@@ -15,6 +15,11 @@ from numba.extending import models, register_model
 from numbaconv.target import lanes
 
 
+def are_literals(*sizes: types.Type) -> bool:
+    """Return whether all sizes are literals: until they are, an intrinsic has no type."""
+    return all(isinstance(size, types.IntegerLiteral) for size in sizes)
+
+
 def float_ir(dtype: types.Float) -> ir.Type:
     """Return LLVM's scalar type for a Numba float."""
     return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
