@@ -27,7 +27,8 @@ _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, adva
 _DEPTHWISE = "                depthwise_phase(\n"
 _DEPTHWISE += "                    geometry, record, buffers, work, batch, plane, row, rows, column, "
 _CHANNELS = "channel, channels\n                )\n"
-_BLOCK = "add_block(geometry, buffers, work, block, channel, channels, total, block + 1 < blocks)\n"
+_VISITS = "record[at.VISITS]"
+_VISIT = "numbers, met = advance(table, at.VISIT_SIZE * visit), advance(visits, MET * visit)\n"
 _POINT = "acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))"
 _TILE = "acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))"
 _SUMS_AHEAD = "prefetch(advance(following, tile * 16))"
@@ -66,10 +67,11 @@ PLANTS = (
         ("mbv2_dw_144.forward", "mbv2_dw_144.input_grad", "mbv2_dw_144.forward.float64"),
     ),
     Plant(
-        "depthwise kernel gradient: every sixth block twice",
+        "depthwise kernel gradient: an eighth of the registers twice",
         "numbaconv/kernels/depthwise_gradient.py",
-        f"        {_BLOCK}",
-        f"        for _ in range(1 + (block % 6 == 0)):\n            {_BLOCK}",
+        f"        for visit in range({_VISITS}):\n            {_VISIT}",
+        f"        for turn in range((1 + (register % 8 == 3)) * {_VISITS}):\n"
+        f"            visit = turn % {_VISITS}\n            {_VISIT}",
         ("effdet_dw5x5.kernel_grad", "x3d_dw.kernel_grad"),
     ),
     Plant(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asv_bench import measure, peer, peers, readme_table, report
-from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer
+from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer, placed
 
 RAW = json.loads(SHAPES.read_text())
 MORE = json.loads(MORE_SHAPES.read_text())
@@ -72,6 +72,25 @@ def test_our_passes_have_the_shapes_of_the_layer(name, direction):
     result = make_pass(layer, direction, make_arrays(layer, direction))()
     wanted = {"forward": layer.y_shape, "input_grad": layer.x_shape, "kernel_grad": layer.kernel_shape}
     assert result.shape == wanted[direction]
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 34, 34, 64)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_operands_lie_where_large_arrays_lie(shape, dtype):
+    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    copy = placed(values)
+    assert copy.ctypes.data % 4096 == 16
+    assert copy.dtype == dtype
+    assert copy.flags.c_contiguous and copy.flags.writeable
+    np.testing.assert_array_equal(copy, values)
+
+
+@pytest.mark.parametrize("direction", PASSES)
+def test_operands_of_a_pass_are_placed(direction):
+    (layer,) = load_layers(only=["lenet5_c1_bs1"])
+    arrays = make_arrays(layer, direction)
+    operands = [array for array in (arrays.x, arrays.kernel, arrays.grad_y) if array is not None]
+    assert [array.ctypes.data % 4096 for array in operands] == [16, 16]
 
 
 def test_relative_error():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asv_bench.problems import PASSES, Layer, load_layers, make_arrays, make_pass
+from asv_bench.problems import PASSES, Layer, load_layers, make_arrays, make_pass, placed
 from asv_bench.roofline import least_bytes
 
 Call = Callable[[], Any]
@@ -70,7 +70,7 @@ def _layer_pass(name: str, dtype: str = "float32") -> Call:
 
 
 def _images() -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((1, 34, 34, 64), dtype=np.float32)
+    return placed(np.random.default_rng(0).standard_normal((1, 34, 34, 64), dtype=np.float32))
 
 
 def _pool(kind: str) -> Call:
@@ -85,7 +85,7 @@ def _pool_gradient(kind: str) -> Call:
 
     x = nc.Tensor(_images(), requires_grad=True)
     y = getattr(nc, f"{kind}_pool")(x, 3, strides=2, padding="same")
-    gradient = np.ones(y.shape, np.float32)
+    gradient = placed(np.ones(y.shape, np.float32))
 
     def call() -> None:
         x.grad = None
@@ -99,8 +99,8 @@ def _fold() -> Call:
     import numbaconv as nc
 
     rng = np.random.default_rng(0)
-    grad_y = rng.standard_normal((2, 40, 40, 16), dtype=np.float32)
-    kernel = rng.standard_normal((3, 3, 1, 16), dtype=np.float32)
+    grad_y = placed(rng.standard_normal((2, 40, 40, 16), dtype=np.float32))
+    kernel = placed(rng.standard_normal((3, 3, 1, 16), dtype=np.float32))
     options = {"padding": "same", "padding_mode": "reflect", "groups": 16}
     return lambda: nc.conv_input_grad(grad_y, kernel, (2, 40, 40, 16), **options)
 

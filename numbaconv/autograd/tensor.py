@@ -13,6 +13,7 @@ from numbaconv.autograd import rules
 from numbaconv.autograd.gradients import GRADIENTS
 from numbaconv.autograd.recycling import compute
 from numbaconv.autograd.tape import Node, Primitive, is_recording, walk_backward
+from numbaconv.memory import empty
 
 __all__ = ["Tensor", "TensorLike", "apply", "record", "to_arrays"]
 
@@ -208,9 +209,11 @@ class Tensor:
                 )
             seed = np.ones(self.shape, self.dtype)
         else:
-            seed = np.array(grad.data if isinstance(grad, Tensor) else grad, self.dtype)
-            if seed.shape != self.shape:
-                raise ValueError(f"grad must have the tensor's shape, {self.shape}. Received: grad.shape={seed.shape}")
+            given = np.asarray(grad.data if isinstance(grad, Tensor) else grad)
+            if given.shape != self.shape:
+                raise ValueError(f"grad must have the tensor's shape, {self.shape}. Received: grad.shape={given.shape}")
+            seed = empty(self.shape, self.dtype)
+            seed[...] = given
         if self.node is None:
             self.grad = seed if self.grad is None else self.grad + seed
             return
