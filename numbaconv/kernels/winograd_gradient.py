@@ -20,8 +20,9 @@ from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.kernels.winograd import next_position, tile_position, tiles_with, transform_block
+from numbaconv.kernels.winograd import transform_block
 from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.kernels.winograd_positions import next_position, tile_position, tiles_with
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, clear, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_store, tile_zeros
@@ -117,7 +118,7 @@ def tile_of_grad(record, y, position):
 
 
 @inline
-def fetch_tile(y, row_step, pixel_step, rows, columns, width):
+def fetch_grad(y, row_step, pixel_step, rows, columns, width):
     """Ask for `width` numbers of each pixel of a tile."""
     for i in range(rows):
         for j in range(columns):
@@ -149,7 +150,7 @@ def transform_gradient(record, y, first, tiles, panels, valid, w, block):
             width = panel_width(channels, lanes)
             source, row_step, pixel_step = advance(tile, panel * 2 * lanes), record[at.Y_ROW], record[at.Y_PIXEL]
             ahead = advance(following, panel * 2 * lanes)
-            fetch_tile(ahead, row_step, pixel_step, next_rows, next_columns, width)
+            fetch_grad(ahead, row_step, pixel_step, next_rows, next_columns, width)
             if not is_whole or channels < width:
                 clear(block, row_outputs * column_outputs * width)
                 copy_outputs(source, row_step, pixel_step, rows, columns, column_outputs, channels, width, block)
