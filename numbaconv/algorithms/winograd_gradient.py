@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import MAX_PARTIAL_BYTES, panel_count, tile_cycles
+from numbaconv.algorithms.blocking import panel_count, tile_cycles
 from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
@@ -37,8 +37,8 @@ from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
-MAX_CHUNKS, MIN_CHUNK_TILES = 4, 96
-"""Chunks of tiles, whatever the number of threads, and their tiles at least: each has sums of its own."""
+MAX_CHUNKS, MIN_CHUNK_TILES, MAX_CHUNK_BYTES = 4, 96, TARGET.l3_bytes // 4 * 3
+"""Chunks of tiles, whatever the number of threads, their tiles at least, and their sums at most: each has its own."""
 
 MIN_TASK_PANELS = 8
 """Panels of a task where there are more tasks than threads: each transforms the input of its chunk anew."""
@@ -71,7 +71,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
-    chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
+    chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_CHUNK_BYTES // sums))
     transformed = points * all_tiles * (depth + panels * 2 * lanes) * 4
     if sums > MIN_SUMS_BYTES * spec.groups and transformed <= MAX_TRANSFORMED_BYTES:
         unit = unit_tiles(depth, points)
