@@ -12,6 +12,7 @@ from numbaconv.algorithms import winograd
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.algorithms.winograd_tiles import TilePhase, covers, tile_kinds, tile_phases
 from numbaconv.spec import resolve_conv
+from numbaconv.target import TARGET
 
 RELATIVE_ERROR = 4e-6
 
@@ -86,3 +87,10 @@ def test_every_block_finds_the_register_tiles_of_its_points(size, block):
             count = max(min(end, last) - max(begin, first), 0)
             length = table[table[count]]
             assert sum(table[table[count] + 1 : table[count] + 1 + length]) == count
+
+
+def test_transformed_input_of_a_block_stays_in_l3():
+    spec = resolve_conv((1, 32, 56, 56, 192), (3, 3, 3, 192, 64), padding="same")
+    dealt = winograd.deal(spec, "forward", *array_strides(spec))
+    (phase,), (block,) = dealt.phases, dealt.blocks
+    assert phase.points * block.tiles * phase.summed_taps * 192 * 4 <= max(TARGET.l3_bytes // 2, 8 << 20)

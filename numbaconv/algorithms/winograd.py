@@ -38,6 +38,7 @@ from numbaconv.algorithms.plan_parts import (
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
+    FAR_KERNEL_BYTES_PER_CYCLE,
     KERNEL_BYTES_PER_CYCLE,
     KERNEL_CYCLES,
     MAX_KERNEL_BYTES,
@@ -134,6 +135,7 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
     lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.summed_taps * channels
     panels, tiles, unit = panel_count(outs, "float32"), phase.tiles, WIDE_SIZES[0]
     kernel_bytes, share = points * depth * outs * 4, tile_kinds(phase).share
+    is_far = not whole and kernel_bytes > TARGET.l3_bytes / 2
     best, least, choice = math.inf, math.inf, Block(1, 1, math.inf)
     steps = () if whole else (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
     for size in sorted({min(tiles, n * unit) for n in steps} or {tiles}):
@@ -147,10 +149,12 @@ def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole:
             of_point = tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES
             products = points * share * wide_panels(outs) / chunks * of_point
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
-            weights = kernel_bytes / chunks / KERNEL_BYTES_PER_CYCLE
+            weights = kernel_bytes / chunks / (FAR_KERNEL_BYTES_PER_CYCLE if is_far else KERNEL_BYTES_PER_CYCLE)
             if whole:
                 weights += own_kernel_cost(points * depth * 2 * lanes * 4) * KERNEL_CYCLES[points] * depth * count
-            spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) * count / CACHE_BYTES_PER_CYCLE
+            # Behind L2, and what L3 holds beside the kernel and other threads: read for each panel, written back.
+            spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) + 2 * max(0.0, input_bytes - TARGET.l3_bytes / 4)
+            spilled *= count / CACHE_BYTES_PER_CYCLE
             cycles = (transformed + products + result + weights + spilled) * blocks * chunks
             least = min(least, cycles)
             tasks, threads = blocks * chunks, TARGET.threads

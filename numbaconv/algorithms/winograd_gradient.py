@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import MAX_PARTIAL_BYTES, panel_count, tile_cycles
+from numbaconv.algorithms.blocking import panel_count, tile_cycles
 from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
     KERNEL_CYCLES,
+    OUTPUT_CYCLES,
     POINT_CYCLES,
     TilePhase,
     input_cycles,
@@ -28,6 +29,7 @@ from numbaconv.algorithms.winograd_tiles import (
 )
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd_gradient import RESULT_ROWS, winograd_gradient_result, winograd_gradient_sums
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.program import Operand, Recorder
@@ -35,11 +37,18 @@ from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
-MAX_CHUNKS, MIN_CHUNK_TILES = 4, 96
-"""Chunks of tiles, whatever the number of threads, and their tiles at least: each has sums of its own."""
+MAX_CHUNKS, MIN_CHUNK_TILES, MAX_CHUNK_BYTES = 4, 96, TARGET.l3_bytes // 4 * 3
+"""Chunks of tiles, whatever the number of threads, their tiles at least, and their sums at most: each has its own."""
 
 MIN_TASK_PANELS = 8
 """Panels of a task where there are more tasks than threads: each transforms the input of its chunk anew."""
+
+MIN_SUMS_BYTES, MAX_TRANSFORMED_BYTES = 3 * TARGET.l2_bytes, TARGET.l3_bytes // 2
+"""Units, whose sums stay in L2, pay where a group's sums are larger than the first, its transformed input and grad_y no
+larger than the second: each unit reads its part of them anew, from L3."""
+
+UNIT_BYTES_PER_CYCLE, GRADIENT_BYTES_PER_CYCLE = 7.0, 4.0
+"""Of what units read, and of the gradient, whose lines lie apart and are read before they are written."""
 
 BLOCK_TILES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -51,6 +60,7 @@ class Split:
     tiles: tuple[int, ...]
     blocks: int
     chunks: int
+    unit_tiles: int  # register tiles of a unit whose sums stay in L2, 0 where sums go to memory
     cycles: float  # on one thread
 
 
@@ -61,7 +71,11 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
-    chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
+    chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_CHUNK_BYTES // sums))
+    transformed = points * all_tiles * (depth + panels * 2 * lanes) * 4
+    if sums > MIN_SUMS_BYTES * spec.groups and transformed <= MAX_TRANSFORMED_BYTES:
+        unit = unit_tiles(depth, points)
+        return Split(tuple(phase.tiles for phase in phases), len(phases), 1, unit, _unit_cycles(phases, spec, depth))
     best, size = math.inf, 1
     share = tile_kinds(first).share
     of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
@@ -80,7 +94,14 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     cycles += sums * chunks / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
-    return Split(of_phase, blocks, min(chunks, blocks), cycles)
+    return Split(of_phase, blocks, min(chunks, blocks), 0, cycles)
+
+
+def unit_tiles(depth: int, points: int) -> int:
+    """Return how many register tiles of a panel have sums that take a third of L2, even parts of all."""
+    count = len(tile_list(depth, 2)) - 1
+    rows = TARGET.l2_bytes // 3 // (points * 2 * TARGET.lanes("float32") * 4)
+    return even_part(count, max(1, rows // WIDE_SIZES[0]))
 
 
 def even_part(length: int, most: int) -> int:
@@ -117,6 +138,23 @@ def _cycles(tiles: int, all_tiles: int, depth: int, panels: float, points: int, 
     return (transformed + products + traffic) * math.ceil(all_tiles / tiles)
 
 
+def _unit_cycles(phases: list[TilePhase], spec: ConvSpec, depth: int) -> float:
+    """Return the estimated cycles where all tiles are transformed before units of the sums are made one by one."""
+    panels, wide = panel_count(spec.out_channels_per_group, "float32"), wide_panels(spec.out_channels_per_group)
+    points, rows, visits = phases[0].points, sum(tile_list(depth, 2)[1:]), len(tile_list(depth, 2)) - 1
+    lanes, units = TARGET.lanes("float32"), -(-visits // unit_tiles(depth, points))
+    cycles = depth * panels * OUTPUT_CYCLES[points] * 2
+    cycles += depth * spec.out_channels_per_group * math.prod(phases[0].taps) * 4 / GRADIENT_BYTES_PER_CYCLE
+    of_input = input_cycles(phases[0], spec.in_channels_per_group, spec.groups)
+    for phase in phases:
+        cycles += phase.tiles * (of_input + panels * KERNEL_CYCLES[points] * 1.2)
+        products = tile_cycles(rows, 2) * phase.tiles * tile_kinds(phase).share
+        cycles += points * wide * (products + visits * POINT_CYCLES)
+        # A panel reads all input, a unit its panel of grad_y.
+        cycles += points * phase.tiles * panels * (depth + units * 2 * lanes) * 4 / UNIT_BYTES_PER_CYCLE
+    return cycles * spec.groups
+
+
 @lru_cache(maxsize=512)
 def gradient_cycles(spec: ConvSpec) -> float:
     """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
@@ -145,22 +183,26 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     of_task = task_panels(panels, split.chunks * groups)
     panel_chunks = -(-panels // of_task)
     records: list[Record] = []
-    blocks = workspace = 0
+    blocks = used = most = scratch_size = 0
     strides = kernel_strides(spec)
     for phase, tiles in zip(phases, split.tiles, strict=True):
         record = tile_record(phase, spec.x_shape, x_strides, channels, tiles)
         depth = record.fields[at.DEPTH]
         plane = depth * 2 * lanes + at.PLANE_PADDING
         product_plane = tiles * 2 * lanes + at.PLANE_PADDING
-        transformed = points * record.fields[at.INPUT_PLANE]
-        scratch = transformed + points * product_plane * of_task
+        # Blocks of tiles follow one another in the same memory, those of units in memory of their own.
+        begin = used if split.unit_tiles else 0
+        transformed = begin + points * record.fields[at.INPUT_PLANE]
+        used = transformed + points * product_plane * of_task
+        most = max(most, used)
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.PANEL_CHUNKS: panel_chunks,
-            at.PANELS_PER_CHUNK: of_task, at.OUT_CHANNELS: outs, at.Y_GROUP: outs, at.PRODUCTS: transformed,
-            at.PRODUCT_PLANE: product_plane, at.SCRATCH: scratch, at.KERNEL_PLANE: plane,
+            at.PANELS_PER_CHUNK: of_task, at.OUT_CHANNELS: outs, at.Y_GROUP: outs, at.INPUT_AT: begin,
+            at.PRODUCTS: transformed, at.PRODUCT_PLANE: product_plane, at.KERNEL_PLANE: plane,
             at.PACKED_PANEL: points * plane, at.PACKED_GROUP: panels * points * plane, at.KERNEL_GROUP: outs,
             at.KERNEL_CHANNEL: strides[-2], at.KERNEL_ROW: phase.lattice.rows.kernel_stride,
             at.KERNEL_COLUMN: phase.lattice.columns.kernel_stride, at.CHANNEL_CHUNKS: -(-depth // RESULT_ROWS),
+            at.UNIT_TILES: split.unit_tiles,
         }  # fmt: skip
         record.tables |= {
             at.WIDE_FULL: tile_list(depth, 2), at.NARROW_FULL: tile_list(depth, 1),
@@ -169,7 +211,12 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         records.append(record)
         blocks += -(-phase.tiles // tiles)
         gathered = points * max(record.fields[at.GATHERED], 2 * lanes)
-        workspace = max(workspace, scratch + round_up(gathered + (POINTS * POINTS + 2 * POINTS) * lanes, 16))
+        scratch_size = max(scratch_size, round_up(gathered + (POINTS * POINTS + 2 * POINTS) * lanes, 16))
+    unit_plane = split.unit_tiles * WIDE_SIZES[0] * 2 * lanes + at.PLANE_PADDING
+    scratch = most + points * unit_plane * (split.unit_tiles > 0)
+    for record in records:
+        record.fields |= {at.UNIT_SUMS: most, at.UNIT_PLANE: unit_plane, at.SCRATCH: scratch}
+    workspace = scratch + scratch_size
     size = groups * records[0].fields[at.PACKED_GROUP]
     header = {
         head.WORKSPACE: workspace, head.CHUNKS: split.chunks, head.BLOCKS: blocks, head.GRADIENT_SIZE: size,
@@ -177,34 +224,38 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     return GradientPlan(
         assemble(header, records),
         split.chunks * panel_chunks * groups,
-        groups * panels * records[0].fields[at.CHANNEL_CHUNKS],
+        0 if split.unit_tiles else groups * panels * records[0].fields[at.CHANNEL_CHUNKS],
         workspace,
-        size * split.chunks,
+        0 if split.unit_tiles else size * split.chunks,
         is_small(spec),
     )
 
 
 class Gradient:
-    """A kernel gradient: `run(x, grad_y, grad_kernel)`; one launch sums tiles, the next transforms the sums back."""
+    """A kernel gradient: `run(x, grad_y, grad_kernel)`.
 
-    __slots__ = ("_result", "_size", "_sum", "_sums")
+    One launch sums tiles, and the next transforms the sums back unless they never went to memory.
+    """
+
+    __slots__ = ("_launches", "_size", "_sums")
 
     def __init__(self, spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> None:
         plan = gradient_plan(spec, x_strides, y_strides)
         self._size = plan.sums
         self._sums = memory.allocator((plan.sums,), spec.dtype)
-        self._sum, self._result = (
+        self._launches = [
             parallel.Launch(kernel, spec.dtype, tasks, plan.geometry, (0, 3, 2, 1), 4, plan.workspace, (), plan.serial)
             for kernel, tasks in ((winograd_gradient_sums, plan.tasks), (winograd_gradient_result, plan.result_tasks))
-        )
+            if tasks > 0
+        ]
 
     def __call__(self, x: NDArray, grad_y: NDArray, grad_kernel: NDArray) -> None:
         sums = self._sums()
-        self._sum(x, grad_y, grad_kernel, sums)
-        self._result(x, grad_y, grad_kernel, sums)
+        for launch in self._launches:
+            launch(x, grad_y, grad_kernel, sums)
 
     def record(self, recorder: Recorder, x: Operand, grad_y: Operand, grad_kernel: Operand) -> None:
-        """Record both launches."""
+        """Record the launches."""
         sums = recorder.buffer(self._size)
-        recorder.launch(self._sum, x, grad_y, grad_kernel, sums)
-        recorder.launch(self._result, x, grad_y, grad_kernel, sums)
+        for launch in self._launches:
+            recorder.launch(launch, x, grad_y, grad_kernel, sums)

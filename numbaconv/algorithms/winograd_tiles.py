@@ -42,8 +42,9 @@ GROUP_CYCLES = 8.0
 """Cycles of reading a pixel of a group, which is a stretch of memory of its own, besides those of its registers."""
 
 CACHE_BYTES_PER_CYCLE = 12.0
-KERNEL_BYTES_PER_CYCLE = 36.0
-"""Of a transformed kernel, which each block reads in the order of memory while its products run."""
+KERNEL_BYTES_PER_CYCLE, FAR_KERNEL_BYTES_PER_CYCLE = 36.0, 20.0
+"""Of a transformed kernel, which each block reads in the order of memory while its products run: from L2 or L3, and of
+one that L3 does not hold beside the rest."""
 
 NARROW_PANEL = 0.8
 """What a panel of one register costs beside one of two: each number of the input is loaded for half the products."""

@@ -16,6 +16,7 @@ from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.winograd_points import FEWER_POINTS
+from numbaconv.kernels.winograd_positions import fetch_tile, next_position, tile_points, tile_position, tiles_with
 from numbaconv.kernels.winograd_transforms import (
     border_tile,
     gather_tile,
@@ -73,50 +74,6 @@ def multiply_point(sizes, wide, x, x_stride, depth, kernel, y):
 
 
 @inline
-def tile_position(record, tile):
-    """Return image, plane, tile row and tile column of a tile."""
-    ends, row, column = advance(record, record[at.KINDS]), 0, 0
-    rows, columns = record[at.FULL_ROWS], record[at.FULL_COLUMNS]
-    if tile < ends[0] or tile >= ends[2]:
-        column, columns = columns, 1
-    if tile >= ends[1]:
-        row, rows = rows, 1
-    if tile >= ends[0]:
-        tile -= ends[2] if tile >= ends[2] else ends[1] if tile >= ends[1] else ends[0]
-    column, tile = column + tile % columns, tile // columns
-    row, tile = row + tile % rows, tile // rows
-    return tile // record[at.PLANES], tile % record[at.PLANES], row, column
-
-
-@inline
-def next_position(record, tile, position):
-    """Return the position of a tile from that of the one before it; divisions only where a row of whole tiles ends."""
-    image, plane, row, column = position
-    if column + 1 < record[at.FULL_COLUMNS]:
-        return image, plane, row, column + 1
-    return tile_position(record, tile)
-
-
-@inline
-def tile_points(record, row, column):
-    """Return how many points along the rows and along the columns a tile has."""
-    row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
-    if row >= record[at.FULL_ROWS]:
-        row_points = record[at.LAST_ROW_POINTS]
-    if column >= record[at.FULL_COLUMNS]:
-        column_points = record[at.LAST_COLUMN_POINTS]
-    return row_points, column_points
-
-
-@inline
-def tiles_with(record, point, first, tiles):
-    """Return the part of a block's tiles that have a point: the first one, counted from the block's, and how many."""
-    range_of_point = advance(record, record[at.POINT_TILES] + 2 * point)
-    begin, end = max(range_of_point[0] - first, 0), min(range_of_point[1] - first, tiles)
-    return begin, max(end - begin, 0)
-
-
-@inline
 def is_dense(table, points, step):
     """Whether a tile's positions lie `step` apart, none of them padding: no padding mode repeats that otherwise."""
     return table[0] >= 0 and table[points - 1] - table[0] == (points - 1) * step and table[points - 1] >= 0
@@ -164,7 +121,10 @@ def transform_tile(record, x, room, rows, columns, has_rows, has_columns, v, scr
         last_tile(x, rows, columns, has_rows, has_columns, channels, scratch, buffer, v, plane)
         return
     if is_whole and not is_inside:
-        border_tile(x, rows, columns, row_points, column_points, channels, scratch, buffer, v, plane)
+        border_tile(
+            x, rows, columns, row_points, column_points, channels, scratch, buffer, v, plane, column_step,
+            column_points - record[at.COLUMN_OUTPUTS],
+        )  # fmt: skip
         return
     input_tile(
         source, row_step, column_step, row_points, column_points, channels, buffer, v, plane, ahead,
@@ -195,6 +155,10 @@ def transform_block(record, x, group, first, tiles, v, scratch):
         image, plane, row, column = position
         position = next_position(record, first + t + 1, position)
         has_rows, has_columns = tile_points(record, row, column)
+        # Transforms of whole tiles fetch what the next one of the row reads, not tiles with fewer points.
+        is_followed = position[2] == row and position[3] == column + 1 and has_rows == record[at.ROW_POINTS]
+        if not is_followed and t + 1 < tiles:
+            fetch_tile(record, x, position)
         rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
         columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
         planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])

@@ -86,6 +86,10 @@ KINDS = 65  # position of the numbers of the tiles behind those of the first thr
 GATHERED_ROWS = 66  # position of the offsets of the pixels of a gathered tile
 GATHERED_COLUMNS = 67
 X_SIZE = 68  # numbers of the array read, from its first to its last in memory
+UNIT_TILES = 70  # kernel gradient: register tiles of a unit, 0 where sums go to memory (`winograd_gradient`)
+INPUT_AT = 71  # offset in a worker's workspace of a phase's transformed input
+UNIT_SUMS = 72  # offset of a unit's sums
+UNIT_PLANE = 73  # numbers from one point to the next in a unit's sums
 POINT_TILES = 69  # position of the first tile that has a point, and the one behind the last, for each point
 
 PLANE_PADDING = 16

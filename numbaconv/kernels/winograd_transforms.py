@@ -72,10 +72,11 @@ def transform_pixels(x, row, columns, zeros, out, out_step):
 
 
 @inline
-def border_tile(x, rows, columns, row_points, column_points, channels, zeros, buffer, v, plane):
+def border_tile(x, rows, columns, row_points, column_points, channels, zeros, buffer, v, plane, step, fresh):
     """Transform a tile whose pixels are found by the tables `rows` and `columns`, whole registers of channels.
 
-    `zeros` is a register of zeros, which padding, -1, is read from.
+    `zeros` is a register of zeros, which padding, -1, is read from. Of the tile behind this one, columns `step` apart,
+    those from `fresh` on are fetched.
     """
     lanes = lanes_of(x)
     for channel in range(0, channels, lanes):
@@ -87,6 +88,10 @@ def border_tile(x, rows, columns, row_points, column_points, channels, zeros, bu
         else:
             for i in range(POINTS):
                 transform_pixels(source, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
+                if rows[i] >= 0 and columns[POINTS - 1] >= 0:
+                    following = advance(source, rows[i] + columns[POINTS - 1])
+                    for j in range(fresh, POINTS):
+                        prefetch(advance(following, (j - fresh + 1) * step))
             for j in range(POINTS):
                 transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
 

@@ -1,0 +1,68 @@
+"""Where the tiles of a Winograd phase lie, which points they have, and their input fetched ahead."""
+
+from __future__ import annotations
+
+from numbaconv.jit import inline
+from numbaconv.kernels import winograd_layout as at
+from numbaconv.kernels.forward import CACHE_LINE
+from numbaconv.simd.pointers import advance, prefetch
+
+
+@inline
+def tile_position(record, tile):
+    """Return image, plane, tile row and tile column of a tile."""
+    ends, row, column = advance(record, record[at.KINDS]), 0, 0
+    rows, columns = record[at.FULL_ROWS], record[at.FULL_COLUMNS]
+    if tile < ends[0] or tile >= ends[2]:
+        column, columns = columns, 1
+    if tile >= ends[1]:
+        row, rows = rows, 1
+    if tile >= ends[0]:
+        tile -= ends[2] if tile >= ends[2] else ends[1] if tile >= ends[1] else ends[0]
+    column, tile = column + tile % columns, tile // columns
+    row, tile = row + tile % rows, tile // rows
+    return tile // record[at.PLANES], tile % record[at.PLANES], row, column
+
+
+@inline
+def next_position(record, tile, position):
+    """Return the position of a tile from that of the one before it; divisions only where a row of whole tiles ends."""
+    image, plane, row, column = position
+    if column + 1 < record[at.FULL_COLUMNS]:
+        return image, plane, row, column + 1
+    return tile_position(record, tile)
+
+
+@inline
+def tile_points(record, row, column):
+    """Return how many points along the rows and along the columns a tile has."""
+    row_points, column_points = record[at.ROW_POINTS], record[at.COLUMN_POINTS]
+    if row >= record[at.FULL_ROWS]:
+        row_points = record[at.LAST_ROW_POINTS]
+    if column >= record[at.FULL_COLUMNS]:
+        column_points = record[at.LAST_COLUMN_POINTS]
+    return row_points, column_points
+
+
+@inline
+def tiles_with(record, point, first, tiles):
+    """Return the part of a block's tiles that have a point: the first one, counted from the block's, and how many."""
+    range_of_point = advance(record, record[at.POINT_TILES] + 2 * point)
+    begin, end = max(range_of_point[0] - first, 0), min(range_of_point[1] - first, tiles)
+    return begin, max(end - begin, 0)
+
+
+@inline
+def fetch_tile(record, x, position):
+    """Ask for the input of a tile: the tables of its rows and columns tell which pixels are padding, -1."""
+    image, plane, row, column = position
+    rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
+    columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
+    planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
+    for tap in range(record[at.PLANE_TAPS]):
+        for i in range(record[at.ROW_POINTS] if planes[tap] >= 0 else 0):
+            for j in range(record[at.COLUMN_POINTS] if rows[i] >= 0 else 0):
+                if columns[j] >= 0:
+                    pixel = advance(x, image * record[at.X_BATCH] + planes[tap] + rows[i] + columns[j])
+                    for channel in range(0, record[at.CHANNELS], CACHE_LINE // 4):
+                        prefetch(advance(pixel, channel))
