@@ -46,6 +46,7 @@ from numbaconv.algorithms.plan_parts import (
     kernel_strides,
     lattice_extent,
     launch_product,
+    waited_cycles,
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
@@ -186,9 +187,9 @@ def _phase(spec: ConvSpec, lattice: Lattice, folds: CellAxis | None, x_strides: 
             copied = size / GATHER_BYTES_PER_CYCLE
         count = -(-extent.batch // images) * extent.planes * -(-all_rows // rows)
         cycles = (images * (in_rows * of_pixels + rows * of_cells) + copied + weights + TASK_CYCLES) * count
-        # Threads wait for the last one's block.
-        if cycles * (1 + 1 / count) < least:
-            least, best = cycles * (1 + 1 / count), _Phase(lattice, folds, in_place, images, rows, cycles)
+        waited = waited_cycles(spec, cycles, count)
+        if waited < least:
+            least, best = waited, _Phase(lattice, folds, in_place, images, rows, cycles)
     return best
 
 

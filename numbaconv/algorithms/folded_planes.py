@@ -23,6 +23,7 @@ from numbaconv.algorithms.plan_parts import (
     Plan,
     array_strides,
     launch_product,
+    waited_cycles,
 )
 from numbaconv.algorithms.planes import (
     BLOCK_CYCLES,
@@ -169,8 +170,9 @@ def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
             images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = -(-grid.batch // images) * grid.plane_count * -(-rows.cells // block_rows) * parts
             cycles = (images * of_image + TASK_CYCLES) * blocks
-            if cycles * (1 + 1 / blocks) < least:
-                least, best = cycles * (1 + 1 / blocks), Block(images, block_rows, columns, pitch, row_size, cycles)
+            waiting = waited_cycles(spec, cycles, blocks)
+            if waiting < least:
+                least, best = waiting, Block(images, block_rows, columns, pitch, row_size, cycles)
     joined = [_joined_block(spec, grid, rows) for rows in sorted({min(grid.rows.cells, n) for n in ROW_CANDIDATES})]
     return min([(best, least), *filter(None, joined)], key=lambda choice: choice[1])
 
@@ -198,7 +200,7 @@ def _joined_block(spec: ConvSpec, grid: Grid, rows: int) -> tuple[Block, float] 
     images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if rows == grid.rows.cells else 1
     blocks = -(-grid.batch // images) * -(-grid.rows.cells // rows)
     cycles = (images * of_image + size / lanes + TASK_CYCLES) * blocks
-    return Block(images, rows, count, pitch, size, cycles, apart), cycles * (1 + 1 / blocks)
+    return Block(images, rows, count, pitch, size, cycles, apart), waited_cycles(spec, cycles, blocks)
 
 
 def _number_cycles(spec: ConvSpec, pixels: int, step: int) -> float:

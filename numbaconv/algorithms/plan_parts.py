@@ -39,6 +39,11 @@ def is_small(spec: ConvSpec) -> bool:
     return spec.macs + ELEMENT_WORK * elements < SMALL_WORK
 
 
+def waited_cycles(spec: ConvSpec, cycles: float, blocks: int) -> float:
+    """Return the cycles of all blocks with those for which threads wait for the last one's, if there are threads."""
+    return cycles if is_small(spec) else cycles * (1 + 1 / blocks)
+
+
 def kernel_strides(spec: ConvSpec) -> Strides:
     """Return the strides, in elements, of a contiguous kernel."""
     return contiguous_strides(spec.kernel_shape)
