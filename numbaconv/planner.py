@@ -39,7 +39,7 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
     ]
 
 
-GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 0.95, planar: 0.97}
+GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 1.0, planar: 0.97}
 """An algorithm is taken where its estimate, times this, is below the direct algorithm's and, where both are for few
 channels, below those of the algorithms after it, times theirs.
 

@@ -37,6 +37,8 @@ def make_operations(whole, half):
         tiles.tile_add(product, pointers.advance(out, 2 * size), stride)
         anywhere = scattered.tile_fma_rows(acc, a, offsets, weights)
         scattered.tile_store_rows(anywhere, pointers.advance(out, 3 * size), pointers.advance(offsets, ROWS))
+        tiles.tile_store(mixed.tile_plus(acc, a, 2), pointers.advance(out, 4 * size), stride)
+        tiles.tile_store(mixed.tile_plus_first(acc, a, 2, width - 1), pointers.advance(out, 5 * size), stride)
 
     return operations
 
@@ -58,15 +60,20 @@ def mixed_operations(worker, task, geometry, buffers):
 def test_operations_on_mixed_tiles(dtype, halves):
     width = halves * TARGET.lanes(dtype) // 2
     stride, reads = width + 3, [7, 0, 3, 9, 1]
-    a, row, out = numbers(2 * ROWS, dtype), numbers(2 * width, dtype, 1), np.full((4, ROWS, stride), 77, dtype)
+    a, row = numbers(2 * ROWS + width, dtype), numbers(2 * width, dtype, 1)
+    out = np.full((6, ROWS, stride), 77, dtype)
     writes = [m * stride for m in (2, 0, 1, 4, 3)]
     run_kernel(mixed_operations, dtype, a, row, out, numbers=(halves, stride, *reads, *writes))
     bias, weights = row[:width], row[width:]
-    product = bias + a[::2, None] * weights
+    product = bias + a[: 2 * ROWS : 2, None] * weights
+    beside = np.lib.stride_tricks.sliding_window_view(a, width)[: 2 * ROWS : 2]
     assert_array_equal(out[0, :, :width], 0)
     assert_array_equal(out[1, :, :width], product)
     assert_array_equal(out[2, :, :width], np.maximum(product, 0) + product)
     assert_array_equal(out[3, [2, 0, 1, 4, 3], :width], bias + a[reads][:, None] * weights)
+    assert_array_equal(out[4, :, :width], bias + beside)
+    assert_array_equal(out[5, :, : width - 1], bias[:-1] + beside[:, :-1])
+    assert_array_equal(out[5, :, width - 1], bias[-1])
     assert_array_equal(out[:, :, width:], 77)
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.blocking import TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
 from numbaconv.algorithms.cells import Grid, cell_count, grid_of, reach_of, shifts
 from numbaconv.algorithms.geometry import (
     Record,
@@ -23,6 +23,7 @@ from numbaconv.algorithms.plan_parts import (
     Plan,
     array_strides,
     launch_product,
+    waited_cycles,
 )
 from numbaconv.algorithms.planes import (
     BLOCK_CYCLES,
@@ -55,8 +56,13 @@ PLANES = (1, 2, 4)  # of grad_y whose outputs a block makes
 ROW_CANDIDATES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 
 TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.6, 0.001  # a number that is gathered, fetched ahead, and more for each channel
+MEMORY_CYCLES = 0.9  # more for each number of a grad_y that comes from memory
+HIDDEN_CYCLES = 0.15  # less of them for each cycle of its products
+CACHED_TIMES = 12  # the size of L2: of a larger grad_y little is found in L3
 STORE_CYCLES = 2.0  # a register of products
 FOLD_CYCLES, FOLD_TAP_CYCLES = 6.0, 2.0  # a register of outputs, and each register of products that it adds
+OUT_ROW_CYCLES = 80  # a row of outputs from a row of pixels of its own, not one of joined rows
+SPILLED_CYCLES = 0.08  # a byte of products that L1 does not hold until they are folded
 LEAVING_CYCLES = 0.5  # a number that is brought from a plane to the output, by transposes
 
 
@@ -119,11 +125,11 @@ def _pixels(spec: ConvSpec, columns: int) -> int:
     return min(columns + before + behind, spec.out_spatial[-1])
 
 
-def _row_cycles(spec: ConvSpec, taps: int, rows: int, columns: int) -> float:
+def _row_cycles(spec: ConvSpec, taps: int, rows: int, columns: int, pixels: int) -> float:
     """Return the cycles of the products and the fold of ``rows`` rows of outputs with ``taps`` taps in all."""
     lanes, numbers = TARGET.lanes(spec.dtype), spec.kernel_size[-1] * spec.in_channels
     cycles = 0.0
-    for tile in _tiles(numbers, _pixels(spec, columns), spec.dtype):
+    for tile in _tiles(numbers, pixels, spec.dtype):
         of_tap = spec.out_channels * step_cycles(tile.rows, tile.vectors) + TAP_CYCLES
         cycles += taps * of_tap + rows * (TILE_CYCLES + STORE_CYCLES * tile.rows * tile.vectors)
     registers, outputs = -(-columns // lanes), spec.strides[-1] * spec.in_channels
@@ -151,22 +157,61 @@ def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
         pitch = spread_pitch(round_up(pixels, lanes))
         # Transposes write as many planes as a register has lanes, and the next row may be gathered already.
         row_size = (channels if channels == 1 else max(channels, lanes)) * pitch
-        of_row = _row_cycles(spec, sum(map(len, taps)), len(taps), columns)
-        of_number = TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels
-        if channels == 1 or pixels < lanes:
-            of_number = COPY_CYCLES if grid.x_column == 1 else SCALAR_CYCLES
+        of_row = _row_cycles(spec, sum(map(len, taps)), len(taps), columns, pixels)
+        of_number = _number_cycles(spec, pixels, grid.x_column)
         if rows.window * grid.plane_taps * row_size * item > TARGET.l2_bytes // 2 and parts < most:
             continue
         for block_rows in sorted({min(rows.cells, size) for size in ROW_CANDIDATES}):
             in_rows = (block_rows - 1 + rows.window) * grid.plane_taps
-            of_image = in_rows * (pixels * channels * of_number + ROW_CYCLES) + block_rows * of_row
+            of_image = in_rows * (pixels * channels * of_number + ROW_CYCLES) + block_rows * (
+                of_row + OUT_ROW_CYCLES * len(taps)
+            )
             whole = parts == 1 and block_rows == rows.cells
             images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = -(-grid.batch // images) * grid.plane_count * -(-rows.cells // block_rows) * parts
             cycles = (images * of_image + TASK_CYCLES) * blocks
-            if cycles * (1 + 1 / blocks) < least:
-                least, best = cycles * (1 + 1 / blocks), Block(images, block_rows, columns, pitch, row_size, cycles)
-    return best, least
+            waiting = waited_cycles(spec, cycles, blocks)
+            if waiting < least:
+                least, best = waiting, Block(images, block_rows, columns, pitch, row_size, cycles)
+    joined = [_joined_block(spec, grid, rows) for rows in sorted({min(grid.rows.cells, n) for n in ROW_CANDIDATES})]
+    return min([(best, least), *filter(None, joined)], key=lambda choice: choice[1])
+
+
+def _joined_block(spec: ConvSpec, grid: Grid, rows: int) -> tuple[Block, float] | None:
+    """Return the block whose so many rows are joined, None where L2 would not hold it."""
+    item, channels, count, pixels = (
+        np.dtype(spec.dtype).itemsize,
+        spec.out_channels,
+        cell_count(spec),
+        spec.out_spatial[-1],
+    )
+    (before, behind), lanes, outputs = reach_of(spec), TARGET.lanes(spec.dtype), spec.strides[-1] * spec.in_channels
+    apart = max(count + behind, pixels + before)
+    in_rows, joined, numbers = rows - 1 + grid.rows.window, rows * apart, spec.kernel_size[-1] * spec.in_channels
+    pitch = spread_pitch(in_rows * apart + 2 * lanes)
+    size = channels * pitch
+    if spec.ndim != 2 or (size + joined * (numbers + outputs)) * item > TARGET.l2_bytes // 2:
+        return None
+    of_row = _row_cycles(spec, sum(map(len, grid.taps)), len(grid.taps), joined, joined)
+    gathering = in_rows * (pixels * channels * _number_cycles(spec, pixels, grid.x_column) + ROW_CYCLES)
+    of_image = gathering + of_row + rows * len(grid.taps) * ROW_CYCLES
+    if joined * numbers * item > TARGET.l1_bytes * 0.75:
+        of_image += joined * numbers * item * len(grid.taps) * SPILLED_CYCLES
+    images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if rows == grid.rows.cells else 1
+    blocks = -(-grid.batch // images) * -(-grid.rows.cells // rows)
+    cycles = (images * of_image + size / lanes + TASK_CYCLES) * blocks
+    return Block(images, rows, count, pitch, size, cycles, apart), waited_cycles(spec, cycles, blocks)
+
+
+def _number_cycles(spec: ConvSpec, pixels: int, step: int) -> float:
+    """Return what it costs to gather a number from rows of so many pixels, ``step`` apart."""
+    if spec.out_channels == 1 or pixels < TARGET.lanes(spec.dtype):
+        return COPY_CYCLES if step == 1 else SCALAR_CYCLES
+    cycles = TRANSPOSE_CYCLES + CHANNEL_CYCLES * spec.out_channels
+    if math.prod(spec.y_shape) * np.dtype(spec.dtype).itemsize > CACHED_TIMES * TARGET.l2_bytes:
+        products = math.prod(spec.kernel_size) * spec.in_channels / TARGET.lanes(spec.dtype) / FMA_PER_CYCLE
+        cycles += max(0.0, MEMORY_CYCLES - HIDDEN_CYCLES * products)
+    return cycles
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
@@ -209,10 +254,11 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
     numbers, outputs, (before, behind) = spec.kernel_size[-1] * of_input, spec.strides[-1] * of_input, reach_of(spec)
     (grid, block), record = _block(spec, x_strides, y_strides), Record()
     _describe(record, grid, block, spec, x_strides[-1])
+    row = block.rows * block.joined or block.columns
     # A last block may begin behind the last pixel.
     reach = max(before, columns - spec.out_spatial[-1]) + behind
-    fold_pitch = spread_pitch(LEAD + max(block.pitch, block.columns + lanes) + reach + lanes)
-    out_pitch = spread_pitch(block.columns + lanes)
+    fold_pitch = spread_pitch(LEAD + max(block.pitch, row + lanes) + reach + lanes)
+    out_pitch = spread_pitch(row + lanes)
     offsets = [
         [(tap * of_input + channel) * fold_pitch + shift for tap, shift in each]
         for each in shifts(spec, -1)
@@ -221,9 +267,9 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
     record.fields |= {
         at.FOLD_TAPS: numbers, at.FOLD_CHANNELS: of_input, at.FOLD_COLUMNS: spec.in_spatial[-1],
         at.FOLD_PITCH: fold_pitch, at.FOLD_BEFORE: before, at.FOLD_BEHIND: behind, at.FOLD_NUMBERS: outputs,
-        at.FOLD_PIXELS: spec.out_spatial[-1], at.OUT_PITCH: out_pitch,
+        at.FOLD_PIXELS: spec.out_spatial[-1], at.OUT_PITCH: out_pitch, at.FOLD_JOINED: block.joined,
     }  # fmt: skip
-    tiles = _tiles(numbers, _pixels(spec, block.columns), spec.dtype)
+    tiles = _tiles(numbers, row if block.joined else _pixels(spec, row), spec.dtype)
     sizes = [(tile.size, tile.row, tile.pixel) for tile in tiles]
     record.tables |= {
         at.WIDE_FULL: [len(tiles), *itertools.chain.from_iterable(sizes)],
@@ -231,7 +277,8 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
         at.FOLD_FIRST: [0, *itertools.accumulate(map(len, offsets))],
     }
     # A transpose of a last plane's pixels reaches over as many planes as a register has lanes.
-    second = round_up(grid.plane_taps * grid.rows.window * block.row_size + lanes * block.pitch, 16)
+    gathered = 1 if block.joined else grid.plane_taps * grid.rows.window
+    second = round_up(gathered * block.row_size + lanes * block.pitch, 16)
     bounce = second + round_up(numbers * fold_pitch, 16)
     own = bounce + round_up(lanes * (outputs + 1) + max(outputs, lanes) * out_pitch, 16)
     workspace = own + round_up(2 * record.fields[at.TAPS] * 8 // np.dtype(spec.dtype).itemsize, 16)

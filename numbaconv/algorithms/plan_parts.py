@@ -39,6 +39,11 @@ def is_small(spec: ConvSpec) -> bool:
     return spec.macs + ELEMENT_WORK * elements < SMALL_WORK
 
 
+def waited_cycles(spec: ConvSpec, cycles: float, blocks: int) -> float:
+    """Return the cycles of all blocks with those for which threads wait for the last one's, if there are threads."""
+    return cycles if is_small(spec) else cycles * (1 + 1 / blocks)
+
+
 def kernel_strides(spec: ConvSpec) -> Strides:
     """Return the strides, in elements, of a contiguous kernel."""
     return contiguous_strides(spec.kernel_shape)
@@ -71,10 +76,13 @@ class GradientPlan(Plan):
     counters: int
 
 
-def launch_gradient(kernel: TaskKernel, spec: ConvSpec, plan: GradientPlan) -> parallel.Launch:
-    """Return a launch on (x, grad_y, grad_kernel)."""
+def launch_gradient(
+    kernel: TaskKernel, spec: ConvSpec, plan: GradientPlan, is_swapped: bool = False
+) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel); where they are swapped, grad_y is what the kernel takes for x."""
     partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
-    buffers = (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64))
+    first, second = (1, 0) if is_swapped else (0, 1)
+    buffers = (first, 2, partial, first, second, np.zeros(plan.counters, np.int64))
     geometry, workspace = plan.geometry, plan.workspace
     return parallel.Launch(kernel, spec.dtype, plan.tasks, geometry, buffers, 3, workspace, small=is_small(spec))
 

@@ -30,7 +30,10 @@ BLOCK_CYCLES = 50_000  # images that take less are taken several at a time
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Images, rows and columns of a block, the distance of its planes and rows, the cycles of all blocks."""
+    """Images, rows and columns of a block, the distance of its planes and rows, the cycles of all blocks.
+
+    Where its rows are ``joined`` to one, they lie so many pixels apart in it.
+    """
 
     images: int
     rows: int
@@ -38,6 +41,7 @@ class Block:
     pitch: int
     row_size: int
     cycles: float
+    joined: int = 0
 
 
 RowPrice: TypeAlias = Callable[[int, int], tuple[int, float]]

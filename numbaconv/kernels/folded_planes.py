@@ -6,6 +6,9 @@ stride; the sum runs over the kernel's other taps and the channels of grad_y, fr
 then the sum of the products of the pixels that reach it: planes shifted by whole pixels, since the outputs of one
 stride, the *numbers* of a pixel, have planes of their own. Layout of a row's products: (columns x channels,
 FOLD_PITCH), the row's first pixel at `LEAD`, zeros before and behind the pixels where an output would read others.
+
+Short rows of an image are joined to one, with as many zeros between them as an output reads beyond a row's ends: the
+kernel's rows are shifts then as its columns are, and there is a single row of products for each row of a stride.
 """
 
 from __future__ import annotations
@@ -161,6 +164,44 @@ def finish_row(record, products, pixels, last, column, first, columns, bias, low
     leave_row(record, planes, column, columns, y, bounce)
 
 
+@inline
+def joined_taps(record, which, offsets, kernel_taps):
+    """Write where the taps of output number `which` of a stride lie in the joined rows and in the kernel."""
+    first, last = record[record[at.TAP_FIRST] + which], record[record[at.TAP_FIRST] + which + 1]
+    for tap in range(first, last):
+        offsets[tap - first] = record[record[at.ROW_OF_TAP] + tap] * record[at.FOLD_JOINED]
+        kernel_taps[tap - first] = record[record[at.KERNEL_TAPS] + tap]
+    return last - first
+
+
+@inline
+def joined_rows(
+    record, work, x, row_table, ahead, row, rows, kernel, offsets, kernel_taps, bias, lower, products, planes, y, bounce
+):
+    """Compute rows [row, row + rows) of the cells of one image from its rows of pixels, joined to one."""
+    joined, y_rows = record[at.FOLD_JOINED], record[at.FOLD_ROWS]
+    pixels, lanes, pitch = rows * joined, lanes_of(products), record[at.OUT_PITCH]
+    for q in range(rows + record[at.ROW_REACH] - 1):
+        if row_table[q] >= 0:
+            gather_row(advance(x, row_table[q]), record, 0, record[at.FOLD_PIXELS], advance(work, q * joined))
+    for which in range(y_rows):
+        taps = joined_taps(record, which, offsets, kernel_taps)
+        product_row(
+            record, work, taps, offsets, kernel, kernel_taps, pixels, products, x,
+            advance(record, record[at.PLANE_TABLE]), ahead, which, y_rows,
+        )  # fmt: skip
+        clear_behind(record, products, pixels, pixels + record[at.FOLD_BEHIND])
+        fold_planes(record, advance(products, LEAD), pixels, bias, lower == 0 and not waits(lower), planes)
+        if waits(lower):
+            computed = (pixels + lanes - 1) // lanes * lanes
+            leave_bounce(planes, pitch, record[at.FOLD_NUMBERS], computed, lower, planes, pitch)
+        for r in range(rows):
+            y_row = (row + r) * y_rows + which
+            if y_row < record[at.FOLD_Y_ROWS]:
+                target = advance(y, y_row * record[at.Y_ROW])
+                leave_row(record, advance(planes, r * joined), 0, record[at.OUT_COLUMNS], target, bounce)
+
+
 @task_kernel
 def folded_planes_forward(worker, task, geometry, buffers):
     """Compute one block of outputs, image by image: for each row of grad_y the rows of outputs of a stride."""
@@ -180,8 +221,18 @@ def folded_planes_forward(worker, task, geometry, buffers):
     bias, lower, reach = advance(buffers[at.BIAS], at.BIAS_HEADER), buffers[at.BIAS][0], record[at.ROW_REACH]
     for number in range(record[at.FOLD_TAPS]):
         clear(advance(products, number * record[at.FOLD_PITCH]), LEAD)
+    if record[at.FOLD_JOINED] > 0:
+        # The zeros between the rows, and rows of padding.
+        clear(work, record[at.ROW_STRIDE])
     for image in range(batch, batch + images):
         x, y = advance(buffers[at.X], image * record[at.X_BATCH]), advance(buffers[at.Y], image * record[at.Y_BATCH])
+        if record[at.FOLD_JOINED] > 0:
+            ahead = record[at.X_BATCH] + max(row_table[0], 0) if image + 1 < record[at.BATCH] else -1
+            joined_rows(
+                record, work, x, row_table, ahead, row, rows, buffers[at.KERNEL], offsets, kernel_taps, bias, lower,
+                products, planes, y, bounce,
+            )  # fmt: skip
+            continue
         for r in range(rows):
             gather_next(x, record, plane_table, row_table, r + reach - 1 if r else 0, r + reach, first, pixels, work)
             ahead = -1

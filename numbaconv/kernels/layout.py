@@ -154,7 +154,15 @@ STRIP_GROUPS = 115  # groups of so many taps in a row of the kernel
 STRIP_ENTRIES = 116  # numbers listed for each plane of taps
 STRIP_AHEAD = 117  # 1: input and output of the next tiles are fetched ahead
 STRIP_ROWS = 118  # rows of most strips
-RECORD_SIZE = 119
+# Folded products where the rows of the kernel are folded as well; else a window of one row, as all taps are summed.
+FOLD_WINDOW = 119  # rows of pixels that the outputs of a stride read
+FOLD_SLOT = 120  # from the products of a row of pixels to those of the next
+FOLD_TABLE = 121  # position of the offsets of these rows in the block's input, -1 for padding
+FOLD_TABLE_STEP = 122  # numbers in it from the first row of a block to that of the next: 1 or, for all the same, 0
+FOLD_CELLS = 123  # outputs of a stride in a row
+FOLD_JOINED = 124  # folded planes: from a row of pixels to the next where those of a block are one; else 0
+GRADIENT_SWAPPED = 125  # kernel gradient: 1: x and grad_y are exchanged, and so are the gradient's last two axes
+RECORD_SIZE = 126
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -53,6 +53,44 @@ def mixed_read(typingctx, rows, whole, half, pointer, stride):
 
 
 @intrinsic
+def tile_plus(typingctx, acc, pointer, stride):
+    """Return ``acc[m, v] + pointer[m * stride + v]``: the sum with a tile stored at ``pointer``."""
+
+    def codegen(context, b, sig, args):
+        return _plus(b, sig.args[0], *args)
+
+    return acc(acc, pointer, types.int64), codegen
+
+
+@intrinsic
+def tile_plus_first(typingctx, acc, pointer, stride, valid):
+    """Return the same sum for the first ``valid`` columns; the others stay, and are not read."""
+
+    def codegen(context, b, sig, args):
+        return _plus(b, sig.args[0], *args)
+
+    return acc(acc, pointer, types.int64, types.int64), codegen
+
+
+def _plus(b, tile: RegisterTileType, acc, pointer, stride, valid=None):
+    masks = [
+        valid and emit.lane_mask(b, vector, valid, first) for vector, first in zip(tile.row, tile.first, strict=True)
+    ]
+    # Else LLVM keeps the address of each row, for each loop around it, on the stack.
+    pointer = emit.unknown_address(b, pointer)
+    for m in range(tile.rows):
+        row = b.gep(pointer, [b.mul(stride, emit.index(m))])
+        for v, vector in enumerate(tile.row):
+            cell, column = m * tile.vectors + v, emit.index(tile.first[v])
+            if masks[v] is None:
+                numbers = emit.load(b, vector, row, column)
+            else:
+                numbers = emit.masked_load(b, vector, b.gep(row, [column]), masks[v])
+            acc = b.insert_value(acc, b.fadd(b.extract_value(acc, cell), numbers), cell)
+    return acc
+
+
+@intrinsic
 def tile_fma_apart(typingctx, acc, a, a_stride, row):
     """Return ``acc[m, v] + a[m * a_stride] * row[v]`` as `tile_fma`, with few registers for addresses.
 
