@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from numbaconv import parallel
@@ -46,39 +46,11 @@ from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
-SWAP_GAIN = 1.1
-"""The operands of a 1x1 layer are exchanged where that is estimated to be so many times as fast."""
-
 
 @lru_cache(maxsize=512)
 def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> GradientPlan:
     """Plan a kernel gradient; strides, in elements, of (batch, *spatial, channels)."""
-    if swaps(spec, x_strides):
-        return _assembled_gradient(_swapped(spec), _gradient_phases(_swapped(spec), y_strides, x_strides), y_strides, 1)
-    return _assembled_gradient(spec, _gradient_phases(spec, x_strides, y_strides), x_strides, 0)
-
-
-def _swapped(spec: ConvSpec) -> ConvSpec:
-    """Return the layer whose input is grad_y and whose grad_y the input."""
-    return replace(spec, in_channels=spec.out_channels, out_channels=spec.in_channels)
-
-
-@lru_cache(maxsize=512)
-def swaps(spec: ConvSpec, x_strides: Strides) -> bool:
-    """Whether grad_y's channels are a tile's rows and the input's its columns: few channels of output fill no register.
-
-    Both ways of a layer of one tap are the same sum.
-    """
-    if spec.taps > 1 or spec.groups > 1 or spec.in_channels <= spec.out_channels or x_strides[-1] != 1:
-        return False
-    if spec.batch == 0 or spec.in_spatial != spec.out_spatial or any(stride > 1 for stride in spec.strides):
-        return False
-    x, y = array_strides(spec)
-    return SWAP_GAIN * _cycles(_swapped(spec), y, x) < _cycles(spec, x, y)
-
-
-def _cycles(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> float:
-    return sum(phase.block.cycles for phase in _gradient_phases(spec, x_strides, y_strides))
+    return _assembled_gradient(spec, _gradient_phases(spec, x_strides, y_strides), x_strides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +73,7 @@ def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> 
 
 def gradient_cycles(spec: ConvSpec) -> float:
     """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
-    x, y = array_strides(spec)
-    return _cycles(_swapped(spec), y, x) if swaps(spec, x) else _cycles(spec, x, y)
+    return sum(phase.block.cycles for phase in _gradient_phases(spec, *array_strides(spec)))
 
 
 def _visits(spec: ConvSpec) -> int:
@@ -128,9 +99,7 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
-def _assembled_gradient(
-    spec: ConvSpec, phases: list[_GradientPhase], x_strides: Strides, is_swapped: int
-) -> GradientPlan:
+def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides: Strides) -> GradientPlan:
     """Write the geometry of the chosen phases; all of them deal the input channels as the largest one does."""
     largest = max(phases, key=lambda phase: phase.block.cycles).block
     of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
@@ -155,7 +124,7 @@ def _assembled_gradient(
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
             at.PANELS_TOGETHER: block.panels,
-            at.GRAD_IN_PLACE: int(grad_in_place), at.GRADIENT_SWAPPED: is_swapped,
+            at.GRAD_IN_PLACE: int(grad_in_place),
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
@@ -193,4 +162,4 @@ def _assembled_gradient(
 def gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:
     """Return a launch on (x, grad_y, grad_kernel)."""
     plan = gradient_plan(spec, x_strides, y_strides)
-    return launch_gradient(direct_kernel_gradient, spec, plan, swaps(spec, x_strides))
+    return launch_gradient(direct_kernel_gradient, spec, plan)

@@ -76,13 +76,10 @@ class GradientPlan(Plan):
     counters: int
 
 
-def launch_gradient(
-    kernel: TaskKernel, spec: ConvSpec, plan: GradientPlan, is_swapped: bool = False
-) -> parallel.Launch:
-    """Return a launch on (x, grad_y, grad_kernel); where they are swapped, grad_y is what the kernel takes for x."""
+def launch_gradient(kernel: TaskKernel, spec: ConvSpec, plan: GradientPlan) -> parallel.Launch:
+    """Return a launch on (x, grad_y, grad_kernel)."""
     partial = parallel.Uninitialised(plan.partial_size * np.dtype(spec.dtype).itemsize)
-    first, second = (1, 0) if is_swapped else (0, 1)
-    buffers = (first, 2, partial, first, second, np.zeros(plan.counters, np.int64))
+    buffers = (0, 2, partial, 0, 1, np.zeros(plan.counters, np.int64))
     geometry, workspace = plan.geometry, plan.workspace
     return parallel.Launch(kernel, spec.dtype, plan.tasks, geometry, buffers, 3, workspace, small=is_small(spec))
 

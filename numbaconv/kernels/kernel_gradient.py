@@ -254,19 +254,6 @@ def write_gradient(record, sums, panels, columns, out):
                 copy_pixel(advance(sums, panel * size + row), valid, advance(target, panel * 2 * lanes))
 
 
-@inline
-def write_swapped(record, sums, panels, columns, out):
-    """Copy a task's sums with rows and columns exchanged: rows are output channels, neighbours in the gradient."""
-    lanes, channels, size = lanes_of(out), record[at.CHANNELS], panel_size(record, lanes_of(out))
-    for panel in range(panels):
-        valid = min(2 * lanes, columns - panel * 2 * lanes)
-        width = rounded_width(valid, lanes)
-        for column in range(valid):
-            target = advance(out, (panel * 2 * lanes + column) * record[at.GRADIENT_CHANNELS])
-            for i in range(channels):
-                target[i] = sums[panel * size + i * width + column]
-
-
 @task_kernel
 def direct_kernel_gradient(worker, task, geometry, buffers):
     """Sum one chunk of pixel blocks into the gradient of some panels and input channels of one group."""
@@ -299,9 +286,5 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
             for other in range(1, chunks):
                 add_run(advance(private, other * chunk_size + panel * size), size, advance(private, panel * size))
         total = private
-    if record[at.GRADIENT_SWAPPED] > 0:
-        offset = first_out * record[at.GRADIENT_CHANNELS] + channel
-        write_swapped(record, total, panels, outs, advance(buffers[at.KERNEL], offset))
-        return
     offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + group * record[at.OUT_CHANNELS] + first_out
     write_gradient(record, total, panels, outs, advance(buffers[at.KERNEL], offset))

@@ -161,8 +161,7 @@ FOLD_TABLE = 121  # position of the offsets of these rows in the block's input, 
 FOLD_TABLE_STEP = 122  # numbers in it from the first row of a block to that of the next: 1 or, for all the same, 0
 FOLD_CELLS = 123  # outputs of a stride in a row
 FOLD_JOINED = 124  # folded planes: from a row of pixels to the next where those of a block are one; else 0
-GRADIENT_SWAPPED = 125  # kernel gradient: 1: x and grad_y are exchanged, and so are the gradient's last two axes
-RECORD_SIZE = 126
+RECORD_SIZE = 125
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
