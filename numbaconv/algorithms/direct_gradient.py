@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,7 +43,7 @@ from numbaconv.algorithms.plan_parts import (
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
-from numbaconv.kernels.tile_sizes import split_rows
+from numbaconv.kernels.tile_sizes import split_pieces, split_rows
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -55,11 +57,13 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
 
 @dataclass(frozen=True, slots=True)
 class _GradientPhase:
-    """A phase in the form that was chosen, with its block."""
+    """A phase in the form that was chosen, with its block and, where they are not those of single runs, its tiles."""
 
     lattice: Lattice
     in_place: bool
     block: GradientBlock
+    grad_in_place: bool
+    pieces: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
@@ -82,6 +86,21 @@ def _visits(spec: ConvSpec) -> int:
     return spec.taps // row * len(split_rows(row * spec.in_channels_per_group, 2, True))
 
 
+def _tilings(spec: ConvSpec, lattice: Lattice, merged: bool) -> list[tuple[int, ...]]:
+    """Return tiles that cover the runs of all taps, no tiles where each run has its own.
+
+    Tiles take pieces of several runs where the sums of these follow one another, and read registers full of grad_y
+    where they lie.
+    """
+    columns = len(lattice.columns.phase.taps) if merged else 1
+    run, rows = columns * spec.in_channels_per_group, packed_offsets(lattice, merged, spec.in_channels_per_group)
+    follow = all(after == row + run for row, after in itertools.pairwise(rows))
+    if len(rows) == 1 or not follow or spec.out_channels_per_group % TARGET.lanes(spec.dtype):
+        return [()]
+    pieces = split_pieces(run, len(rows))
+    return [(), pieces] if pieces else [()]
+
+
 def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
     """Return the cheapest form of a phase."""
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
@@ -94,8 +113,10 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             merged = has_merged_run(form, of_input, in_place, pitch)
             taps = len(form.columns.phase.taps) if merged else 1
             extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-            block = choose_gradient_block(extent, taps, pitch, sums, grad_in_place, spec.groups > 1)
-            forms.append(_GradientPhase(form, in_place, block))
+            for pieces in _tilings(spec, form, merged):
+                unpacked = grad_in_place or bool(pieces)
+                block = choose_gradient_block(extent, taps, pitch, sums, unpacked, spec.groups > 1, pieces)
+                forms.append(_GradientPhase(form, in_place, block, unpacked, pieces))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -107,7 +128,6 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     parts = of_input // channels
     vectors = panel_vectors(of_output, spec.dtype)
     panels = len(vectors)
-    grad_in_place = reads_grad_in_place(of_output, groups * of_output, _visits(spec), spec.dtype)
     records: list[Record] = []
     blocks = gathered = pixels = 0
     for phase in phases:
@@ -118,23 +138,27 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         describe_reads(
             record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images, pitch
         )
-        run = record.fields[at.RUN]
+        run, offsets = record.fields[at.RUN], record.tables[at.TAP_OFFSETS]
+        pieces = phase.pieces if parts == 1 else ()
+        numbers = pieces[0] % 16 if pieces else run
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
             at.PANELS_TOGETHER: block.panels,
-            at.GRAD_IN_PLACE: int(grad_in_place),
+            at.GRAD_IN_PLACE: int(phase.grad_in_place),
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
             at.WIDE_FULL: tile_list(run, 2),
             at.NARROW_FULL: tile_list(run, vectors[-1], of_gradient=True),
+            at.PIECE_TILES: [len(pieces), *pieces],
+            at.PIECE_OFFSETS: [offset + i for offset in offsets for i in range(0, run, numbers)],
         }
         records.append(record)
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
-        if not grad_in_place:
+        if not phase.grad_in_place:
             pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
     all_pixels, gradient_bytes = gradient_sizes(spec)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
@@ -142,7 +166,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     for record in records:
         record.fields |= {
             at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.AHEAD_STEP: ahead_step(record, chunk, groups),
+            at.AHEAD_STEP: ahead_step(record, chunk, min(2 * chunk, math.ceil(of_output / lanes)), groups),
         }  # fmt: skip
     packed = round_up(gathered, 16)
     sums = packed + round_up(pixels * 2 * lanes, 16)

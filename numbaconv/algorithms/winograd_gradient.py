@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import MAX_PARTIAL_BYTES, panel_count, tile_cycles
+from numbaconv.algorithms.blocking import MAX_PARTIAL_BYTES, MEMORY_BYTES_PER_CYCLE, panel_count, tile_cycles
 from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
@@ -78,6 +78,9 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     cycles = best * spec.groups
     # Sums are read once and transformed back.
     cycles += sums * chunks / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
+    arrays = 4 * (math.prod(spec.x_shape) + math.prod(spec.y_shape))
+    if arrays > TARGET.l3_bytes:
+        cycles += arrays / MEMORY_BYTES_PER_CYCLE
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
     return Split(of_phase, blocks, min(chunks, blocks), cycles)

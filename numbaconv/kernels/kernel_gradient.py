@@ -16,6 +16,7 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
+from numbaconv.kernels.gradient_pieces import pieces_tile
 from numbaconv.kernels.packing import rounded_width
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, by_vectors, tile_parts
 from numbaconv.kernels.vector_copy import add_run, copy_pixel
@@ -134,7 +135,7 @@ def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
 
 @inline
 def block_gradient(record, source, grad, grad_strides, images, rows, columns, total, width, ahead, fetched, step):
-    """Add one block's products to the sums of one panel: every tap, every number of its run.
+    """Add one block's products to the sums of one panel: every tap, every number of its run, by tiles of single runs.
 
     `grad_strides` are those of images, rows and pixels of grad_y, packed or in place. Meanwhile the next block is
     fetched, `step` numbers with each pixel; return how many were, `fetched` included.
@@ -156,6 +157,28 @@ def block_gradient(record, source, grad, grad_strides, images, rows, columns, to
                 grad_image, grad_row, grad_pixel, target, start, ahead_step,
             )  # fmt: skip
             i += count
+    return fetched
+
+
+@inline
+def pieces_gradient(record, source, grad, grad_strides, images, rows, columns, total, width, ahead, fetched, step):
+    """Do the same as `block_gradient` by tiles of pieces of all taps' runs, one register of grad_y after the other."""
+    lanes = lanes_of(source)
+    image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
+    grad_image, grad_row, grad_pixel = grad_strides
+    tiles, first_row = advance(record, record[at.PIECE_TILES]), record[record[at.PACKED_TAPS]]
+    for register in range(width // lanes):
+        piece, target = 0, advance(total, first_row * width + register * lanes)
+        for tile in range(tiles[0]):
+            size, offsets = tiles[1 + tile], advance(record, record[at.PIECE_OFFSETS] + piece)
+            start, ahead_step = next_numbers(ahead, fetched, step)
+            fetched += images * rows * columns * ahead_step
+            pieces_tile(
+                size, source, offsets, image_stride, row_stride, pixel, images, rows, columns,
+                advance(grad, register * lanes), grad_image, grad_row, grad_pixel, target, width, start, ahead_step,
+            )  # fmt: skip
+            piece += size // 16
+            target = advance(target, size // 16 * (size % 16) * width)
     return fetched
 
 
@@ -224,9 +247,14 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
             else:
                 pixels = advance(packed, panel * images * rows * columns * width)
                 strides = (rows * columns * tile_width, columns * tile_width, tile_width)
-            fetched = block_gradient(
-                record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
-            )  # fmt: skip
+            if record[record[at.PIECE_TILES]] > 0:
+                fetched = pieces_gradient(
+                    record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
+                )  # fmt: skip
+            else:
+                fetched = block_gradient(
+                    record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
+                )  # fmt: skip
         first += count
 
 

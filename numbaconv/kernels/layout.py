@@ -154,7 +154,10 @@ STRIP_GROUPS = 115  # groups of so many taps in a row of the kernel
 STRIP_ENTRIES = 116  # numbers listed for each plane of taps
 STRIP_AHEAD = 117  # 1: input and output of the next tiles are fetched ahead
 STRIP_ROWS = 118  # rows of most strips
-RECORD_SIZE = 119
+# Kernel gradient, tiles of pieces of the taps' runs.
+PIECE_TILES = 119  # position of the count and the sizes of the tiles that cover all taps, 0 tiles: each tap has its own
+PIECE_OFFSETS = 120  # position of the offset of each piece from a pixel's first number
+RECORD_SIZE = 121
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
