@@ -28,6 +28,8 @@ PROBLEMS = {
     "3x3, 2 channels": Problem("3x3x2", (2, 11, 20, 2), (3, 3, 2, 48), {"strides": 2, "padding": "same"}),
     "3x3, dilated": Problem("3x3 dilated", (2, 17, 20, 3), (3, 3, 3, 16), {"dilation_rate": 2, "padding": "same"}),
     "3x3, 2 groups": Problem("3x3 grouped", (2, 12, 13, 6), (3, 3, 3, 64), {"groups": 2, "padding": "same"}),
+    "2x2, 3 channels": Problem("2x2x3", (2, 12, 13, 3), (2, 2, 3, 16), {"strides": 2}),
+    "4x4, 1 channel": Problem("4x4x1", (3, 16, 19, 1), (4, 4, 1, 16), {"padding": "same"}),
     "4x4, 3 channels": Problem("4x4x3", (3, 16, 16, 3), (4, 4, 3, 32), {"strides": 2, "padding": 1}),
     "5x5, 1 channel": Problem("5x5x1", (2, 20, 31, 1), (5, 5, 1, 64), {"strides": 2, "padding": 1}),
     "5x5, 3 channels": Problem("5x5x3", (2, 14, 15, 3), (5, 5, 3, 16), {}),

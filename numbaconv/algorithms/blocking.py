@@ -228,9 +228,8 @@ def channel_chunks(channels: int) -> list[int]:
     return [channels] + [channels // p for p in parts if channels % p == 0 and channels // p >= MIN_CHANNEL_CHUNK]
 
 
-FEW_VISITS = 6
-LINES_APART, FEW_LINES_APART = 2, 6
-"""Cache lines of a pixel of grad_y, up to which it is read where it lies, and where few tiles pass over a panel."""
+LINES_APART = {3: math.inf, 6: 6, math.inf: 2}
+"""Cache lines of a pixel of grad_y up to which it is read where it lies, by the most tiles that pass over a panel."""
 
 
 def reads_grad_in_place(out_channels: int, pixel: int, visits: int, dtype: str) -> bool:
@@ -240,7 +239,7 @@ def reads_grad_in_place(out_channels: int, pixel: int, visits: int, dtype: str) 
     than the copies unless ``visits``, the tiles that pass over a panel, are few.
     """
     item = 4 if dtype == "float32" else 8
-    lines = FEW_LINES_APART if visits <= FEW_VISITS else LINES_APART
+    lines = next(lines for most, lines in LINES_APART.items() if visits <= most)
     return out_channels * HALVES % TARGET.lanes(dtype) == 0 and pixel * item <= lines * CACHE_LINE
 
 

@@ -42,7 +42,7 @@ GRADIENT_TILES: dict[float, tuple[int, ...]] = {
 """Rows of a kernel gradient's tiles with so many registers of channels, largest first."""
 
 GRADIENT_PIECES: dict[int, tuple[int, ...]] = (
-    {7: (4, 3), 5: (5,), 4: (7, 5), 3: (9, 6, 3)} if TARGET.vector_bytes == 64 else {}
+    {7: (4, 3), 5: (5,), 4: (7, 5, 4), 3: (9, 6, 4, 3)} if TARGET.vector_bytes == 64 else {}
 )
 """Pieces of so many numbers of the runs of several taps that are a kernel gradient's tile of one register of channels.
 
