@@ -252,29 +252,31 @@ def choose_gradient_block(
     grad_in_place: bool,
     grouped: bool,
     pieces: tuple[int, ...] = (),
+    exchanged: bool = False,
 ) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
     ``merged_taps`` is the number of taps in a run where all input channels are taken together, ``pitch`` the distance
     of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. With
     ``grouped`` channels the next block is not fetched ahead. ``pieces`` are the tiles that cover all taps' runs where
-    they are not covered one by one.
+    they are not covered one by one. ``exchanged`` tiles have output channels as rows and a run's numbers as columns.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
-    widths = panel_vectors(extent.out_channels, extent.dtype)
+    widths = panel_vectors(extent.channels * merged_taps if exchanged else extent.out_channels, extent.dtype)
     all_panels, vectors = len(widths), sum(widths) / len(widths)
     all_taps = extent.depth // max(extent.channels, 1)
     rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
-    for channels in [extent.channels] if pieces else channel_chunks(extent.channels):
+    for channels in [extent.channels] if pieces or exchanged else channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
-        panel_chunks = min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
+        panel_chunks = 1 if exchanged else min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
         panels = math.ceil(all_panels / panel_chunks)
         run = channels * merged_taps if channels == extent.channels else channels
         taps = all_taps * channels // max(run, 1)
-        run_cycles = sum(tile_cycles(run, width, True) for width in widths) / all_panels
-        visits = float(len(split_rows(run, widths[0], True)))
+        tile_rows = extent.out_channels if exchanged else run
+        run_cycles = sum(tile_cycles(tile_rows, width, True) for width in widths) / all_panels
+        visits = float(len(split_rows(tile_rows, widths[0], True)))
         if pieces:
             # All taps are one run of tiles of a register each.
             run_cycles = sum(map(piece_rows, pieces)) * vectors / FMA_PER_CYCLE / taps
@@ -290,7 +292,7 @@ def choose_gradient_block(
             together = max(1, min(panels, int(room / ((pixels + run) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
             conflicts = conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
-            tiles = (run * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
+            tiles = (tile_rows * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
             if extent.in_place:
                 copied = numbers * itemsize / L2_BYTES_PER_CYCLE
             else:

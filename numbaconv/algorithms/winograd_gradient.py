@@ -41,6 +41,9 @@ MAX_CHUNKS, MIN_CHUNK_TILES = 4, 96
 MIN_TASK_PANELS = 8
 """Panels of a task where there are more tasks than threads: each transforms the input of its chunk anew."""
 
+NARROW_PANEL, DEEP_NARROW_PANEL, DEEP = 0.5, 0.8, 256
+"""What a panel of one register costs beside one of two with few rows of sums, and with that many: they leave L2."""
+
 BLOCK_TILES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -64,13 +67,14 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     chunks = max(1, min(MAX_CHUNKS, all_tiles // MIN_CHUNK_TILES, MAX_PARTIAL_BYTES // sums))
     best, size = math.inf, 1
     share = tile_kinds(first).share
+    narrow = NARROW_PANEL + (DEEP_NARROW_PANEL - NARROW_PANEL) * min(1.0, depth / DEEP)
     of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
     alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
         cycles = sum(
-            _cycles(min(tiles, count), count, depth, wide_panels(outs), points, share, of_input) * times
+            _cycles(min(tiles, count), count, depth, wide_panels(outs, narrow), points, share, of_input) * times
             for count, times in alike.items()
         )
         if cycles < best:
@@ -79,7 +83,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     # Sums are read once and transformed back.
     cycles += sums * chunks / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
     arrays = 4 * (math.prod(spec.x_shape) + math.prod(spec.y_shape))
-    if arrays > TARGET.l3_bytes:
+    if arrays > TARGET.l3_bytes / 4:
         cycles += arrays / MEMORY_BYTES_PER_CYCLE
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))

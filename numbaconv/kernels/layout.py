@@ -157,7 +157,9 @@ STRIP_ROWS = 118  # rows of most strips
 # Kernel gradient, tiles of pieces of the taps' runs.
 PIECE_TILES = 119  # position of the count and the sizes of the tiles that cover all taps, 0 tiles: each tap has its own
 PIECE_OFFSETS = 120  # position of the offset of each piece from a pixel's first number
-RECORD_SIZE = 121
+EXCHANGED = 121  # kernel gradient: 1: rows of its tiles are output channels, columns numbers of a run
+SUMS_SIZE = 122  # kernel gradient: numbers of a panel's sums in one task
+RECORD_SIZE = 123
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
