@@ -34,7 +34,7 @@ PANEL_VECTORS = (2, 1.5, 1, 0.5) if HALVES == 2 else (2, 1)
 """Registers of channels of a tile, those of half the lanes counted as halves."""
 
 GRADIENT_TILES: dict[float, tuple[int, ...]] = {
-    2: WIDE_SIZES,
+    2: (14, 10, 8, 7, 5, 4, 3, 2, 1) if MANY_REGISTERS else WIDE_SIZES,
     1.5: (14, 8, 5, 2, 1),
     1: SHORT_SIZES,
     0.5: (28, 20, 14, 10, 8, 5, 3, 2, 1),
