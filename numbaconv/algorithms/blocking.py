@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from numbaconv.algorithms.cache_sets import CACHE_LINE, conflict_cycles, pixel_pitch
-from numbaconv.kernels.tile_sizes import HALVES, WIDE_SIZES, split_rows, step_cost
+from numbaconv.kernels.tile_sizes import HALVES, WIDE_SIZES, piece_rows, split_rows, step_cost
 from numbaconv.target import TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
@@ -228,9 +228,8 @@ def channel_chunks(channels: int) -> list[int]:
     return [channels] + [channels // p for p in parts if channels % p == 0 and channels // p >= MIN_CHANNEL_CHUNK]
 
 
-FEW_VISITS = 6
-LINES_APART, FEW_LINES_APART = 2, 6
-"""Cache lines of a pixel of grad_y, up to which it is read where it lies, and where few tiles pass over a panel."""
+LINES_APART = {3: math.inf, 6: 6, math.inf: 2}
+"""Cache lines of a pixel of grad_y up to which it is read where it lies, by the most tiles that pass over a panel."""
 
 
 def reads_grad_in_place(out_channels: int, pixel: int, visits: int, dtype: str) -> bool:
@@ -240,35 +239,48 @@ def reads_grad_in_place(out_channels: int, pixel: int, visits: int, dtype: str) 
     than the copies unless ``visits``, the tiles that pass over a panel, are few.
     """
     item = 4 if dtype == "float32" else 8
-    lines = FEW_LINES_APART if visits <= FEW_VISITS else LINES_APART
+    lines = next(lines for most, lines in LINES_APART.items() if visits <= most)
     return out_channels * HALVES % TARGET.lanes(dtype) == 0 and pixel * item <= lines * CACHE_LINE
 
 
 @lru_cache(maxsize=1024)
 def choose_gradient_block(
-    extent: Extent, merged_taps: int, pitch: int, sums: int, grad_in_place: bool, grouped: bool
+    extent: Extent,
+    merged_taps: int,
+    pitch: int,
+    sums: int,
+    grad_in_place: bool,
+    grouped: bool,
+    pieces: tuple[int, ...] = (),
+    exchanged: bool = False,
 ) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
     ``merged_taps`` is the number of taps in a run where all input channels are taken together, ``pitch`` the distance
     of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. With
-    ``grouped`` channels the next block is not fetched ahead.
+    ``grouped`` channels the next block is not fetched ahead. ``pieces`` are the tiles that cover all taps' runs where
+    they are not covered one by one. ``exchanged`` tiles have output channels as rows and a run's numbers as columns.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
-    widths = panel_vectors(extent.out_channels, extent.dtype)
+    widths = panel_vectors(extent.channels * merged_taps if exchanged else extent.out_channels, extent.dtype)
     all_panels, vectors = len(widths), sum(widths) / len(widths)
     all_taps = extent.depth // max(extent.channels, 1)
     rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
-    for channels in channel_chunks(extent.channels):
+    for channels in [extent.channels] if pieces or exchanged else channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
-        panel_chunks = min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
+        panel_chunks = 1 if exchanged else min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
         panels = math.ceil(all_panels / panel_chunks)
         run = channels * merged_taps if channels == extent.channels else channels
         taps = all_taps * channels // max(run, 1)
-        run_cycles = sum(tile_cycles(run, width, True) for width in widths) / all_panels
-        visits = len(split_rows(run, widths[0], True))
+        tile_rows = extent.out_channels if exchanged else run
+        run_cycles = sum(tile_cycles(tile_rows, width, True) for width in widths) / all_panels
+        visits = float(len(split_rows(tile_rows, widths[0], True)))
+        if pieces:
+            # All taps are one run of tiles of a register each.
+            run_cycles = sum(map(piece_rows, pieces)) * vectors / FMA_PER_CYCLE / taps
+            visits = len(pieces) * vectors / taps
         apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in _blocks(extent, 1):
             numbers = gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
@@ -280,7 +292,7 @@ def choose_gradient_block(
             together = max(1, min(panels, int(room / ((pixels + run) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
             conflicts = conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
-            tiles = (run * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
+            tiles = (tile_rows * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
             if extent.in_place:
                 copied = numbers * itemsize / L2_BYTES_PER_CYCLE
             else:
@@ -302,6 +314,9 @@ def choose_gradient_block(
             ahead = 0 if grouped else ahead
             held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
             spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
+            if pieces and columns < extent.columns:
+                # Of a block that is not whole rows a single one is fetched.
+                spilled += (pixels - columns) * extent.out_channels * itemsize / MEMORY_BYTES_PER_CYCLE
             blocks = math.ceil(extent.batch / images) * extent.planes
             blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
             cycles = compute + conflicts + tiles + copied + packed + spilled + beginning

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
+    GRADIENT_TASKS,
+    Extent,
     GradientBlock,
     choose_gradient_block,
     gradient_chunks,
@@ -41,7 +46,7 @@ from numbaconv.algorithms.plan_parts import (
 )
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
-from numbaconv.kernels.tile_sizes import split_rows
+from numbaconv.kernels.tile_sizes import HALVES, split_pieces, split_rows
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -55,11 +60,18 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
 
 @dataclass(frozen=True, slots=True)
 class _GradientPhase:
-    """A phase in the form that was chosen, with its block."""
+    """A phase in the form that was chosen, with its block and, where they are not those of single runs, its tiles."""
 
     lattice: Lattice
     in_place: bool
     block: GradientBlock
+    grad_in_place: bool
+    pieces: tuple[int, ...] = ()
+    exchanged: int = 0  # numbers of a run where they are the columns of tiles, output channels the rows
+
+
+EXCHANGED_COST = 1.05
+"""Where columns of both kinds are equally full, tiles of whole panels of output channels were 1.05 times as fast."""
 
 
 @lru_cache(maxsize=64)
@@ -67,8 +79,18 @@ def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> 
     """Return the phases of the cheapest variant, each in its cheapest form."""
     choices = []
     for variant in lattice_variants(spec, "forward", x_strides, y_strides):
-        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in with_taps(variant)])
-    return min(choices, key=lambda phases: sum(phase.block.cycles for phase in phases))
+        phases = with_taps(variant)
+        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in phases])
+        forms = [_exchanged_forms(spec, lattice, x_strides) for lattice in phases]
+        best = [min(each, key=lambda phase: phase.block.cycles) for each in forms if each]
+        if len(best) == len(phases) and len({phase.exchanged for phase in best}) == 1:
+            choices.append(best)
+    return min(choices, key=_cycles)
+
+
+def _cycles(phases: list[_GradientPhase]) -> float:
+    """Return what the phases are taken to cost; exchanged tiles are not chosen for less than a twentieth."""
+    return sum(phase.block.cycles for phase in phases) * (EXCHANGED_COST if phases[0].exchanged else 1.0)
 
 
 def gradient_cycles(spec: ConvSpec) -> float:
@@ -82,20 +104,66 @@ def _visits(spec: ConvSpec) -> int:
     return spec.taps // row * len(split_rows(row * spec.in_channels_per_group, 2, True))
 
 
-def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
-    """Return the cheapest form of a phase."""
+def _runs(spec: ConvSpec, lattice: Lattice, merged: bool) -> tuple[int, list[int]]:
+    """Return the numbers of a run of taps and the rows of the gradient where the runs begin."""
+    columns, channels = len(lattice.columns.phase.taps) if merged else 1, spec.in_channels_per_group
+    return columns * channels, packed_offsets(lattice, merged, channels)
+
+
+def _tilings(spec: ConvSpec, lattice: Lattice, merged: bool) -> list[tuple[int, ...]]:
+    """Return tiles that cover the runs of all taps, no tiles where each run has its own.
+
+    Tiles take pieces of several runs where the sums of these follow one another, and read registers full of grad_y
+    where they lie.
+    """
+    run, rows = _runs(spec, lattice, merged)
+    follow = all(after == row + run for row, after in itertools.pairwise(rows))
+    if len(rows) == 1 or not follow or spec.out_channels_per_group % TARGET.lanes(spec.dtype):
+        return [()]
+    pieces = split_pieces(run, len(rows))
+    return [(), pieces] if pieces else [()]
+
+
+def _inputs(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> Iterator[tuple[Lattice, bool, int, bool, Extent]]:
+    """Return the forms of a phase: in place or gathered, the pixels' distance, whether a kernel row is one run."""
     of_input, of_output = spec.in_channels_per_group, spec.out_channels_per_group
-    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
-    grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
-    forms = []
     for form in orientations(lattice):
         for in_place in (False, True) if is_in_place(form, x_strides[-1], spec.groups) else (False,):
             pitch = form.columns.position_step if in_place else pixel_pitch(of_input, spec.dtype)
-            merged = has_merged_run(form, of_input, in_place, pitch)
-            taps = len(form.columns.phase.taps) if merged else 1
             extent = lattice_extent(form, of_input, of_output, spec.groups, in_place, spec.dtype)
-            block = choose_gradient_block(extent, taps, pitch, sums, grad_in_place, spec.groups > 1)
-            forms.append(_GradientPhase(form, in_place, block))
+            yield form, in_place, pitch, has_merged_run(form, of_input, in_place, pitch), extent
+
+
+def _exchanged_forms(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> list[_GradientPhase]:
+    """Return the forms of a phase with output channels as rows: a task takes all of them and every number of all taps.
+
+    Registers of runs that do not fill them read what follows, which is no memory of the input's behind its end.
+    """
+    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
+    numbers, forms = spec.taps * spec.in_channels_per_group, []
+    if sums < GRADIENT_TASKS or spec.out_channels_per_group * HALVES % TARGET.lanes(spec.dtype) == 0:
+        return []
+    for form, in_place, pitch, merged, extent in _inputs(spec, lattice, x_strides):
+        run, rows = _runs(spec, form, merged)
+        if rows == list(range(0, numbers, run)) and not (in_place and run * HALVES % TARGET.lanes(spec.dtype)):
+            taps = len(form.columns.phase.taps) if merged else 1
+            block = choose_gradient_block(extent, taps, pitch, sums, True, spec.groups > 1, exchanged=True)
+            forms.append(_GradientPhase(form, in_place, block, True, exchanged=run))
+    return forms
+
+
+def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
+    """Return the cheapest form of a phase."""
+    of_output = spec.out_channels_per_group
+    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
+    grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
+    forms = []
+    for form, in_place, pitch, merged, extent in _inputs(spec, lattice, x_strides):
+        taps = len(form.columns.phase.taps) if merged else 1
+        for pieces in _tilings(spec, form, merged):
+            unpacked = grad_in_place or bool(pieces)
+            block = choose_gradient_block(extent, taps, pitch, sums, unpacked, spec.groups > 1, pieces)
+            forms.append(_GradientPhase(form, in_place, block, unpacked, pieces))
     return min(forms, key=lambda phase: phase.block.cycles)
 
 
@@ -105,10 +173,14 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     of_input, of_output, groups = spec.in_channels_per_group, spec.out_channels_per_group, spec.groups
     channels, lanes = largest.channels, TARGET.lanes(spec.dtype)
     parts = of_input // channels
-    vectors = panel_vectors(of_output, spec.dtype)
-    panels = len(vectors)
-    grad_in_place = reads_grad_in_place(of_output, groups * of_output, _visits(spec), spec.dtype)
+    exchanged = phases[0].exchanged
+    vectors = panel_vectors(exchanged or of_output, spec.dtype)
+    # Of a panel's sums; exchanged tiles have one panel for all output channels, whose runs have panels of columns.
+    width = int((sum(vectors) if exchanged else vectors[0]) * lanes)
+    sums_size = width * (spec.taps * of_input // exchanged * of_output if exchanged else spec.taps * channels)
+    panels, of_panel = (1, len(vectors)) if exchanged else (len(vectors), 1)
     records: list[Record] = []
+    visits: list[tuple[int, int]] = []  # of a panel by tiles of runs, of a register by tiles of pieces
     blocks = gathered = pixels = 0
     for phase in phases:
         lattice, block = phase.lattice, phase.block
@@ -118,36 +190,43 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         describe_reads(
             record, lattice, block.rows, block.columns, channels, phase.in_place, merged, block.images, pitch
         )
-        run = record.fields[at.RUN]
+        run, offsets = record.fields[at.RUN], record.tables[at.TAP_OFFSETS]
+        rows = of_output if exchanged else run
+        pieces = phase.pieces if parts == 1 else ()
+        numbers = pieces[0] % 16 if pieces else run
         record.fields |= {
             at.FIRST_TASK: blocks, at.GROUPS: groups, at.PANELS: panels, at.X_GROUP: of_input * x_strides[-1],
             at.X_CHANNEL: x_strides[-1], at.Y_GROUP: of_output, at.OUT_CHANNELS: of_output,
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
-            at.PANELS_TOGETHER: block.panels,
-            at.GRAD_IN_PLACE: int(grad_in_place),
+            at.PANELS_TOGETHER: block.panels, at.GRAD_IN_PLACE: int(phase.grad_in_place),
+            at.EXCHANGED: int(exchanged > 0), at.SUMS_SIZE: sums_size,
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
-            at.WIDE_FULL: tile_list(run, 2),
-            at.NARROW_FULL: tile_list(run, vectors[-1], of_gradient=True),
+            at.WIDE_FULL: tile_list(rows, 2, of_gradient=True),
+            at.NARROW_FULL: tile_list(rows, vectors[-1], of_gradient=True),
+            at.PIECE_TILES: [len(pieces), *pieces],
+            at.PIECE_OFFSETS: [offset + i for offset in offsets for i in range(0, run, numbers)],
         }
+        visits.append((len(offsets) * len(split_rows(rows, 2)) * of_panel, len(pieces)))
         records.append(record)
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
-        if not grad_in_place:
+        if not phase.grad_in_place:
             pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
     all_pixels, gradient_bytes = gradient_sizes(spec)
     chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
     chunk = -(-panels // panel_chunks)
-    for record in records:
+    registers = min(2 * chunk, math.ceil(of_output / lanes))
+    for record, (by_runs, by_pieces) in zip(records, visits, strict=True):
         record.fields |= {
             at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.AHEAD_STEP: ahead_step(record, chunk, groups),
+            at.AHEAD_STEP: ahead_step(record, by_pieces * registers or by_runs * chunk, groups),
         }  # fmt: skip
-    packed = round_up(gathered, 16)
+    # Columns of exchanged tiles read up to a panel behind a gathered block.
+    packed = round_up(gathered + (2 * lanes if exchanged else 0), 16)
     sums = packed + round_up(pixels * 2 * lanes, 16)
-    width = int(vectors[0] * lanes)
-    size = round_up(chunk * spec.taps * channels * width, 16)
+    size = round_up(chunk * sums_size, 16)
     workspace = sums if chunks > 1 else sums + size
     header = {
         at.WORKSPACE: workspace, at.SUMS: sums, at.SECOND: packed, at.CHUNKS: chunks, at.BLOCKS: blocks,

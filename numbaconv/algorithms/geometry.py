@@ -194,16 +194,16 @@ def _tap_offsets(
     ]
 
 
-def ahead_step(record: Record, panels: int, groups: int) -> int:
+def ahead_step(record: Record, visits: int, groups: int) -> int:
     """Return how many numbers a kernel gradient fetches ahead with each pixel of a tile's visit.
 
-    All visits of a block together fetch the next one's input and grad_y. A group's numbers are too far apart for that.
+    All ``visits`` of a block together fetch the next one's input and grad_y. A group's numbers are too far apart for
+    that.
     """
     if groups > 1:
         return 0
     fields = record.fields
     of_pixel = fields[at.Y_PIXEL] + fields[at.COLUMN_BASE] * fields[at.COLUMN_STEP] * fields[at.ROW_STEP]
-    visits = panels * fields[at.TAPS] * len(split_rows(fields[at.RUN], 2))
     return -(-of_pixel // max(visits, 1))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import panel_count, tile_cycles
+from numbaconv.algorithms.blocking import MEMORY_BYTES_PER_CYCLE, panel_count, tile_cycles
 from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
@@ -50,6 +50,9 @@ larger than the second: each unit reads its part of them anew, from L3."""
 UNIT_BYTES_PER_CYCLE, GRADIENT_BYTES_PER_CYCLE = 7.0, 4.0
 """Of what units read, and of the gradient, whose lines lie apart and are read before they are written."""
 
+NARROW_PANEL, DEEP_NARROW_PANEL, DEEP = 0.5, 0.8, 256
+"""What a panel of one register costs beside one of two with few rows of sums, and with that many: they leave L2."""
+
 BLOCK_TILES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -78,13 +81,14 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
         return Split(tuple(phase.tiles for phase in phases), len(phases), 1, unit, _unit_cycles(phases, spec, depth))
     best, size = math.inf, 1
     share = tile_kinds(first).share
+    narrow = NARROW_PANEL + (DEEP_NARROW_PANEL - NARROW_PANEL) * min(1.0, depth / DEEP)
     of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
     alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
         cycles = sum(
-            _cycles(min(tiles, count), count, depth, wide_panels(outs), points, share, of_input) * times
+            _cycles(min(tiles, count), count, depth, wide_panels(outs, narrow), points, share, of_input) * times
             for count, times in alike.items()
         )
         if cycles < best:
@@ -92,6 +96,9 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     cycles = best * spec.groups
     # Sums are read once and transformed back.
     cycles += sums * chunks / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
+    arrays = 4 * (math.prod(spec.x_shape) + math.prod(spec.y_shape))
+    if arrays > TARGET.l3_bytes / 4:
+        cycles += arrays / MEMORY_BYTES_PER_CYCLE
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
     return Split(of_phase, blocks, min(chunks, blocks), 0, cycles)

@@ -195,11 +195,14 @@ def is_transformable(phase: AxisPhase) -> bool:
     return phase.stride == 1 and phase.dilation == 1 and 2 <= len(phase.taps) <= MAX_TAPS and phase.count > 1
 
 
-def wide_panels(outs: int) -> float:
-    """Return how many panels of two registers cost as much as those of ``outs`` output channels."""
+def wide_panels(outs: int, narrow: float = NARROW_PANEL) -> float:
+    """Return how many panels of two registers cost as much as those of ``outs`` output channels.
+
+    One of a single register costs ``narrow`` of a whole one.
+    """
     lanes = TARGET.lanes("float32")
     rest = outs % (2 * lanes)
-    return outs // (2 * lanes) + (0.0 if rest == 0 else NARROW_PANEL if rest <= lanes else 1.0)
+    return outs // (2 * lanes) + (0.0 if rest == 0 else narrow if rest <= lanes else 1.0)
 
 
 def input_cycles(phase: TilePhase, channels: int, groups: int) -> float:

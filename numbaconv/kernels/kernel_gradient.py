@@ -5,6 +5,8 @@ channels: acc[i, k] += x[offsets[tap] + pixel * pixel_stride + i] * grad_y[pixel
 to CHUNKS private sums by the problem's shape alone; the worker that finishes the last chunk of a panel adds them in
 order of chunks, so the result has the same bits for any number of threads.
 
+Where output channels do not fill the columns of a tile, they may be its rows, and numbers of a run its columns.
+
 A task's sums are (panels, taps, channels, panel width), contiguous: a tile's rows lie side by side. In the gradient
 they are a power of two apart where the layer's channels are, and a panel's rows share few sets of every cache.
 """
@@ -16,6 +18,7 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
+from numbaconv.kernels.gradient_pieces import pieces_tile
 from numbaconv.kernels.packing import rounded_width
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, by_vectors, tile_parts
 from numbaconv.kernels.vector_copy import add_run, copy_pixel
@@ -134,7 +137,7 @@ def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
 
 @inline
 def block_gradient(record, source, grad, grad_strides, images, rows, columns, total, width, ahead, fetched, step):
-    """Add one block's products to the sums of one panel: every tap, every number of its run.
+    """Add one block's products to the sums of one panel: every tap, every number of its run, by tiles of single runs.
 
     `grad_strides` are those of images, rows and pixels of grad_y, packed or in place. Meanwhile the next block is
     fetched, `step` numbers with each pixel; return how many were, `fetched` included.
@@ -157,6 +160,55 @@ def block_gradient(record, source, grad, grad_strides, images, rows, columns, to
             )  # fmt: skip
             i += count
     return fetched
+
+
+@inline
+def pieces_gradient(record, source, grad, grad_strides, images, rows, columns, total, width, ahead, fetched, step):
+    """Do the same as `block_gradient` by tiles of pieces of all taps' runs, one register of grad_y after the other."""
+    lanes = lanes_of(source)
+    image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
+    grad_image, grad_row, grad_pixel = grad_strides
+    tiles, first_row = advance(record, record[at.PIECE_TILES]), record[record[at.PACKED_TAPS]]
+    for register in range(width // lanes):
+        piece, target = 0, advance(total, first_row * width + register * lanes)
+        for tile in range(tiles[0]):
+            size, offsets = tiles[1 + tile], advance(record, record[at.PIECE_OFFSETS] + piece)
+            start, ahead_step = next_numbers(ahead, fetched, step)
+            fetched += images * rows * columns * ahead_step
+            pieces_tile(
+                size, source, offsets, image_stride, row_stride, pixel, images, rows, columns,
+                advance(grad, register * lanes), grad_image, grad_row, grad_pixel, target, width, start, ahead_step,
+            )  # fmt: skip
+            piece += size // 16
+            target = advance(target, size // 16 * (size % 16) * width)
+    return fetched
+
+
+@inline
+def exchanged_gradient(record, source, grad, images, rows, columns, total, ahead, fetched, step):
+    """Do the same as `block_gradient` for all output channels, with input and grad_y exchanged.
+
+    Output channels, numbers of grad_y where it lies, are the rows of a tile, numbers of a run its columns. The last
+    panel of a run also reads what follows; these products are dropped with their columns.
+    """
+    lanes, run = lanes_of(source), record[at.RUN]
+    image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
+    grad_image, grad_row, grad_pixel = record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]
+    for tap in range(record[at.TAPS]):
+        for first in range(0, run, 2 * lanes):
+            width, channel = rounded_width(run - first, lanes), 0
+            x = advance(source, record[record[at.TAP_OFFSETS] + tap] + first)
+            tiles = advance(record, record[at.WIDE_FULL if width == 2 * lanes else at.NARROW_FULL])
+            for tile in range(tiles[0]):
+                count = tiles[1 + tile]
+                start, ahead_step = next_numbers(ahead, fetched, step)
+                fetched += images * rows * columns * ahead_step
+                gradient_tile(
+                    width * 64 // lanes + count, advance(grad, channel), grad_image, grad_row, grad_pixel, images, rows,
+                    columns, x, image_stride, row_stride, pixel, total, start, ahead_step,
+                )  # fmt: skip
+                total = advance(total, count * width)
+                channel += count
 
 
 @inline
@@ -208,6 +260,9 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
     step, fetched = record[at.AHEAD_STEP], 0
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
     grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]
+    if record[at.EXCHANGED] != 0:
+        exchanged_gradient(record, source, grad, images, rows, columns, total, ahead, fetched, step)
+        return
     first = 0
     while first < panels:
         count = min(together, panels - first)
@@ -217,34 +272,29 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
             pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
         for panel in range(count):
             valid = final if panel == count - 1 else width
-            target = advance(total, (first + panel) * panel_size(record, lanes))
+            target = advance(total, (first + panel) * record[at.SUMS_SIZE])
             tile_width = rounded_width(valid, lanes)
             if grad_in_place != 0:
                 pixels, strides = advance(grad, out + panel * width), grad_strides
             else:
                 pixels = advance(packed, panel * images * rows * columns * width)
                 strides = (rows * columns * tile_width, columns * tile_width, tile_width)
-            fetched = block_gradient(
-                record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
-            )  # fmt: skip
+            if record[record[at.PIECE_TILES]] > 0:
+                fetched = pieces_gradient(
+                    record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
+                )  # fmt: skip
+            else:
+                fetched = block_gradient(
+                    record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
+                )  # fmt: skip
         first += count
-
-
-@inline
-def panel_size(record, lanes):
-    """Numbers of a panel's sums in one task."""
-    return (
-        record[at.KERNEL_TAP_COUNT]
-        * record[at.CHANNELS]
-        * rounded_width(min(record[at.OUT_CHANNELS], 2 * lanes), lanes)
-    )
 
 
 @inline
 def write_gradient(record, sums, panels, columns, out):
     """Copy a task's sums, `columns` output channels in `panels` panels, to the gradient."""
     lanes, channels = lanes_of(out), record[at.CHANNELS]
-    size, stride = panel_size(record, lanes), record[at.GROUPS] * record[at.OUT_CHANNELS]
+    size, stride = record[at.SUMS_SIZE], record[at.GROUPS] * record[at.OUT_CHANNELS]
     for tap in range(record[at.KERNEL_TAP_COUNT]):
         for i in range(channels):
             target = advance(out, (tap * record[at.GRADIENT_CHANNELS] + i) * stride)
@@ -252,6 +302,21 @@ def write_gradient(record, sums, panels, columns, out):
                 valid = min(2 * lanes, columns - panel * 2 * lanes)
                 row = (tap * channels + i) * rounded_width(valid, lanes)
                 copy_pixel(advance(sums, panel * size + row), valid, advance(target, panel * 2 * lanes))
+
+
+@inline
+def write_exchanged(record, sums, out):
+    """Copy the sums of exchanged tiles, (taps, panels of a run, output channels, width), to the gradient."""
+    lanes, run, outs = lanes_of(out), record[at.RUN], record[at.OUT_CHANNELS]
+    stride = record[at.GROUPS] * outs
+    for tap in range(record[at.TAPS]):
+        for first in range(0, run, 2 * lanes):
+            width = rounded_width(run - first, lanes)
+            for i in range(min(width, run - first)):
+                target = advance(out, (tap * run + first + i) * stride)
+                for channel in range(outs):
+                    target[channel] = sums[channel * width + i]
+            sums = advance(sums, outs * width)
 
 
 @task_kernel
@@ -268,7 +333,7 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
     channel, first_out = channel_chunk * record[at.CHANNELS], first_panel * 2 * lanes
     outs = min(panels * 2 * lanes, record[at.OUT_CHANNELS] - first_out)
     parts = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS]
-    part, size = group * parts + channel_chunk * record[at.PANEL_CHUNKS] + panel_chunk, panel_size(record, lanes)
+    part, size = group * parts + channel_chunk * record[at.PANEL_CHUNKS] + panel_chunk, record[at.SUMS_SIZE]
     private = advance(buffers[at.PACKED_KERNEL], part * geometry[at.GRADIENT_SIZE])
     chunk_size = record[at.GROUPS] * parts * geometry[at.GRADIENT_SIZE]
     total = advance(private, chunk * chunk_size) if chunks > 1 else advance(work, geometry[at.SUMS])
@@ -287,4 +352,8 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
                 add_run(advance(private, other * chunk_size + panel * size), size, advance(private, panel * size))
         total = private
     offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + group * record[at.OUT_CHANNELS] + first_out
-    write_gradient(record, total, panels, outs, advance(buffers[at.KERNEL], offset))
+    out = advance(buffers[at.KERNEL], offset)
+    if record[at.EXCHANGED] != 0:
+        write_exchanged(record, total, out)
+    else:
+        write_gradient(record, total, panels, outs, out)

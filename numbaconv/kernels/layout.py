@@ -161,7 +161,12 @@ FOLD_TABLE = 121  # position of the offsets of these rows in the block's input, 
 FOLD_TABLE_STEP = 122  # numbers in it from the first row of a block to that of the next: 1 or, for all the same, 0
 FOLD_CELLS = 123  # outputs of a stride in a row
 FOLD_JOINED = 124  # folded planes: from a row of pixels to the next where those of a block are one; else 0
-RECORD_SIZE = 125
+# Kernel gradient, tiles of pieces of the taps' runs.
+PIECE_TILES = 125  # position of the count and the sizes of the tiles that cover all taps, 0 tiles: each tap has its own
+PIECE_OFFSETS = 126  # position of the offset of each piece from a pixel's first number
+EXCHANGED = 127  # kernel gradient: 1: rows of its tiles are output channels, columns numbers of a run
+SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
+RECORD_SIZE = 129
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

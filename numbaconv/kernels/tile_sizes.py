@@ -8,6 +8,7 @@ both FMA units busy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -33,12 +34,23 @@ PANEL_VECTORS = (2, 1.5, 1, 0.5) if HALVES == 2 else (2, 1)
 """Registers of channels of a tile, those of half the lanes counted as halves."""
 
 GRADIENT_TILES: dict[float, tuple[int, ...]] = {
-    2: WIDE_SIZES,
+    2: (14, 10, 8, 7, 5, 4, 3, 2, 1) if MANY_REGISTERS else WIDE_SIZES,
     1.5: (14, 8, 5, 2, 1),
     1: SHORT_SIZES,
     0.5: (28, 20, 14, 10, 8, 5, 3, 2, 1),
 }
 """Rows of a kernel gradient's tiles with so many registers of channels, largest first."""
+
+GRADIENT_PIECES: dict[int, tuple[int, ...]] = (
+    {7: (4, 3), 5: (5,), 4: (7, 5, 4), 3: (9, 6, 4, 3)} if TARGET.vector_bytes == 64 else {}
+)
+"""Pieces of so many numbers of the runs of several taps that are a kernel gradient's tile of one register of channels.
+
+Each number is broadcast on its way from L1, two a cycle. The pieces' offsets take a register each.
+"""
+
+PIECE_SIZES = tuple(16 * pieces + numbers for numbers, many in GRADIENT_PIECES.items() for pieces in many)
+"""Sizes of these tiles as one number each."""
 
 PRODUCT_TILES: dict[float, tuple[int, ...]] = {
     2: WIDE_SIZES,
@@ -117,6 +129,34 @@ def split_rows(count: int, vectors: float, of_gradient: bool = False) -> tuple[i
                 options.append((cost + step_cost(size, vectors) + 1.0, (size, *tiles)))
         best.append(min(options))
     return large + tuple(sorted(best[rest][1], reverse=True))
+
+
+@lru_cache(maxsize=512)
+def split_pieces(run: int, taps: int) -> tuple[int, ...]:
+    """Cover the runs of all taps by tiles of pieces, `PIECE_SIZES`, at the least cost; none where none fit."""
+    best: tuple[float, tuple[int, ...]] = (math.inf, ())
+    for numbers, sizes in GRADIENT_PIECES.items():
+        if run % numbers == 0:
+            best = min(best, _cover(run // numbers * taps, numbers, sizes))
+    return best[1]
+
+
+def _cover(count: int, numbers: int, sizes: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+    """Return the least cost of covering pieces exactly by tiles of so many, and these tiles, largest first."""
+    best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for n in range(1, count + 1):
+        options: list[tuple[float, tuple[int, ...]]] = [(math.inf, ())]
+        for size in sizes:
+            if size <= n:
+                cost, tiles = best[n - size]
+                options.append((cost + size * numbers + 1.0, (16 * size + numbers, *tiles)))
+        best.append(min(options))
+    return best[count][0], tuple(sorted(best[count][1], reverse=True))
+
+
+def piece_rows(size: int) -> int:
+    """Return the rows of a tile of `PIECE_SIZES`."""
+    return size // 16 * (size % 16)
 
 
 def by_rows(make_tile: Callable[[int], Any], sizes: tuple[int, ...], parameters: str) -> Any:

@@ -6,6 +6,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
+from numbaconv.simd.types import are_literals
 
 _OFFSETS = types.CPointer(types.int64)
 
@@ -32,6 +33,46 @@ def tile_fma_rows(typingctx, acc, a, offsets, row):
         return acc
 
     return acc(acc, a, _OFFSETS, row), codegen
+
+
+@intrinsic(prefer_literal=True)
+def read_offsets(typingctx, count, offsets):
+    """Return ``count`` numbers of a table of offsets as a tuple, each a register."""
+    if not are_literals(count):
+        return None
+    kind = types.UniTuple(types.int64, count.literal_value)
+
+    def codegen(context, b, sig, args):
+        numbers = [b.load(b.gep(args[1], [emit.index(n)])) for n in range(kind.count)]
+        return context.make_tuple(b, kind, numbers)
+
+    return kind(count, _OFFSETS), codegen
+
+
+@intrinsic
+def tile_fma_pieces(typingctx, acc, a, offsets, row):
+    """Return ``acc[m, v] + a[offsets[m // n] + m % n] * row[v]``: pieces of n numbers, one after the other in the tile.
+
+    LLVM is not to know where ``a`` comes from: it would make an address of its own for each row and keep it on the
+    stack. Of one register in a row all numbers are broadcast on their way from L1.
+    """
+
+    def codegen(context, b, sig, args):
+        tile = sig.args[0]
+        acc, a, offsets, row = args
+        a = emit.unknown_address(b, a)
+        columns = [emit.load(b, vector, row, emit.index(tile.first[v])) for v, vector in enumerate(tile.row)]
+        numbers = tile.rows // sig.args[2].count
+        for m in range(tile.rows):
+            piece = b.gep(a, [b.extract_value(offsets, m // numbers)])
+            number = b.load(b.gep(piece, [emit.index(m % numbers)]))
+            for v, vector in enumerate(tile.row):
+                cell = m * tile.vectors + v
+                total = emit.fma(b, vector, emit.splat(b, vector, number), columns[v], b.extract_value(acc, cell))
+                acc = b.insert_value(acc, total, cell)
+        return acc
+
+    return acc(acc, a, offsets, row), codegen
 
 
 def _tile_store(acc, pointer, offsets, store):
