@@ -70,6 +70,9 @@ class _GradientPhase:
     exchanged: int = 0  # numbers of a run where they are the columns of tiles, output channels the rows
 
 
+LONG_RUN, LONG_PIECES_COST = 28, 1.02
+"""Runs longer than a tile's rows cost about as much both ways; tiles of single runs were up to 1.05 times as fast."""
+
 EXCHANGED_COST = 1.05
 """Where columns of both kinds are equally full, tiles of whole panels of output channels were 1.05 times as fast."""
 
@@ -152,6 +155,12 @@ def _exchanged_forms(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> li
     return forms
 
 
+def _phase_cycles(phase: _GradientPhase) -> float:
+    """Return what a form of a phase is taken to cost; pieces of long runs are not chosen for next to nothing."""
+    run = len(phase.lattice.columns.phase.taps) * phase.block.channels
+    return phase.block.cycles * (LONG_PIECES_COST if phase.pieces and run > LONG_RUN else 1.0)
+
+
 def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
     """Return the cheapest form of a phase."""
     of_output = spec.out_channels_per_group
@@ -164,7 +173,7 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             unpacked = grad_in_place or bool(pieces)
             block = choose_gradient_block(extent, taps, pitch, sums, unpacked, spec.groups > 1, pieces)
             forms.append(_GradientPhase(form, in_place, block, unpacked, pieces))
-    return min(forms, key=lambda phase: phase.block.cycles)
+    return min(forms, key=_phase_cycles)
 
 
 def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides: Strides) -> GradientPlan:
