@@ -55,9 +55,9 @@ MAX_NUMBERS = 256
 PLANES = (1, 2, 4)  # of grad_y whose outputs a block makes
 ROW_CANDIDATES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 
-TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.6, 0.001  # a number that is gathered, fetched ahead, and more for each channel
-MEMORY_CYCLES = 0.9  # more for each number of a grad_y that comes from memory
-HIDDEN_CYCLES = 0.15  # less of them for each cycle of its products
+TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.6, 0.001  # a float32 that is gathered, fetched ahead, and more for each channel
+MEMORY_CYCLES = 0.9  # more for each float32 of a grad_y that comes from memory
+HIDDEN_CYCLES = 0.25  # less of them for each cycle of its products
 CACHED_TIMES = 12  # the size of L2: of a larger grad_y little is found in L3
 STORE_CYCLES = 2.0  # a register of products
 FOLD_CYCLES, FOLD_TAP_CYCLES = 6.0, 2.0  # a register of outputs, and each register of products that it adds
@@ -207,11 +207,11 @@ def _number_cycles(spec: ConvSpec, pixels: int, step: int) -> float:
     """Return what it costs to gather a number from rows of so many pixels, ``step`` apart."""
     if spec.out_channels == 1 or pixels < TARGET.lanes(spec.dtype):
         return COPY_CYCLES if step == 1 else SCALAR_CYCLES
-    cycles = TRANSPOSE_CYCLES + CHANNEL_CYCLES * spec.out_channels
-    if math.prod(spec.y_shape) * np.dtype(spec.dtype).itemsize > CACHED_TIMES * TARGET.l2_bytes:
+    item, cycles = np.dtype(spec.dtype).itemsize, TRANSPOSE_CYCLES
+    if math.prod(spec.y_shape) * item > CACHED_TIMES * TARGET.l2_bytes:
         products = math.prod(spec.kernel_size) * spec.in_channels / TARGET.lanes(spec.dtype) / FMA_PER_CYCLE
         cycles += max(0.0, MEMORY_CYCLES - HIDDEN_CYCLES * products)
-    return cycles
+    return cycles * item / 4 + CHANNEL_CYCLES * spec.out_channels
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
