@@ -137,7 +137,10 @@ def test_warmup_leaves_nothing_to_compile(capsys):
 
 def test_cache_is_small():
     jit.warmup(progress=False)
-    assert code_cache.cache_info().bytes < 50e6 / 8
+    # Kernels with an epilogue of their own, which other tests leave, have its digest as a second part of the name.
+    sizes = [file.stat().st_size for file in code_cache.cache_info().folder.iterdir() if file.name.count("-") < 2]
+    assert len(sizes) > 90
+    assert sum(sizes) < 50e6 / 8
 
 
 def test_show_config_describes_machine_and_cache(capsys):
