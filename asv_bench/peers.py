@@ -91,6 +91,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
     import torch
 
     import numbaconv
+    from numbaconv.target import TARGET
 
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,6 +100,8 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "threads": threads,
+        "vector_bits": 8 * TARGET.vector_bytes,
+        "onednn_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba.__version__,

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asv_bench.report import dtype_text, threads_text
+from asv_bench.report import dtype_text, limits_text, threads_text
 
 ROOT = Path(__file__).resolve().parents[1]
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 # In the order of the rows; those that are there are shown.
-STORED = ("peers", "peers_one_thread", "peers_float64", "peers_more")
+STORED = ("peers", "peers_one_thread", "peers_float64", "peers_avx2", "peers_more")
 LISTS = {"shapes": "shapes.json", "more": "more_shapes.json", "sample": "one of each kind"}
 PASS_NAMES = {"forward": "forward", "input_grad": "input gradient", "kernel_grad": "kernel gradient"}
 
@@ -88,7 +88,7 @@ def means(documents: Sequence[dict[str, Any]]) -> str:
     for document in documents:
         run, summary = document["run"], document["summary"]
         layers = LISTS.get(run.get("layers", "shapes"), run.get("layers"))
-        about = f"{layers}, {dtype_text(run)}, {threads_text(run)}"
+        about = f"{layers}, {dtype_text(run)}, {threads_text(run)}{limits_text(run)}"
         figures = [f"{summary[name]['geometric_mean']:.2f}" if name in summary else "none" for name in PASS_NAMES]
         lines.append(f"| {len(document['layers'])} of {about}, {run['date'][:10]} | {' | '.join(figures)} |")
         slower = {

@@ -28,11 +28,18 @@ def threads_text(run: dict[str, Any]) -> str:
     return "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
 
 
+def limits_text(run: dict[str, Any]) -> str:
+    """Say to which vectors a run was limited, behind a comma; nothing where PyTorch used all that the machine has."""
+    if not run.get("onednn_isa"):
+        return ""
+    return f", vectors of {run['vector_bits']} bits and oneDNN's {run['onednn_isa']}"
+
+
 def heading(run: dict[str, Any]) -> str:
     """Say what was measured on what."""
     text = (
         f"numbaconv {run['numbaconv']} (Numba {run['numba']}) beside PyTorch {run['torch']}, {dtype_text(run)}, "
-        f"{threads_text(run)} each, {run['processor']}\n"
+        f"{threads_text(run)} each{limits_text(run)}, {run['processor']}\n"
         "ratio = PyTorch's time / numbaconv's: above 1, numbaconv is faster; ours and torch in GFLOP/s\n"
     )
     if run["load"] > BUSY:

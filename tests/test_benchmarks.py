@@ -188,6 +188,15 @@ def test_means_name_the_layers_below_one():
     assert lines[-1] == "- one of each kind, float64, 1 thread: none."
 
 
+def test_means_name_the_vectors_that_a_run_was_limited_to():
+    limited = document()
+    limited["run"] |= {"vector_bits": 256, "onednn_isa": "AVX2"}
+    lines = readme_table.means([limited]).splitlines()
+    about = "shapes.json, float32, 2 threads, vectors of 256 bits and oneDNN's AVX2"
+    assert lines[2] == f"| 4 of {about}, 2026-01-02 | 1.59 | none | none |"
+    assert lines[-1] == f"- {about}: forward: rn50_3_3x3 0.50."
+
+
 def test_measures_a_layer_beside_torch(tmp_path, capsys):
     pytest.importorskip("torch")
     where = ["--json", str(tmp_path / "peers.json"), "--chart", str(tmp_path / "peers.png")]
