@@ -50,7 +50,7 @@ larger than the second: each unit reads its part of them anew, from L3."""
 UNIT_BYTES_PER_CYCLE, GRADIENT_BYTES_PER_CYCLE = 7.0, 4.0
 """Of what units read, and of the gradient, whose lines lie apart and are read before they are written."""
 
-NARROW_PANEL, DEEP_NARROW_PANEL, DEEP = 0.5, 0.8, 256
+SHALLOW_NARROW_PANEL, DEEP_NARROW_PANEL, DEEP = 0.5, 0.8, 256
 """What a panel of one register costs beside one of two with few rows of sums, and with that many: they leave L2."""
 
 BLOCK_TILES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -81,7 +81,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
         return Split(tuple(phase.tiles for phase in phases), len(phases), 1, unit, _unit_cycles(phases, spec, depth))
     best, size = math.inf, 1
     share = tile_kinds(first).share
-    narrow = NARROW_PANEL + (DEEP_NARROW_PANEL - NARROW_PANEL) * min(1.0, depth / DEEP)
+    narrow = SHALLOW_NARROW_PANEL + (DEEP_NARROW_PANEL - SHALLOW_NARROW_PANEL) * min(1.0, depth / DEEP)
     of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
     alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
