@@ -73,7 +73,7 @@ def markdown(document: dict[str, Any]) -> str:
     note = (
         f"PyTorch's time divided by numbaconv's: above 1, numbaconv is faster. PyTorch {run['torch']} with its better "
         f"memory layout, numbaconv {run['numbaconv']} on Numba {run['numba']}, {dtype_text(run)}, {threads_text(run)} "
-        f"each on {run['processor']}, {run['date'][:10]}; calls interleaved in one run, medians."
+        f"each{limits_text(run)} on {run['processor']}, {run['date'][:10]}; calls interleaved in one run, medians."
     )
     if run.get("scale_batch"):
         note += f" Batches of layers above {run['scale_batch']:g} GFLOP were cut to about that."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import oracle
 import pytest
+from direct_gradients import assert_exact, forget_plans, spec_of
 from numpy.testing import assert_array_equal
 from passes import draw, run
 from problems import Problem
@@ -14,7 +14,6 @@ from numbaconv import planner
 from numbaconv.algorithms import direct_gradient
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.kernels import layout as at
-from numbaconv.spec import resolve_conv
 
 SAME = {"padding": "same"}
 PROBLEMS = {
@@ -34,24 +33,14 @@ PROBLEMS = {
 
 @pytest.fixture(autouse=True)
 def plans_of_its_own():
-    clear()
+    forget_plans()
     yield
-    clear()
-
-
-def clear():
-    planner.clear_plans()
-    direct_gradient.gradient_plan.cache_clear()
-    direct_gradient._gradient_phases.cache_clear()
+    forget_plans()
 
 
 def is_exchanged(spec):
     plan = direct_gradient.gradient_plan(spec, *array_strides(spec))
     return plan.geometry[plan.geometry[at.RECORDS] + at.EXCHANGED] == 1
-
-
-def spec_of(problem, dtype="float32"):
-    return resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -61,14 +50,7 @@ def test_gradients_are_exact_with_rows_of_output_channels(name, dtype, rng, monk
     problem = PROBLEMS[name]
     spec = spec_of(problem, dtype)
     assert is_exchanged(spec)
-    arrays = draw(problem, rng, dtype)
-    expected = run(oracle, "conv_kernel_grad", problem, arrays)
-    most = numba.get_num_threads()
-    for threads in {1, most}:
-        numba.set_num_threads(threads)
-        result = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"], algorithm="direct")
-        assert_array_equal(result, expected)
-    numba.set_num_threads(most)
+    assert_exact(problem, dtype, rng)
 
 
 def test_numbers_behind_a_run_do_not_reach_the_gradient(rng, monkeypatch):

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 
-import numba
-import oracle
 import pytest
-from numpy.testing import assert_array_equal
-from passes import draw, run
+from direct_gradients import assert_exact, forget_plans, plan_of
 from problems import Problem
 from test_emitted_code import assembly_loops, spills
 
-from numbaconv import planner
 from numbaconv.algorithms import direct_gradient
-from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
-from numbaconv.kernels.tile_sizes import GRADIENT_PIECES, PIECE_SIZES, split_pieces
-from numbaconv.spec import resolve_conv
+from numbaconv.kernels.tile_sizes import GRADIENT_PIECES, PIECE_SIZES, piece_rows, split_pieces
 
 pytestmark = pytest.mark.skipif(not GRADIENT_PIECES, reason="tiles of pieces need AVX-512")
 
@@ -47,24 +41,13 @@ PROBLEMS = {
 def pieces_alone(monkeypatch):
     """Choose tiles of pieces wherever there are any."""
     monkeypatch.setattr(direct_gradient, "_tilings", lambda *arguments: TILINGS(*arguments)[-1:])
-    clear()
+    forget_plans()
     yield
     monkeypatch.undo()
-    clear()
+    forget_plans()
 
 
 TILINGS = direct_gradient._tilings
-
-
-def clear():
-    planner.clear_plans()
-    direct_gradient.gradient_plan.cache_clear()
-    direct_gradient._gradient_phases.cache_clear()
-
-
-def plan_of(problem, dtype="float32"):
-    spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
-    return spec, direct_gradient.gradient_plan(spec, *array_strides(spec))
 
 
 def tiles_of(plan):
@@ -81,20 +64,13 @@ def tiles_of(plan):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradients_are_exact_by_tiles_of_pieces(name, dtype, rng):
     problem = PROBLEMS[name]
-    spec, plan = plan_of(problem, dtype)
+    plan = plan_of(problem, dtype)
     assert tiles_of(plan)
-    arrays = draw(problem, rng, dtype)
-    expected = run(oracle, "conv_kernel_grad", problem, arrays)
-    most = numba.get_num_threads()
-    for threads in {1, most}:
-        numba.set_num_threads(threads)
-        result = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"], algorithm="direct")
-        assert_array_equal(result, expected)
-    numba.set_num_threads(most)
+    assert_exact(problem, dtype, rng)
 
 
 def test_these_problems_take_tiles_of_every_size():
-    assert set().union(*(tiles_of(plan_of(problem)[1]) for problem in PROBLEMS.values())) == set(PIECE_SIZES)
+    assert set().union(*(tiles_of(plan_of(problem)) for problem in PROBLEMS.values())) == set(PIECE_SIZES)
 
 
 def test_pieces_cover_all_runs_or_are_not_taken():
@@ -102,7 +78,7 @@ def test_pieces_cover_all_runs_or_are_not_taken():
         for taps in range(2, 30):
             tiles = split_pieces(run_length, taps)
             assert set(tiles) <= set(PIECE_SIZES)
-            assert not tiles or sum(size // 16 * (size % 16) for size in tiles) == run_length * taps
+            assert not tiles or sum(map(piece_rows, tiles)) == run_length * taps
     assert split_pieces(9, 3) == (16 * 9 + 3,)
     assert split_pieces(2, 2) == ()
 
@@ -110,12 +86,12 @@ def test_pieces_cover_all_runs_or_are_not_taken():
 def test_channels_that_do_not_fill_registers_take_no_pieces():
     for channels, takes in ((32, True), (24, False), (33, False)):
         problem = Problem("3x3", (2, 11, 20, 3), (3, 3, 3, channels), {})
-        assert bool(tiles_of(plan_of(problem)[1])) == takes
+        assert bool(tiles_of(plan_of(problem))) == takes
 
 
 def test_tiles_of_pieces_stay_in_registers():
     """Each row is one product with a number broadcast from memory."""
     blocks = assembly_loops(direct_kernel_gradient)
     products = [len(re.findall(r"vfn?madd\d+ps\s.*\{1to16\}", block)) for block in blocks]
-    assert {size // 16 * (size % 16) for size in PIECE_SIZES} <= set(products)
+    assert set(map(piece_rows, PIECE_SIZES)) <= set(products)
     assert [spills(block) for block, count in zip(blocks, products, strict=True) if count and spills(block)] == []

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import numba
-import oracle
 import pytest
-from numpy.testing import assert_array_equal
-from passes import draw, run
+from direct_gradients import assert_exact, forget_plans, plan_of
 from problems import Problem
 
-from numbaconv import planner
 from numbaconv.algorithms import direct_gradient
 from numbaconv.algorithms.blocking import reads_grad_in_place
-from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.kernels import layout as at
-from numbaconv.spec import resolve_conv
 from numbaconv.target import TARGET
 
 PROBLEMS = {
@@ -39,39 +33,21 @@ def way(request, monkeypatch):
         )  # fmt: skip
         # Tiles of several runs' pieces read it where it lies, whatever the rule says.
         monkeypatch.setattr(direct_gradient, "split_pieces", lambda *_: ())
-    clear()
+    forget_plans()
     yield request.param
     monkeypatch.undo()
-    clear()
-
-
-def clear():
-    planner.clear_plans()
-    direct_gradient.gradient_plan.cache_clear()
-    direct_gradient._gradient_phases.cache_clear()
-
-
-def plan_of(problem, dtype):
-    spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype=dtype, **problem.options)
-    return spec, direct_gradient.gradient_plan(spec, *array_strides(spec))
+    forget_plans()
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_gradients_are_exact_however_grad_y_is_read(name, way, rng):
     problem = PROBLEMS[name]
     dtype = "float64" if way == "where it lies" else "float32"
-    spec, plan = plan_of(problem, dtype)
+    plan = plan_of(problem, dtype)
     if way != "by the rule":
         record = plan.geometry[plan.geometry[at.RECORDS] :]
         assert record[at.GRAD_IN_PLACE] == (way == "where it lies")
-    arrays = draw(problem, rng, dtype)
-    expected = run(oracle, "conv_kernel_grad", problem, arrays)
-    most = numba.get_num_threads()
-    for threads in {1, most}:
-        numba.set_num_threads(threads)
-        result = planner.kernel_grad(spec, arrays["x"], arrays["grad_y"], algorithm="direct")
-        assert_array_equal(result, expected)
-    numba.set_num_threads(most)
+    assert_exact(problem, dtype, rng)
 
 
 def test_pixels_may_lie_further_apart_where_few_tiles_read_them():
