@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 from numbaconv import planner
 from numbaconv.algorithms import few_rows, many_rows
 from numbaconv.autograd import dense_rules
+from numbaconv.target import TARGET
 
 # Rows, depth and units on both sides of every limit, with tails of registers and of chunks.
 SHAPES = [
@@ -85,6 +86,7 @@ def test_many_rows(rows, depth, units, dtype, rng):
     x, kernel = integers(rng, (rows, depth), dtype), integers(rng, (depth, units), dtype)
     bias, g = integers(rng, (units,), dtype), integers(rng, (rows, units), dtype)
     y, gx = np.full((rows, units), np.nan, dtype), np.full((rows, depth), np.nan, dtype)
+    gk = np.full((depth, units), np.nan, dtype)
     expected = (x.astype(np.float64) @ kernel + bias).astype(dtype)
     many_rows.product_launch(rows, depth, units, dtype, True, False)(x, kernel, y, bias)
     assert_array_equal(y, expected)
@@ -92,16 +94,37 @@ def test_many_rows(rows, depth, units, dtype, rng):
     assert_array_equal(y, np.maximum(expected - bias, 0))
     many_rows.gradient_launch(rows, depth, units, dtype)(g, kernel, gx)
     assert_array_equal(gx, g.astype(np.float64) @ kernel.T)
+    many_rows.matrix_gradient_launch(rows, depth, units, dtype)(x, g, gk)
+    assert_array_equal(gk, x.T.astype(np.float64) @ g)
+
+
+@pytest.mark.parametrize("rows", [16, 64])
+def test_large_gradients_are_computed_by_kernels_of_their_own_where_these_pay(rows, rng, monkeypatch):
+    made = []
+    for name in ("gradient_launch", "matrix_gradient_launch"):
+        launch = getattr(many_rows, name)
+        monkeypatch.setattr(many_rows, name, lambda *a, name=name, launch=launch: made.append(name) or launch(*a))
+    x, kernel = integers(rng, (rows, 700), "float32"), integers(rng, (700, 64), "float32")
+    g = integers(rng, (rows, 64), "float32")
+    dx, dkernel, _ = dense_rules.dense_gradient(g, x, kernel, None, x.shape, (True, True, False))
+    assert_array_equal(dx, g @ kernel.T)
+    assert_array_equal(dkernel, x.T @ g)
+    # With AVX2 and without vectors 16 rows fill panels.
+    fills = rows % (2 * TARGET.lanes("float32")) == 0
+    assert made == ["gradient_launch"] * fills + ["matrix_gradient_launch"]
 
 
 def test_what_is_not_finite_stays_in_its_row_and_column(rng):
     x, kernel = rng.standard_normal((9, 2050), np.float32), rng.standard_normal((2050, 37), np.float32)
     g, y, gx = rng.standard_normal((9, 37), np.float32), np.empty((9, 37), np.float32), np.empty((9, 2050), np.float32)
+    gk = np.empty((2050, 37), np.float32)
     x[8, 2049], kernel[7, 36], g[0, 0] = np.inf, np.nan, np.nan
     many_rows.product_launch(9, 2050, 37, "float32", False, False)(x, kernel, y)
     many_rows.gradient_launch(9, 2050, 37, "float32")(g, kernel, gx)
     assert_array_equal(np.isfinite(y), np.isfinite(x @ kernel))
     assert_array_equal(np.isfinite(gx), np.isfinite(g @ kernel.T))
+    many_rows.matrix_gradient_launch(9, 2050, 37, "float32")(x, g, gk)
+    assert_array_equal(np.isfinite(gk), np.isfinite(x.T @ g))
 
 
 def test_many_rows_are_the_same_for_any_number_of_threads(rng):
@@ -114,12 +137,13 @@ def test_many_rows_are_the_same_for_any_number_of_threads(rng):
     for threads in (1, 2):
         numba.set_num_threads(threads)
         try:
-            y, gx = np.empty_like(g), np.empty_like(x)
+            y, gx, gk = np.empty_like(g), np.empty_like(x), np.empty_like(kernel)
             many_rows.product_launch(64, 3000, 200, "float32", False, False)(x, kernel, y)
             many_rows.gradient_launch(64, 3000, 200, "float32")(g, kernel, gx)
+            many_rows.matrix_gradient_launch(64, 3000, 200, "float32")(x, g, gk)
         finally:
             numba.set_num_threads(before)
-        found.append((y, gx))
+        found.append((y, gx, gk))
     for one, two in zip(*found, strict=True):
         assert_array_equal(one, two)
 

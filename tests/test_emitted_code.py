@@ -19,7 +19,7 @@ from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.folded_planes import folded_planes_forward
 from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
-from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_product
+from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_matrix_gradient, many_rows_product
 from numbaconv.kernels.short_sums import PIXELS, short_forward
 from numbaconv.kernels.tile_sizes import FOLDED_SIZES, WIDE_SIZES
 from numbaconv.kernels.winograd import winograd_product
@@ -60,7 +60,7 @@ def assembly_loops(kernel):
     "kernel",
     [
         *(direct_forward, short_forward, folded_forward, direct_kernel_gradient),
-        *(many_rows_gradient, many_rows_product, winograd_product),
+        *(many_rows_gradient, many_rows_matrix_gradient, many_rows_product, winograd_product),
     ],
     ids=lambda kernel: kernel.name,
 )

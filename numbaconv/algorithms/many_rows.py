@@ -11,6 +11,7 @@ from numbaconv import parallel
 from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.few_rows import SMALL_PRODUCTS
 from numbaconv.algorithms.geometry import round_up, tile_list
+from numbaconv.jit import TaskKernel
 from numbaconv.kernels import many_rows as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.target import TARGET
@@ -24,6 +25,8 @@ _FEWEST_UNITS = 32
 _BLOCK = 128
 # Numbers of the gradient that a task makes at least.
 _GRADIENT_NUMBERS = 1 << 13
+# Products that the matrix' gradient adds up one after the other; more belong into sums of their own.
+_MOST_SUMMED = 512
 
 
 def is_product_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
@@ -32,7 +35,18 @@ def is_product_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
 
 
 def is_gradient_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
-    """Whether `gradient_launch` is faster than one: g in panels stays in L2, and has fewer numbers than the matrix."""
+    """Whether `gradient_launch` is faster than one: g stays in L2, and its rows fill the panels' columns."""
+    panels = round_up(rows, 2 * TARGET.lanes(dtype))
+    return _is_small_beside_matrix(rows, depth, units, dtype) and 16 * rows >= 15 * panels
+
+
+def is_matrix_gradient_wanted(rows: int, depth: int, units: int, dtype: str) -> bool:
+    """Whether `matrix_gradient_launch` is faster than one: sums so short that they need no place but registers."""
+    return rows <= _MOST_SUMMED and _is_small_beside_matrix(rows, depth, units, dtype)
+
+
+def _is_small_beside_matrix(rows: int, depth: int, units: int, dtype: str) -> bool:
+    """Whether grad_y in panels stays in L2 and has fewer numbers than the matrix."""
     return _FEWEST_UNITS <= units and rows <= depth // 2 and 4 * _bytes(rows, units, dtype) <= TARGET.l2_bytes
 
 
@@ -51,10 +65,9 @@ def _header(workspace: int, rows: int, depth: int, units: int, chunk: int, block
     tiles, rest = tile_list(full, 2), tile_list(last, 2)
     line = CACHE_LINE // np.dtype(dtype).itemsize
     tasks = -(-depth // chunk)
-    header = [
-        workspace, rows, depth, units, chunk, block, tasks, is_relu, width, 0, line, at.HEADER, at.HEADER + len(tiles)
-    ]  # fmt: skip
-    return np.array([*header, *tiles, *rest], np.int64)
+    places = np.cumsum([at.HEADER, len(tiles), len(rest), rows])
+    header = [workspace, rows, depth, units, chunk, block, tasks, is_relu, width, 0, line, *places]
+    return np.array([*header, *tiles, *rest, *range(0, rows * block, block), *range(rows)], np.int64)
 
 
 @lru_cache(maxsize=256)
@@ -77,14 +90,31 @@ def product_launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool
 @lru_cache(maxsize=256)
 def gradient_launch(rows: int, depth: int, units: int, dtype: str) -> parallel.Launch:
     """Return a launch on (grad_y, matrix, grad_x)."""
-    lanes = TARGET.lanes(dtype)
-    width = round_up(rows, 2 * lanes)
-    unit = math.lcm(WIDE_SIZES[0], lanes)
-    block = round_up(48, unit)
+    return _gradient(at.many_rows_gradient, (rows, depth, units), dtype, (units, rows), 0)
+
+
+@lru_cache(maxsize=256)
+def matrix_gradient_launch(rows: int, depth: int, units: int, dtype: str) -> parallel.Launch:
+    """Return a launch on (x, grad_y, gradient of the matrix)."""
+    return _gradient(at.many_rows_matrix_gradient, (rows, depth, units), dtype, (rows, units), rows)
+
+
+def _gradient(
+    kernel: TaskKernel, sizes: tuple[int, int, int], dtype: str, packed_sizes: tuple[int, int], kept: int
+) -> parallel.Launch:
+    """Return the launch of a gradient that packs the columns of ``packed_sizes`` rows and columns in panels.
+
+    A worker has room for a row of zeros, a block of a panel's results, and ``kept`` numbers for each row of the block.
+    """
+    rows, depth, units = sizes
+    panel_rows, columns = packed_sizes
+    panel = 2 * TARGET.lanes(dtype)
+    width = round_up(columns, panel)
+    block = round_up(48, math.lcm(WIDE_SIZES[0], panel // 2))
     chunk = block * max(1, _GRADIENT_NUMBERS // (block * rows))
-    workspace = round_up(2 * lanes * (block + 1), 16)
+    workspace = round_up(panel + block * (panel + kept), 16)
     geometry = _header(workspace, rows, depth, units, chunk, block, False, width, dtype, block, depth % block)
-    packed = parallel.Uninitialised(width * units * np.dtype(dtype).itemsize)
-    buffers = (0, 1, 2, packed, np.zeros(width // (2 * lanes), np.int64))
+    packed = parallel.Uninitialised(width * panel_rows * np.dtype(dtype).itemsize)
+    buffers = (0, 1, 2, packed, np.zeros(width // panel, np.int64))
     tasks, small = int(geometry[at.TASKS]), rows * depth * units < SMALL_PRODUCTS
-    return parallel.Launch(at.many_rows_gradient, dtype, tasks, geometry, buffers, 3, workspace, small=small)
+    return parallel.Launch(kernel, dtype, tasks, geometry, buffers, 3, workspace, small=small)

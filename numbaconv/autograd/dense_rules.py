@@ -19,7 +19,7 @@ from numbaconv.algorithms import few_rows, many_rows
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
 from numbaconv.arrays import DTYPES
 from numbaconv.program import Operand, Recorder
-from numbaconv.spec import resolve_conv
+from numbaconv.spec import ConvSpec, resolve_conv
 
 BLAS_PRODUCTS = 1 << 18
 """OpenBLAS starts threads for a product of matrices of more multiply-adds than this,"""
@@ -92,6 +92,15 @@ def record_input_gradient(recorder: Recorder, g: Operand, kernel: np.ndarray, gr
     return planner.record(recorder, spec, "input_grad", g, kernel, None, None, grad_x)
 
 
+def record_kernel_gradient(recorder: Recorder, x: Operand, g: Operand, grad_kernel: Operand, spec: ConvSpec) -> bool:
+    """Record x^T g, with the product as a convolution with one tap; return False where it is more than launches."""
+    rows, depth, units = spec.in_spatial[0], spec.in_channels, spec.out_channels
+    if many_rows.is_matrix_gradient_wanted(rows, depth, units, recorder.dtype):
+        recorder.launch(many_rows.matrix_gradient_launch(rows, depth, units, recorder.dtype), x, g, grad_kernel)
+        return True
+    return planner.record(recorder, spec, "kernel_grad", x, g, None, None, grad_kernel)
+
+
 def dense_gradient(
     g: np.ndarray,
     x: np.ndarray | None,
@@ -127,7 +136,7 @@ def _input_gradient(g: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return functional.conv_input_grad.array_function(g[None], kernel[None], (1, rows, depth))[0]
 
 
-def _kernel_gradient(x: np.ndarray, g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _kernel_gradient(x: np.ndarray, g: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return x^T g."""
     rows = g.shape[0]
     if rows == 1:
@@ -135,4 +144,9 @@ def _kernel_gradient(x: np.ndarray, g: np.ndarray, shape: tuple[int, ...]) -> np
         return np.multiply(x.T, g, out=memory.empty(shape, g.dtype))
     if stays_on_thread(rows, *shape) or not is_engine_array(x, g):
         return np.matmul(x.T, g, out=memory.empty(shape, g.dtype))
+    dtype = DTYPES[g.dtype.char]
+    if many_rows.is_matrix_gradient_wanted(rows, *shape, dtype):
+        gradient = memory.empty(shape, g.dtype)
+        many_rows.matrix_gradient_launch(rows, *shape, dtype)(x, g, gradient)
+        return gradient
     return functional.conv_kernel_grad.array_function(x[None], g[None], (1, *shape))[0]

@@ -3,7 +3,8 @@
 The product x W is summed over chunks of rows of W, a task each, which meet all rows of x while they are in L2; the task
 that ends last adds the tasks' sums in order. The gradient g W^T is computed transposed, (W g^T)^T: numbers of W
 are then the factors that are spread over a register, so it is read where it lies. What is transposed is g, which is
-small, and each block of the result, in registers.
+small, and each block of the result, in registers. The matrix' own gradient x^T g sums so few products that its register
+tiles are written to it once, ready.
 """
 
 from __future__ import annotations
@@ -19,20 +20,27 @@ from numbaconv.simd.vectors import lanes_of, load, store
 
 # Geometry. CHUNK: rows of the matrix of a task; BLOCK: of these, as many as are multiplied together; WIDTH: columns of
 # the product in whole panels; ZERO: a zero; LINE: numbers of a cache line; FULL, LAST: sizes of the register tiles that
-# cover a block, and the last one of all, behind their number.
-WORKSPACE, ROWS, DEPTH, UNITS, CHUNK, BLOCK, TASKS, RELU, WIDTH, ZERO, LINE, FULL, LAST = range(13)
-HEADER = 13
+# cover a block, and the last one of all, behind their number; STARTS, NUMBERS: of a block's rows of x and of them.
+WORKSPACE, ROWS, DEPTH, UNITS, CHUNK, BLOCK, TASKS, RELU, WIDTH, ZERO, LINE, FULL, LAST, STARTS, NUMBERS = range(15)
+HEADER = 15
 TOGETHER = 8  # panels packed in one sweep over the rows of the matrix
 # Buffers of the product.
 X, MATRIX, BIAS, Y, PARTIAL, COUNTER = range(1, 7)  # PARTIAL: (tasks, rows, width)
 # Buffers of the gradient.
 G, WEIGHTS, GX, PACKED, STATES = range(1, 6)  # PACKED: (panels of rows, units, panel width)
+# Buffers of the matrix' gradient, besides X, PACKED, (panels of units, rows, panel width), and STATES: the first one.
+GRAD_Y, GRADIENT = 2, 3
 
 
 @inline
-def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead, lines):
-    """y[row] = start[row] + x[row] panel, for the rows that the tiles cover; `lines` of what is `ahead` are fetched."""
-    zero, row, line = advance(g, ZERO), 0, 0
+def _cover(g, tiles, x, x_step, runs, run, panel, start, start_step, y, y_step, ahead, lines):
+    """y[row] = start[row] + x[row] panel, for the rows that the tiles cover; `lines` of what is `ahead` are fetched.
+
+    Products are summed over runs of consecutive numbers: a single one, or as many as the geometry has starts of.
+    """
+    row, line = 0, 0
+    starts = advance(g, ZERO if runs == 1 else g[STARTS])
+    numbers = advance(g, ZERO if runs == 1 else g[NUMBERS])
     for tile in range(tiles[0]):
         size = tiles[1 + tile]
         end = lines * (tile + 1) // tiles[0]
@@ -42,9 +50,18 @@ def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead,
         source, target = advance(x, row * x_step), advance(y, row * y_step)
         first = advance(start, row * start_step)
         wide_tile(
-            size, source, x_step, 1, zero, run, panel, zero, first, start_step, False, target, y_step, False, NOTHING
-        )
+            size, source, x_step, runs, starts, run, panel, numbers, first, start_step, False, target, y_step, False,
+            NOTHING,
+        )  # fmt: skip
         row += size
+
+
+@inline
+def _fetch_part(g, x, part, parts, count):
+    """Ask for one of so many parts of the rows of x, `count` numbers of each."""
+    for row in range(g[ROWS] * part // parts, g[ROWS] * (part + 1) // parts):
+        for i in range(0, count, g[LINE]):
+            prefetch(advance(x, row * g[DEPTH] + i))
 
 
 @inline
@@ -84,8 +101,10 @@ def many_rows_product(worker, task, geometry, buffers):
         matrix = advance(buffers[MATRIX], first * units)
         first += count
         ahead = advance(matrix, count * units)
-        lines = min(g[BLOCK], end - first) * units // g[LINE]
+        following = min(g[BLOCK], end - first)
+        lines = following * units // g[LINE]
         for panel in range(panels):
+            _fetch_part(g, advance(buffers[X], first), panel, panels, following)
             fetched = lines * panel // panels
             column = panel * panel_width
             if panel % TOGETHER == 0:
@@ -93,7 +112,7 @@ def many_rows_product(worker, task, geometry, buffers):
                 _pack_panels(advance(matrix, column), count, units, columns, packed, panel_size)
             sums = advance(partial, column)
             _cover(
-                g, tiles, x_block, count, count, advance(packed, panel % TOGETHER * panel_size), sums, width, sums,
+                g, tiles, x_block, count, 1, count, advance(packed, panel % TOGETHER * panel_size), sums, width, sums,
                 width, advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
             )  # fmt: skip
     if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == g[TASKS] - 1:
@@ -156,8 +175,54 @@ def many_rows_gradient(worker, task, geometry, buffers):
                 for line in range(count // g[LINE]):
                     prefetch(advance(target, row * depth + line * g[LINE]))
             _cover(
-                g, tiles, weights, units, units, packed, zeros, 0, block, width,
+                g, tiles, weights, units, 1, units, packed, zeros, 0, block, width,
                 advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
             )  # fmt: skip
             _leave_transposed(block, count, min(width, rows - panel * width), width, target, depth)
+        first += count
+
+
+@inline
+def _require_units(g, source, packed, panel_size, state):
+    """Return when packed[panel, row, column] = g[row, panel * width + column] for all panels of units."""
+    if is_mine(state):
+        _pack_panels(source, g[ROWS], g[UNITS], g[UNITS], packed, panel_size)
+        store_release(READY, state)
+
+
+@task_kernel
+def many_rows_matrix_gradient(worker, task, geometry, buffers):
+    """gradient[i, unit] = sum over rows of x[row, i] * g[row, unit]."""
+    g = geometry
+    rows, depth, units = g[ROWS], g[DEPTH], g[UNITS]
+    zeros, width = advance(buffers[0], worker * g[WORKSPACE]), 2 * lanes_of(buffers[X])
+    bounce = advance(zeros, width)
+    x_block = advance(bounce, g[BLOCK] * width)  # (rows, block)
+    clear(zeros, width)
+    packed, panel_size = buffers[PACKED], rows * width
+    _require_units(g, buffers[GRAD_Y], packed, panel_size, as_counters(buffers[STATES]))
+    first, end = task * g[CHUNK], min(depth, (task + 1) * g[CHUNK])
+    panels = g[WIDTH] // width
+    while first < end:
+        count = min(g[BLOCK], end - first)
+        tiles = advance(g, g[FULL] if count == g[BLOCK] else g[LAST])
+        x, target = advance(buffers[X], first), advance(buffers[GRADIENT], first * units)
+        for row in range(rows):
+            copy(advance(x_block, row * g[BLOCK]), advance(x, row * depth), count)
+        following = min(g[BLOCK], end - first - count)
+        ahead, lines = advance(target, count * units), following * units // g[LINE]
+        for panel in range(panels):
+            _fetch_part(g, advance(x, count), panel, panels, following)
+            fetched, column = lines * panel // panels, panel * width
+            is_whole = column + width <= units
+            place, step = advance(target, column), units
+            if not is_whole:
+                place, step = bounce, width
+            _cover(
+                g, tiles, x_block, 1, rows, 1, advance(packed, panel * panel_size), zeros, 0, place, step,
+                advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
+            )  # fmt: skip
+            if not is_whole:
+                for i in range(count):
+                    copy(advance(target, i * units + column), advance(bounce, i * width), units - column)
         first += count

@@ -17,7 +17,7 @@ from numbaconv import planner
 from numbaconv.algorithms import adjacent_pooling
 from numbaconv.algorithms.channel_sums import record_channel_sums, record_relu_gradient_sums
 from numbaconv.autograd import ops
-from numbaconv.autograd.dense_rules import record_input_gradient
+from numbaconv.autograd.dense_rules import record_input_gradient, record_kernel_gradient
 from numbaconv.fusing import FusedActivation
 from numbaconv.kernels import pooling as pooling_kernels
 from numbaconv.layers.base import Layer
@@ -167,11 +167,15 @@ class _Convolution(Step):
         elif sums is not None and not is_masked:
             record_channel_sums(recorder, g, self.channels, sums)
         if grad_kernel is not None:
-            first, second = (g, self.x) if self.is_transposed else (self.x, g)
-            _record(recorder, self.spec, "kernel_grad", first, second, grad_kernel)
+            self.record_kernel_gradient(recorder, g, grad_kernel)
         if grad_x is not None:
             self.record_input_gradient(recorder, g, grad_x)
         return False
+
+    def record_kernel_gradient(self, recorder: Recorder, g: Buffer, grad_kernel: Operand) -> None:
+        """Record the gradient of the kernel."""
+        first, second = (g, self.x) if self.is_transposed else (self.x, g)
+        _record(recorder, self.spec, "kernel_grad", first, second, grad_kernel)
 
     def record_input_gradient(self, recorder: Recorder, g: Buffer, grad_x: Buffer) -> None:
         """Record the gradient of the inputs."""
@@ -181,6 +185,11 @@ class _Convolution(Step):
 
 class _Dense(_Convolution):
     """y = x kernel + bias, perhaps relu of that, as a convolution with one tap of one image."""
+
+    def record_kernel_gradient(self, recorder: Recorder, g: Buffer, grad_kernel: Operand) -> None:
+        """Record the gradient of the kernel."""
+        if not record_kernel_gradient(recorder, self.x, g, grad_kernel, self.spec):
+            raise NotRecordable
 
     def record_input_gradient(self, recorder: Recorder, g: Buffer, grad_x: Buffer) -> None:
         """Record the gradient of the inputs."""
