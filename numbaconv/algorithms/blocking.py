@@ -156,10 +156,13 @@ def choose_block(extent: Extent) -> Block:
     # Channels of a last panel whose registers they do not fill.
     bounced = extent.out_channels % (2 * lanes) if extent.out_channels * HALVES % lanes else 0
     weight_rate = L2_BYTES_PER_CYCLE if weight_bytes < TARGET.l2_bytes // 2 else MEMORY_BYTES_PER_CYCLE
+    # Where the input of a single register tile exceeds L2, blocks stay in L3, so that few of them read the kernel.
+    tile_bytes = gathered(extent, 1, min(extent.columns, WIDE_SIZES[0])) * itemsize
+    room = TARGET.l2_bytes if tile_bytes <= TARGET.l2_bytes else TARGET.l3_bytes // 4
     best, least, choice = math.inf, math.inf, Block(1, 1, 1, 1, math.inf)
     for images, rows, columns in _blocks(extent, WIDE_SIZES[0]):
         numbers = gathered(extent, rows, columns) * images
-        if numbers * itemsize > TARGET.l2_bytes and (rows > 1 or columns > WIDE_SIZES[0]):
+        if numbers * itemsize > room and (rows > 1 or columns > WIDE_SIZES[0]):
             continue
         entering = TILE_CYCLES + TAP_CYCLES * extent.plane_taps * extent.row_reach
         row_cycles = sum(tile_cycles(columns, width) for width in widths) / panels * extent.depth
