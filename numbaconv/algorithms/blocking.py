@@ -323,13 +323,15 @@ def choose_gradient_block(
             packed = 0.0 if grad_in_place else packed
             # A tile reads a line of each pixel's input and grad_y, sometimes a second one.
             of_input = min(1.3 * CACHE_LINE, apart * itemsize * extent.column_stride)
-            beyond_l1 = pixels * (2 * lanes * itemsize + of_input) - TARGET.l1_bytes * 0.75
+            # Packed rows are whole registers, beside which panels come from L2.
+            read = 16 * itemsize if packs_rows else 2 * lanes * itemsize + of_input
+            beyond_l1 = pixels * read - TARGET.l1_bytes * 0.75
             spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
             # The next block is fetched meanwhile, and has to wait in L2.
             ahead = pixels * (extent.row_stride * extent.column_stride * extent.channels + extent.out_channels)
             ahead = 0 if grouped else ahead
             if packs_rows:
-                conflicts, spilled, ahead = 0.0, 0.0, 0
+                conflicts, ahead = 0.0, 0
                 copied = PACKED_ROW_CYCLES * pixels * visits * taps * math.ceil(panels / together)
             held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
             spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
