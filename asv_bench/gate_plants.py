@@ -23,6 +23,7 @@ class Plant:
 
 
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
+_PACKED = "acc = tile_fma(acc, advance(x, pixel * pixel_stride), 1, advance(grad, pixel * width))"
 _GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))"
 _DEPTHWISE = "                depthwise_phase(\n"
 _DEPTHWISE += "                    geometry, record, buffers, work, batch, plane, row, rows, column, "
@@ -55,8 +56,15 @@ PLANTS = (
         f"                for column in range(columns):\n                    {_GRADIENT}\n",
         f"                for column in range(columns):\n                    {_GRADIENT}\n"
         f"                for column in range((columns + 3) // 6):\n                    {_GRADIENT}\n",
-        ("rn18_l2_s2.kernel_grad", "mbv1_pw7.kernel_grad", "tcn_k3_d16.kernel_grad",
-         "rn18_l1_bs1.kernel_grad.float64"),
+        ("rn18_l2_s2.kernel_grad", "tcn_k3_d16.kernel_grad", "rn18_l1_bs1.kernel_grad.float64"),
+    ),
+    Plant(
+        "kernel gradient: products of packed rows",
+        "numbaconv/kernels/gradient_rows.py",
+        f"        for pixel in range(pixels):\n            {_PACKED}\n",
+        f"        for pixel in range(pixels):\n            {_PACKED}\n"
+        f"        for pixel in range((pixels + 3) // 6):\n            {_PACKED}\n",
+        ("mbv1_pw7.kernel_grad",),
     ),
     Plant(
         "depthwise forward: a seventh of the columns twice",

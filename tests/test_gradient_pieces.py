@@ -41,6 +41,7 @@ PROBLEMS = {
 def pieces_alone(monkeypatch):
     """Choose tiles of pieces wherever there are any."""
     monkeypatch.setattr(direct_gradient, "_tilings", lambda *arguments: TILINGS(*arguments)[-1:])
+    monkeypatch.setattr(direct_gradient, "PACKS_ROWS", False)
     forget_plans()
     yield
     monkeypatch.undo()

@@ -206,9 +206,11 @@ class GradientBlock:
 
 
 MAX_PIXEL_CHUNKS = 32
-MAX_PARTIAL_BYTES = 64 << 20
+MAX_PARTIAL_BYTES = 4 << 20
 PIXELS_PER_CHUNK = 512
 """Adding a private sum is estimated to cost what 20 pixels' FMAs do, so with this many it is a few percent."""
+PACKED_PIXELS = 1024
+"""The same where rows of tiles are packed: tasks of some channels each copy no input twice."""
 
 MIN_CHANNEL_CHUNK = 32
 GRADIENT_TASKS = 4
@@ -220,6 +222,15 @@ Each of them reads all pixels' input of its channels and packs all pixels' grad_
 GRADIENT_COSTS = (12, 12, 1.5, 40, TASK_CYCLES)
 """Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its
 registers to the sums, entering a gathered row, and beginning a block."""
+
+WRITTEN_BLOCKS = 4
+"""Blocks of all pixels up to which tiles with packed rows write to the gradient itself, whose rows lie apart."""
+
+WRITTEN_BYTES_PER_CYCLE = 4
+"""Bytes of a gradient that other kernel gradients clear and copy in a cycle, which their estimates leave out."""
+
+PACKED_ROW_CYCLES = 7
+"""What it takes to pack the numbers of a pixel that are the rows of a tile, from L2 or L3."""
 
 GROUP_COSTS = (4, TILE_CYCLES, 4, 0, 0)
 """The same for groups, whose blocks are not fetched ahead."""
@@ -256,6 +267,7 @@ def choose_gradient_block(
     grouped: bool,
     pieces: tuple[int, ...] = (),
     exchanged: bool = False,
+    packs_rows: bool = False,
 ) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
@@ -263,6 +275,7 @@ def choose_gradient_block(
     of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. With
     ``grouped`` channels the next block is not fetched ahead. ``pieces`` are the tiles that cover all taps' runs where
     they are not covered one by one. ``exchanged`` tiles have output channels as rows and a run's numbers as columns.
+    Blocks whose tiles have packed rows, ``packs_rows``, are pixels of one row, in place.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
@@ -286,13 +299,16 @@ def choose_gradient_block(
             visits = len(pieces) * vectors / taps
         apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in _blocks(extent, 1):
-            numbers = gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
+            if packs_rows and images * rows > 1:
+                continue
+            # What a block holds in L2: of rows that are packed one tile's.
+            numbers = 0 if packs_rows else gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
             pixels = images * rows * columns
             small = rows == 1 and columns <= 32
             if (numbers * itemsize > TARGET.l2_bytes // 2 or pixels > 2048) and not small:
                 continue
             room = TARGET.l2_bytes * 0.7 - numbers * itemsize
-            together = max(1, min(panels, int(room / ((pixels + run) * 2 * lanes * itemsize))))
+            together = max(1, min(panels, int(room / ((pixels + (0 if packs_rows else run)) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
             conflicts = conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
             tiles = (tile_rows * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
@@ -310,11 +326,16 @@ def choose_gradient_block(
             packed = 0.0 if grad_in_place else packed
             # A tile reads a line of each pixel's input and grad_y, sometimes a second one.
             of_input = min(1.3 * CACHE_LINE, apart * itemsize * extent.column_stride)
-            beyond_l1 = pixels * (2 * lanes * itemsize + of_input) - TARGET.l1_bytes * 0.75
+            # Packed rows are whole registers, beside which panels come from L2.
+            read = 16 * itemsize if packs_rows else 2 * lanes * itemsize + of_input
+            beyond_l1 = pixels * read - TARGET.l1_bytes * 0.75
             spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
             # The next block is fetched meanwhile, and has to wait in L2.
             ahead = pixels * (extent.row_stride * extent.column_stride * extent.channels + extent.out_channels)
             ahead = 0 if grouped else ahead
+            if packs_rows:
+                conflicts, ahead = 0.0, 0
+                copied = PACKED_ROW_CYCLES * pixels * visits * taps * math.ceil(panels / together)
             held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
             spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
             if pieces and columns < extent.columns:
@@ -324,26 +345,28 @@ def choose_gradient_block(
             blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
             cycles = compute + conflicts + tiles + copied + packed + spilled + beginning
             cycles *= blocks * parts * panel_chunks
+            if packs_rows and sums == 1 and blocks <= WRITTEN_BLOCKS:
+                cycles -= extent.depth * extent.out_channels * itemsize / WRITTEN_BYTES_PER_CYCLE
             if cycles < best.cycles:
                 best = GradientBlock(images, rows, columns, channels, together, cycles)
     return best
 
 
-def pixel_chunks(pixels: int, gradient_bytes: int) -> int:
+def pixel_chunks(pixels: int, gradient_bytes: int, packs_rows: bool = False) -> int:
     """Return how many private sums the pixels of a kernel gradient are dealt to where blocks are no more."""
-    return min(MAX_PIXEL_CHUNKS, max(1, pixels // PIXELS_PER_CHUNK), max(1, MAX_PARTIAL_BYTES // gradient_bytes))
+    most = max(GRADIENT_TASKS, MAX_PARTIAL_BYTES // gradient_bytes)
+    return min(MAX_PIXEL_CHUNKS, max(1, pixels // (PACKED_PIXELS if packs_rows else PIXELS_PER_CHUNK)), most)
 
 
-def gradient_chunks(pixels: int, blocks: int, gradient_bytes: int, parts: int, panels: int) -> tuple[int, int]:
-    """Return (pixel chunks, panel chunks) of a kernel gradient whose groups and input channels make ``parts`` tasks.
+def panel_parts(tasks: int, panels: int) -> int:
+    """Return how many parts the panels of a kernel gradient are dealt to in each of its ``tasks``.
 
-    The panels are dealt out so that threads finish together: that has no influence on any sum.
+    Threads are to finish together; it has no influence on any sum.
     """
-    chunks = min(blocks, pixel_chunks(pixels, gradient_bytes))
-    tasks, threads = chunks * parts, TARGET.threads
+    threads = TARGET.threads
     least = min(panels, math.ceil(max(GRADIENT_TASKS, 2 * threads) / tasks))
     counts = range(least, min(panels, 2 * least) + 1)
-    return chunks, min(counts, key=lambda count: _finish(tasks, panels, count) * (1 + PANEL_CHUNK_COST * count))
+    return min(counts, key=lambda count: _finish(tasks, panels, count) * (1 + PANEL_CHUNK_COST * count))
 
 
 PANEL_CHUNK_COST = 0.03
@@ -352,12 +375,11 @@ PANEL_CHUNK_COST = 0.03
 
 def _finish(tasks: int, panels: int, count: int) -> float:
     """Return when the last thread is done with panels dealt to ``count`` parts in each of ``tasks``."""
-    chunk = math.ceil(panels / count)
     threads = TARGET.threads
     if tasks * count > 16 * threads:
         return tasks * panels / threads
     loads = [0] * threads
-    for size in sorted((min(chunk, panels - first) for first in range(0, panels, chunk)), reverse=True):
+    for size in sorted(((i + 1) * panels // count - i * panels // count for i in range(count)), reverse=True):
         for _ in range(tasks):
             loads[loads.index(min(loads))] += size
     return max(loads)

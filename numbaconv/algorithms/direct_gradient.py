@@ -11,10 +11,12 @@ from functools import lru_cache
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
     GRADIENT_TASKS,
+    WRITTEN_BLOCKS,
     Extent,
     GradientBlock,
     choose_gradient_block,
-    gradient_chunks,
+    panel_count,
+    panel_parts,
     panel_vectors,
     pixel_chunks,
     reads_grad_in_place,
@@ -45,8 +47,10 @@ from numbaconv.algorithms.plan_parts import (
     launch_gradient,
 )
 from numbaconv.kernels import layout as at
+from numbaconv.kernels.gradient_rows import ROW_FETCHES
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
-from numbaconv.kernels.tile_sizes import HALVES, split_pieces, split_rows
+from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALVES, split_pieces, split_rows
+from numbaconv.kernels.vector_copy import HAS_MASKS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -68,10 +72,14 @@ class _GradientPhase:
     grad_in_place: bool
     pieces: tuple[int, ...] = ()
     exchanged: int = 0  # numbers of a run where they are the columns of tiles, output channels the rows
+    packs_rows: bool = False
 
 
 LONG_RUN, LONG_PIECES_COST = 28, 1.02
 """Runs longer than a tile's rows cost about as much both ways; tiles of single runs were up to 1.05 times as fast."""
+
+PACKS_ROWS, PACKED_COST = HAS_MASKS, 1.01
+"""Whether tiles may have packed rows, which takes masked loads, and what they are taken to cost: from memory more."""
 
 EXCHANGED_COST = 1.05
 """Where columns of both kinds are equally full, tiles of whole panels of output channels were 1.05 times as fast."""
@@ -156,15 +164,18 @@ def _exchanged_forms(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> li
 
 
 def _phase_cycles(phase: _GradientPhase) -> float:
-    """Return what a form of a phase is taken to cost; pieces of long runs are not chosen for next to nothing."""
+    """Return what a form of a phase is taken to cost; none but the simplest is chosen for next to nothing."""
     run = len(phase.lattice.columns.phase.taps) * phase.block.channels
+    if phase.packs_rows:
+        return phase.block.cycles * PACKED_COST
     return phase.block.cycles * (LONG_PIECES_COST if phase.pieces and run > LONG_RUN else 1.0)
 
 
 def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
     """Return the cheapest form of a phase."""
     of_output = spec.out_channels_per_group
-    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
+    sums, packed_sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups, pixel_chunks(*gradient_sizes(spec), True)
+    packs = PACKS_ROWS and spec.groups == 1 and panel_count(of_output, spec.dtype) > 1
     grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
     forms = []
     for form, in_place, pitch, merged, extent in _inputs(spec, lattice, x_strides):
@@ -173,6 +184,9 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             unpacked = grad_in_place or bool(pieces)
             block = choose_gradient_block(extent, taps, pitch, sums, unpacked, spec.groups > 1, pieces)
             forms.append(_GradientPhase(form, in_place, block, unpacked, pieces))
+        if in_place and packs and not grad_in_place:
+            block = choose_gradient_block(extent, taps, pitch, packed_sums, False, False, packs_rows=True)
+            forms.append(_GradientPhase(form, True, block, False, packs_rows=True))
     return min(forms, key=_phase_cycles)
 
 
@@ -190,7 +204,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     panels, of_panel = (1, len(vectors)) if exchanged else (len(vectors), 1)
     records: list[Record] = []
     visits: list[tuple[int, int]] = []  # of a panel by tiles of runs, of a register by tiles of pieces
-    blocks = gathered = pixels = 0
+    blocks = gathered = pixels = packed_rows = 0
     for phase in phases:
         lattice, block = phase.lattice, phase.block
         record = Record(task_counts(lattice, block.rows, block.columns))
@@ -209,6 +223,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
             at.PANELS_TOGETHER: block.panels, at.GRAD_IN_PLACE: int(phase.grad_in_place),
             at.EXCHANGED: int(exchanged > 0), at.SUMS_SIZE: sums_size,
+            at.ROWS_PACKED: int(phase.packs_rows),
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
@@ -223,23 +238,34 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         gathered = max(gathered, gathered_size(record))
         if not phase.grad_in_place:
             pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
+        if phase.packs_rows:
+            packed_rows = max(packed_rows, block.columns * round_up(GRADIENT_TILES[2][0], lanes))
     all_pixels, gradient_bytes = gradient_sizes(spec)
-    chunks, panel_chunks = gradient_chunks(all_pixels, blocks, gradient_bytes, parts * groups, panels)
+    packs_rows = all(phase.packs_rows for phase in phases)
+    chunks = min(blocks, pixel_chunks(all_pixels, gradient_bytes, packs_rows))
+    panel_chunks = panel_parts(chunks * parts * groups, panels)
     chunk = -(-panels // panel_chunks)
     registers = min(2 * chunk, math.ceil(of_output / lanes))
     for record, (by_runs, by_pieces) in zip(records, visits, strict=True):
+        # The others fetch rows of the same block.
+        fetching = chunk - min(ROW_FETCHES, chunk // 2) if record.fields[at.ROWS_PACKED] else chunk
         record.fields |= {
-            at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.AHEAD_STEP: ahead_step(record, by_pieces * registers or by_runs * chunk, groups),
+            at.PANEL_CHUNKS: panel_chunks,
+            at.AHEAD_STEP: ahead_step(record, by_pieces * registers or by_runs * fetching, groups),
         }  # fmt: skip
     # Columns of exchanged tiles read up to a panel behind a gathered block.
     packed = round_up(gathered + (2 * lanes if exchanged else 0), 16)
-    sums = packed + round_up(pixels * 2 * lanes, 16)
+    third = packed + round_up(pixels * 2 * lanes, 16)
+    sums = third + round_up(packed_rows, 16)
     size = round_up(chunk * sums_size, 16)
     workspace = sums if chunks > 1 else sums + size
+    # Of several phases, or taps that meet only padding, the first block's products are not all rows of the sums.
+    covered = records[0].fields[at.RUN] * len(records[0].tables[at.PACKED_TAPS])
+    is_complete = len(records) == 1 and covered == spec.taps * channels
     header = {
-        at.WORKSPACE: workspace, at.SUMS: sums, at.SECOND: packed, at.CHUNKS: chunks, at.BLOCKS: blocks,
-        at.GRADIENT_SIZE: size,
+        at.WORKSPACE: workspace, at.SUMS: sums, at.SECOND: packed, at.THIRD: third, at.CHUNKS: chunks,
+        at.BLOCKS: blocks, at.GRADIENT_SIZE: size, at.FIRST_STORED: int(packs_rows and is_complete),
+        at.SUMS_WRITTEN: int(packs_rows and is_complete and chunks == 1 and blocks <= WRITTEN_BLOCKS),
     }  # fmt: skip
     counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
     partial = size * counters * chunks if chunks > 1 else 0

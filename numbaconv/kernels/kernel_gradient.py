@@ -18,15 +18,18 @@ from typing import Any
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import block_extent, block_input, phase_record
+from numbaconv.kernels.gradient_ahead import first_numbers, next_block, next_numbers
+from numbaconv.kernels.gradient_packing import pack_panels
 from numbaconv.kernels.gradient_pieces import pieces_tile
+from numbaconv.kernels.gradient_rows import packed_gradient
 from numbaconv.kernels.packing import rounded_width
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, by_vectors, tile_parts
-from numbaconv.kernels.vector_copy import add_run, copy_pixel
+from numbaconv.kernels.vector_copy import HAS_MASKS, add_run, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.mixed import mixed_zeros
 from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch
-from numbaconv.simd.vectors import lanes_of, load, load_half, store
+from numbaconv.simd.vectors import lanes_of, load, store
 
 PARAMETERS = (
     "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row, grad_pixel, "
@@ -76,63 +79,6 @@ def make_gradient_tile(number: int) -> Any:
 
 
 gradient_tile = by_vectors(make_gradient_tile, GRADIENT_TILES, PARAMETERS)
-
-
-@inline
-def pack_full(grad, row_stride, pixel_stride, rows, columns, panels, target, panel_size):
-    """Copy one image's grad_y of whole panels to (panels, rows, columns, width): one sweep over its pixels."""
-    lanes = lanes_of(grad)
-    width = 2 * lanes
-    for row in range(rows):
-        for column in range(columns):
-            pixel = advance(grad, row * row_stride + column * pixel_stride)
-            packed = advance(target, (row * columns + column) * width)
-            for panel in range(panels):
-                first = advance(packed, panel * panel_size)
-                store(load(advance(pixel, panel * width)), first)
-                store(load(advance(pixel, panel * width + lanes)), advance(first, lanes))
-
-
-@inline
-def pack_rest(grad, row_stride, pixel_stride, rows, columns, valid, width, target):
-    """Copy one image's grad_y of a panel that is not full to (rows, columns, width).
-
-    Absent channels are zero in a row's last pixels. In others they are the pixels that follow, whose products are
-    dropped with their columns: whole registers are copied.
-    """
-    lanes = lanes_of(grad)
-    for row in range(rows):
-        for column in range(columns):
-            pixel = advance(grad, row * row_stride + column * pixel_stride)
-            if (columns - 1 - column) * pixel_stride >= width - valid:
-                for v in range(width // lanes):
-                    store(load(advance(pixel, v * lanes)), advance(target, v * lanes))
-                if width % lanes != 0:
-                    rest = width - width % lanes
-                    store(load_half(advance(pixel, rest)), advance(target, rest))
-            else:
-                for channel in range(valid):
-                    target[channel] = pixel[channel]
-                for channel in range(valid, width):
-                    target[channel] = 0
-            target = advance(target, width)
-
-
-@inline
-def pack_panels(record, grad, images, rows, columns, panels, valid, packed):
-    """Pack `panels` neighbouring panels of a block's grad_y, of which the last has `valid` channels."""
-    lanes, row_stride, pixel_stride = lanes_of(grad), record[at.Y_ROW], record[at.Y_PIXEL]
-    width, last_width = 2 * lanes, rounded_width(valid, lanes)
-    size = images * rows * columns * width
-    full = panels if valid == width else panels - 1
-    for image in range(images):
-        pixels, pixel = advance(grad, image * record[at.Y_BATCH]), image * rows * columns
-        if full > 0:
-            pack_full(pixels, row_stride, pixel_stride, rows, columns, full, advance(packed, pixel * width), size)
-        if full < panels:
-            target = advance(packed, full * size + pixel * last_width)
-            rest = advance(pixels, full * width)
-            pack_rest(rest, row_stride, pixel_stride, rows, columns, valid, last_width, target)
 
 
 @inline
@@ -212,52 +158,20 @@ def exchanged_gradient(record, source, grad, images, rows, columns, total, ahead
 
 
 @inline
-def next_numbers(ahead, fetched, step):
-    """Return where to fetch ahead after `fetched` numbers, and `step`; zero when all are."""
-    x, grad, x_size, grad_size = ahead
-    if fetched < grad_size:
-        return advance(grad, fetched), step
-    if fetched < grad_size + x_size:
-        return advance(x, fetched - grad_size), step
-    return grad, 0
+def add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total, place, adds):
+    """Add the products of one block of pixels to the sums of some panels and input channels of a group.
 
-
-@inline
-def first_numbers(record, buffers, batch, plane, row, column, group, channel):
-    """Return pointers to the first numbers of a block in the input, as far as it is not padding, and in grad_y."""
-    x = batch * record[at.X_BATCH] + group * record[at.X_GROUP] + channel * record[at.X_CHANNEL]
-    x += max(0, record[record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS]])
-    x += max(0, record[record[at.ROW_TABLE] + row * record[at.ROW_STEP]])
-    x += max(0, record[record[at.COLUMN_TABLE] + column * record[at.COLUMN_BASE]])
-    grad = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
-    grad += row * record[at.Y_ROW] + column * record[at.Y_PIXEL]
-    return advance(buffers[at.X], x), advance(buffers[at.Y], grad)
-
-
-@inline
-def next_block(geometry, buffers, block, group, channel):
-    """Return the memory to fetch ahead for a block: first numbers and sizes in the input and in grad_y.
-
-    The memory is fetched as one stretch: that of a block of whole rows; of others as much as one row.
+    Whole panels of packed rows have their sums at `place`, of which `packed_gradient` tells.
     """
-    record = phase_record(geometry, block)
-    batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
-    x, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
-    row_size, x_size = columns * record[at.Y_PIXEL], columns * record[at.COLUMN_BASE] * record[at.COLUMN_STEP]
-    count = images * rows if record[at.COLUMN_BLOCKS] == 1 else 1
-    return x, grad, x_size * count * record[at.ROW_STEP], row_size * count
-
-
-@inline
-def add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total):
-    """Add the products of one block of pixels to the sums of some panels and input channels of a group."""
     record, lanes = phase_record(geometry, block), lanes_of(work)
     batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, channel)
-    packed = advance(work, geometry[at.SECOND])
+    packed, packed_rows = advance(work, geometry[at.SECOND]), advance(work, geometry[at.THIRD])
     _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
     ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
     step, fetched = record[at.AHEAD_STEP], 0
+    if record[at.ROWS_PACKED] != 0 and block == last:
+        step = 0  # where grad_y is read in place, the block itself is fetched: its first tile is ahead of the others
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
     grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]
     if record[at.EXCHANGED] != 0:
@@ -270,7 +184,14 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
         final = min(width, record[at.OUT_CHANNELS] - out - (count - 1) * width)
         if grad_in_place == 0:
             pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
-        for panel in range(count):
+        whole = 0
+        if HAS_MASKS:
+            if record[at.ROWS_PACKED] != 0:
+                whole = count if final == width else count - 1
+                fetched = packed_gradient(
+                    record, source, packed, columns, first, whole, place, adds, packed_rows, ahead, fetched, step
+                )
+        for panel in range(whole, count):
             valid = final if panel == count - 1 else width
             target = advance(total, (first + panel) * record[at.SUMS_SIZE])
             tile_width = rounded_width(valid, lanes)
@@ -291,17 +212,28 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
 
 
 @inline
-def write_gradient(record, sums, panels, columns, out):
-    """Copy a task's sums, `columns` output channels in `panels` panels, to the gradient."""
+def write_gradient(record, sums, first, panels, columns, out):
+    """Copy a task's sums, `columns` output channels in `panels` panels, to the gradient, from panel `first` on.
+
+    The row after the next is fetched meanwhile: rows of the gradient are stretches of memory of their own.
+    """
     lanes, channels = lanes_of(out), record[at.CHANNELS]
     size, stride = record[at.SUMS_SIZE], record[at.GROUPS] * record[at.OUT_CHANNELS]
+    width, full = 2 * lanes, columns // (2 * lanes)
     for tap in range(record[at.KERNEL_TAP_COUNT]):
         for i in range(channels):
             target = advance(out, (tap * record[at.GRADIENT_CHANNELS] + i) * stride)
-            for panel in range(panels):
-                valid = min(2 * lanes, columns - panel * 2 * lanes)
-                row = (tap * channels + i) * rounded_width(valid, lanes)
-                copy_pixel(advance(sums, panel * size + row), valid, advance(target, panel * 2 * lanes))
+            row = advance(sums, (tap * channels + i) * width)
+            for panel in range(first, full):
+                place = advance(target, panel * width)
+                prefetch(advance(place, 2 * stride))
+                prefetch(advance(place, 2 * stride + lanes))
+                store(load(advance(row, panel * size)), place)
+                store(load(advance(row, panel * size + lanes)), advance(place, lanes))
+            if full < panels:
+                valid = columns - full * width
+                rest = (tap * channels + i) * rounded_width(valid, lanes)
+                copy_pixel(advance(sums, full * size + rest), valid, advance(target, full * width))
 
 
 @inline
@@ -328,8 +260,8 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
     panel_chunk, index = task % record[at.PANEL_CHUNKS], task // record[at.PANEL_CHUNKS]
     channel_chunk, index = index % record[at.CHANNEL_CHUNKS], index // record[at.CHANNEL_CHUNKS]
     group, chunk = index % record[at.GROUPS], index // record[at.GROUPS]
-    first_panel = panel_chunk * record[at.PANELS_PER_CHUNK]
-    panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
+    first_panel = panel_chunk * record[at.PANELS] // record[at.PANEL_CHUNKS]
+    panels = (panel_chunk + 1) * record[at.PANELS] // record[at.PANEL_CHUNKS] - first_panel
     channel, first_out = channel_chunk * record[at.CHANNELS], first_panel * 2 * lanes
     outs = min(panels * 2 * lanes, record[at.OUT_CHANNELS] - first_out)
     parts = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS]
@@ -337,12 +269,19 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
     private = advance(buffers[at.PACKED_KERNEL], part * geometry[at.GRADIENT_SIZE])
     chunk_size = record[at.GROUPS] * parts * geometry[at.GRADIENT_SIZE]
     total = advance(private, chunk * chunk_size) if chunks > 1 else advance(work, geometry[at.SUMS])
-    clear(total, panels * size)
-
-    blocks = geometry[at.BLOCKS]
-    last = (chunk + 1) * blocks // chunks - 1
-    for block in range(chunk * blocks // chunks, last + 1):
-        add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total)
+    offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + group * record[at.OUT_CHANNELS] + first_out
+    out = advance(buffers[at.KERNEL], offset)
+    blocks, width = geometry[at.BLOCKS], 2 * lanes
+    block, end = chunk * blocks // chunks, (chunk + 1) * blocks // chunks
+    whole = outs // width if geometry[at.FIRST_STORED] != 0 else 0
+    clear(advance(total, whole * size), (panels - whole) * size)
+    place, written = (total, size, width, record[at.CHANNELS]), 0
+    if geometry[at.SUMS_WRITTEN] != 0:
+        place, written = (out, width, record[at.OUT_CHANNELS], record[at.GRADIENT_CHANNELS]), whole
+    adds = whole == 0
+    while block < end:
+        add_block(geometry, buffers, work, block, end - 1, group, channel, first_panel, panels, total, place, adds)
+        block, adds = block + 1, True
 
     if chunks > 1:
         if atomic_fetch_add(advance(as_counters(buffers[at.COUNTERS]), part), 1) < chunks - 1:
@@ -351,9 +290,7 @@ def direct_kernel_gradient(worker, task, geometry, buffers):
             for other in range(1, chunks):
                 add_run(advance(private, other * chunk_size + panel * size), size, advance(private, panel * size))
         total = private
-    offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + group * record[at.OUT_CHANNELS] + first_out
-    out = advance(buffers[at.KERNEL], offset)
     if record[at.EXCHANGED] != 0:
         write_exchanged(record, total, out)
-    else:
-        write_gradient(record, total, panels, outs, out)
+    elif written < panels:
+        write_gradient(record, total, written, panels, outs, out)

@@ -27,7 +27,10 @@ STRIP = 9  # depthwise: rows of outputs that a phase makes in turn
 OWN_KERNEL = 10  # offset in a worker's workspace of the taps that it packs for itself
 SUMS = 11  # kernel gradient: offset in a worker's workspace of the sums of a task where pixels are one chunk
 PAST_CACHES = 12  # 1: an aligned output, all whole cache lines, is stored past the caches
-HEADER_SIZE = 13
+THIRD = 13  # kernel gradient: offset in a worker's workspace of the packed rows of a tile
+FIRST_STORED = 14  # kernel gradient: 1: sums of whole panels begin with the products of a task's first block
+SUMS_WRITTEN = 15  # kernel gradient: 1: these sums are those of all pixels and lie in the gradient itself
+HEADER_SIZE = 16
 
 # Phase record.
 FIRST_TASK = 0
@@ -166,7 +169,8 @@ PIECE_TILES = 125  # position of the count and the sizes of the tiles that cover
 PIECE_OFFSETS = 126  # position of the offset of each piece from a pixel's first number
 EXCHANGED = 127  # kernel gradient: 1: rows of its tiles are output channels, columns numbers of a run
 SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
-RECORD_SIZE = 129
+ROWS_PACKED = 129  # kernel gradient: 1: the numbers of a tile's rows are packed, and all panels pass over them
+RECORD_SIZE = 130
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
