@@ -82,6 +82,7 @@ def test_strips_are_exact(kernel_size, dtype, way, rng):
     [
         *(layer((14, 15), 32, (3, 3), dilation_rate=(d, e)) for d, e in ((2, 1), (1, 2), (3, 3))),
         *(layer((14, 15), 32, (5, 5), strides=s) for s in ((2, 1), (1, 2), (3, 3))),
+        *(layer((15, 30), 33, (k, k), strides=2, padding=p) for k in (3, 5, 7, 9) for p in ("same", ((0, 2), (3, 1)))),
         *(layer((9, 10), 32, (3, 3), padding_mode=mode) for mode in ("reflect", "replicate", "circular")),
         conv((9, 10), 16, 32, (3, 3), groups=16, padding="same"),
         conv((9, 10), 8, 32, (5, 5), groups=8, padding="same"),
@@ -146,7 +147,9 @@ def test_only_large_results_of_whole_cache_lines_are_stored_past_the_caches():
     [
         (layer((14, 14), 32, (3, 3)), 0), (layer((14, 14), 32, (5, 5)), 5), (layer((14, 14), 32, (7, 7)), 7),
         (layer((14, 14), 32, (9, 9)), 3), (layer((14, 14), 32, (4, 4)), -1), (layer((14,), 32, (3,)), -1),
-        (layer((14, 14), 32, (3, 3), strides=2), -1), (layer((14, 14), 32, (3, 3), dilation_rate=(1, 2)), -1),
+        (layer((14, 14), 32, (3, 3), strides=2), -1), (layer((14, 14), 32, (5, 5), strides=2), 5),
+        (layer((14, 14), 32, (5, 5), strides=(1, 2)), -1), (layer((14, 14), 32, (5, 5), strides=3), -1),
+        (layer((14, 14), 32, (3, 3), dilation_rate=(1, 2)), -1),
         (layer((14, 14), 32, (3, 3), padding_mode="circular"), -1), (layer((14, 3), 32, (3, 3)), -1),
     ],
     ids=str,
@@ -160,6 +163,9 @@ def test_every_kernel_with_strips_has_its_tiles():
         for columns in range(1, 32):
             taps = strip_taps(rows, columns)
             assert taps is None or {tile_number(taps, 2, width) for width in (4, 7)} <= set(NUMBERS)
+            taps = strip_taps(rows, columns, 2)
+            assert taps is None or {tile_number(taps, 2, width, 2) for width in (4, 7)} <= set(NUMBERS)
+            taps = strip_taps(rows, columns)
             assert taps != 0 or {tile_number(0, 3, width) for width in (4, 7)} <= set(NUMBERS)
 
 

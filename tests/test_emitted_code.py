@@ -13,7 +13,7 @@ from processes import features_with
 
 from numbaconv.kernels.depthwise import depthwise_forward
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
-from numbaconv.kernels.depthwise_gradient_tiles import tile_pixels, tile_sizes
+from numbaconv.kernels.depthwise_gradient_tiles import strip_rows, tile_pixels, tile_sizes
 from numbaconv.kernels.depthwise_strip_tiles import HAS_STRIPS, NUMBERS, tile_number
 from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.folded_planes import folded_planes_forward
@@ -84,6 +84,7 @@ def test_sums_of_a_depthwise_gradient_stay_in_registers():
     blocks = assembly_blocks(depthwise_kernel_gradient)
     products = [len(re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)) for block in blocks]
     for taps, rows in tile_sizes(1):
+        assert strip_rows(taps, rows, 1) * taps * rows * tile_pixels(taps, rows, 1) in products
         assert taps * rows * tile_pixels(taps, rows, 1) in products
     assert [spills(block) for block, count in zip(blocks, products, strict=True) if count > 6 and spills(block)] == []
 

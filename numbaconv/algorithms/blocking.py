@@ -26,6 +26,7 @@ BOUNCE_CYCLES = 1.5  # a number that goes to the output through the bounce buffe
 AHEAD_BYTES_PER_CYCLE = 8  # of what a kernel gradient fetched ahead and has to fetch again
 TASK_CYCLES = 600
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
+CUT_ROW_CYCLES = 400  # a row of a part of the columns of one group
 SCATTERED_LINE_CYCLES = 16  # a line of the output whose neighbour is written much later, or by another task
 FMA_PER_CYCLE = TARGET.fma_per_cycle
 _ROW_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
@@ -52,6 +53,7 @@ class Extent:
     in_place: bool
     dtype: str
     is_scattered: bool  # neighbouring rows of the output lie side by side in memory, neighbouring columns apart
+    groups: int = 1  # which follow one another in a pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,23 @@ def _blocks(extent: Extent, column_unit: int) -> list[tuple[int, int, int]]:
     return candidates + [(images, extent.rows, extent.columns) for images in whole]
 
 
+def _stretch_cycles(extent: Extent, block_bytes: int, columns: int) -> float:
+    """Return what it costs to gather a block of one of several groups, besides its copies.
+
+    The next group finds the same cache lines in L2 if there is room for all. Where columns are cut, the first pixels of
+    each row are fetched by nobody ahead.
+    """
+    if extent.groups == 1:
+        return 0.0
+    beyond = max(0.0, block_bytes - 0.75 * TARGET.l2_bytes / extent.groups) / MEMORY_BYTES_PER_CYCLE
+    if columns == extent.columns:
+        return beyond
+    row_bytes = gathered(replace(extent, plane_taps=1, row_reach=1), 1, columns) * (
+        4 if extent.dtype == "float32" else 8
+    )
+    return beyond + block_bytes / row_bytes * CUT_ROW_CYCLES
+
+
 @lru_cache(maxsize=1024)
 def choose_block(extent: Extent) -> Block:
     """Return the block of a forward pass or input gradient."""
@@ -179,7 +198,9 @@ def choose_block(extent: Extent) -> Block:
                 own = images * rows * columns * extent.row_stride * extent.column_stride
                 copied = own * extent.plane_taps * extent.channels * itemsize / READ_BYTES_PER_CYCLE
             else:
-                copied = numbers * itemsize / GATHER_BYTES_PER_CYCLE
+                copied = numbers * itemsize / GATHER_BYTES_PER_CYCLE + _stretch_cycles(
+                    extent, numbers * itemsize, columns
+                )
             weights = weight_bytes / chunks / weight_rate
             spilled = max(0.0, numbers * itemsize - TARGET.l2_bytes / 2) / L2_BYTES_PER_CYCLE * panels / chunks
             cycles = (compute + copied + weights + spilled + leaving / chunks + TASK_CYCLES) * blocks * chunks

@@ -204,10 +204,11 @@ def _leaves_caches(spec: ConvSpec, direction: str) -> bool:
 
 
 def _strip_fields(lattice: Lattice, summed: int, in_place: bool, channels: int, lanes: int) -> dict[int, int]:
-    """Return the fields of strips of some rows of outputs, which need neighbouring pixels and padding with zeros."""
+    """Return the fields of strips of some rows of outputs, which need neighbouring taps and padding with zeros."""
     rows, columns = lattice.rows.phase, lattice.columns.phase
-    steps = {rows.stride, rows.dilation, columns.stride, columns.dilation}
-    taps = strip_taps(len(rows.taps), len(columns.taps)) if steps == {1} and summed == 1 and channels >= lanes else None
+    is_even = rows.dilation == columns.dilation == 1 and rows.stride == columns.stride <= 2
+    has_tiles = is_even and summed == 1 and channels >= lanes
+    taps = strip_taps(len(rows.taps), len(columns.taps), rows.stride) if has_tiles else None
     if in_place:
         first, last = unit_columns(lattice.columns.offsets, column_step(lattice.columns))
         if last - first != np.count_nonzero(lattice.columns.offsets >= 0):

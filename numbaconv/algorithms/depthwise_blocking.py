@@ -181,8 +181,12 @@ def _gradient_width(main: Extent, registers: int, parts: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def choose_gradient_block(extents: tuple[Extent, ...]) -> GradientBlock:
-    """Return the block that all phases of a kernel gradient have in common; it depends on shape and CPU alone."""
+def choose_gradient_block(extents: tuple[Extent, ...], strip: int = 1) -> GradientBlock:
+    """Return the block that all phases of a kernel gradient have in common; it depends on shape and CPU alone.
+
+    Rows are whole strips of ``strip`` of them. Where these are several, columns are so few that what strips read in
+    common stays in L1.
+    """
     main = max(extents, key=lambda extent: extent.rows * extent.columns)
     lanes = TARGET.lanes(main.dtype)
     most_rows, most_columns = max(each.rows for each in extents), max(each.columns for each in extents)
@@ -202,6 +206,9 @@ def choose_gradient_block(extents: tuple[Extent, ...]) -> GradientBlock:
         TARGET.l2_bytes // 2 if images * size(most_rows, most_columns) < TARGET.l2_bytes else TARGET.l2_bytes * 5 // 16
     )
     columns, parts = most_columns, 1
+    if strip > 1:
+        parts = -(-most_columns // COLUMN_UNIT)
+        columns = _part(most_columns, parts, 7)
     while size(1, columns) > room and columns > COLUMN_UNIT:
         parts += 1
         columns = max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT)
@@ -209,7 +216,7 @@ def choose_gradient_block(extents: tuple[Extent, ...]) -> GradientBlock:
         parts = -(-chunks // (images * most_rows))
         columns = min(columns, max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT))
     needed = -(-chunks // (images * -(-most_columns // columns)))
-    rows = -(-most_rows // min(needed, most_rows))
+    rows = _part(most_rows, min(needed, most_rows), strip)
     while rows > 1 and size(rows, columns) > room:
-        rows -= 1
+        rows -= strip if rows > strip else 1
     return GradientBlock(rows, columns, width, chunks)

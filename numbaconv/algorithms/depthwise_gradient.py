@@ -24,11 +24,14 @@ from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import GradientPlan, kernel_strides, lattice_extent, launch_gradient
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise_gradient import MET, depthwise_kernel_gradient
-from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, tile_number, tile_sizes
+from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, strip_rows, tile_number, tile_sizes
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_kernel_gradient
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
+
+STREAMED_PART = 4
+"""Part of L3 that input and grad_y have to exceed to count as read from memory."""
 
 
 def _has_one_stretch(axis: Axis, first: int, last: int) -> bool:
@@ -48,8 +51,8 @@ def _fewest(length: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
     return large + best[-1]
 
 
-def _visits(lattice: Lattice, plane_taps: int, group: int) -> list[int]:
-    """Return the tiles that cover the kernel, VISIT_SIZE numbers each, plane by plane."""
+def _visits(lattice: Lattice, plane_taps: int, group: int, strip: int) -> list[int]:
+    """Return the tiles that cover the kernel, VISIT_SIZE numbers each, plane by plane; they take strips if they may."""
     kernel_rows, taps, sizes = len(lattice.rows.phase.taps), len(lattice.columns.phase.taps), tile_sizes(group)
     tap_sizes = _fewest(taps, tuple(sorted({size for size, _ in sizes})))
     # A tile of several kernel rows has all their taps.
@@ -59,10 +62,26 @@ def _visits(lattice: Lattice, plane_taps: int, group: int) -> list[int]:
     for rows in row_sizes * plane_taps:
         tap = 0
         for count in tap_sizes:
-            visits.append([first + tile_number(count, rows), kernel_row, rows, tap])
+            visits.append([first + tile_number(count, rows, strip), kernel_row, rows, tap])
             tap += count
         kernel_row += rows
     return [number for visit in visits for number in visit]
+
+
+def _all_bytes(spec: ConvSpec) -> int:
+    return (math.prod(spec.x_shape) + math.prod(spec.y_shape)) * np.dtype(spec.dtype).itemsize
+
+
+def _strip_rows(lattice: Lattice, spec: ConvSpec) -> int:
+    """Return of how many rows of pixels a tile holds grad_y: of several where these and the taps are neighbours.
+
+    Strips of several ask for too many lines at once where these come from beyond the caches.
+    """
+    rows, columns = lattice.rows.phase, lattice.columns.phase
+    is_apart = {rows.stride, rows.dilation, columns.stride, columns.dilation} != {1}
+    if is_apart or _all_bytes(spec) > TARGET.l3_bytes // STREAMED_PART:
+        return 1
+    return strip_rows(len(columns.taps), len(rows.taps), spec.in_channels_per_group)
 
 
 def _ahead_step(lattice: Lattice, block: GradientBlock, spec: ConvSpec) -> int:
@@ -71,10 +90,9 @@ def _ahead_step(lattice: Lattice, block: GradientBlock, spec: ConvSpec) -> int:
     What L2 does not hold is fetched, in the order of memory: a block's grad_y has to be one stretch of it.
     """
     rows, columns = lattice.rows, lattice.columns
-    all_bytes = (math.prod(spec.x_shape) + math.prod(spec.y_shape)) * np.dtype(spec.dtype).itemsize
     is_whole = block.channels >= spec.out_channels == columns.y_stride
     is_whole &= block.rows == 1 or rows.y_stride == block.columns * columns.y_stride
-    if not is_whole or all_bytes < TARGET.l2_bytes:
+    if not is_whole or _all_bytes(spec) < TARGET.l2_bytes:
         return 0
     return min(rows.phase.stride, len(rows.phase.taps)) * min(columns.phase.stride, len(columns.phase.taps))
 
@@ -86,14 +104,15 @@ def _record(lattice: Lattice, block: GradientBlock, in_place: bool, spec: ConvSp
     rows, columns, fields = lattice.rows.phase, lattice.columns.phase, record.fields
     if in_place and not _has_one_stretch(lattice.columns, fields[at.COLUMN_FIRST], fields[at.COLUMN_LAST]):
         return _record(lattice, block, False, spec, x_channel)
-    visits = _visits(lattice, fields[at.PLANE_TAPS], spec.in_channels_per_group)
+    strip = _strip_rows(lattice, spec)
+    visits = _visits(lattice, fields[at.PLANE_TAPS], spec.in_channels_per_group, strip)
     fields |= {
         at.PANEL_CHUNKS: -(-spec.out_channels // block.channels), at.X_CHANNEL: x_channel,
         at.OUT_CHANNELS: spec.out_channels, at.REPEAT: spec.out_channels // spec.in_channels,
         at.SUMMED: spec.in_channels_per_group, at.KERNEL_TAP_COUNT: spec.taps, at.ROW_TAPS: len(rows.taps),
         at.ROW_TAP_STEP: rows.dilation, at.COLUMN_TAPS: len(columns.taps), at.COLUMN_TAP_STEP: columns.dilation,
         at.VISITS: len(visits) // at.VISIT_SIZE,
-        at.AHEAD_STEP: _ahead_step(lattice, block, spec) if in_place else 0,
+        at.AHEAD_STEP: _ahead_step(lattice, block, spec) if in_place and strip == 1 else 0,
     }  # fmt: skip
     record.tables[at.VISIT_TABLE] = visits
     return record
@@ -111,7 +130,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     is_crowded = in_place and crowds_l1(extents[0], x_strides[-2])
     if is_crowded:
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
-    block = choose_gradient_block(extents)
+    block = choose_gradient_block(extents, _strip_rows(phases[0], spec))
     records, blocks, gathered, pixels, listed = [], 0, 0, 0, 0
     for lattice in phases:
         record = _record(lattice, block, in_place, spec, x_strides[-1])

@@ -159,7 +159,7 @@ def lattice_extent(
     return Extent(
         lattice.batch, planes * groups, rows.count, columns.count, rows.stride, rows.reach, columns.stride,
         columns.reach, len(rows.taps), len(columns.taps), plane_taps, channels, taps * channels, out_channels,
-        in_place, dtype, is_scattered,
+        in_place, dtype, is_scattered, groups,
     )  # fmt: skip
 
 

@@ -50,12 +50,21 @@ def tile_pixels(taps: int, kernel_rows: int, group: int) -> int:
     return 7 if left >= 7 else 4 if left >= 4 else 2
 
 
-MOST_NUMBERS = 64
+STRIP_ROWS = 3
+"""Rows of pixels of which the tile of a square kernel holds grad_y where they read most of the input in common."""
 
 
-def tile_number(taps: int, kernel_rows: int) -> int:
+def strip_rows(taps: int, kernel_rows: int, group: int) -> int:
+    """Return of how many rows of pixels a tile may hold grad_y; with more taps its products hide its loads."""
+    return STRIP_ROWS if MANY_REGISTERS and taps == kernel_rows == 3 and group == 1 else 1
+
+
+MOST_NUMBERS = 128
+
+
+def tile_number(taps: int, kernel_rows: int, strip: int = 1) -> int:
     """Return the number of the tile, below `MOST_NUMBERS`."""
-    return 16 * kernel_rows + taps
+    return 64 * (strip > 1) + 16 * kernel_rows + taps
 
 
 @inline
@@ -74,6 +83,8 @@ def fetch(acc, pixels, fetches, ahead, ahead_grad):
 
 def make_tap_tile(number: int, group: int) -> Any:
     """Return the sum over pixels for the taps and kernel rows of a tile's ``number``."""
+    if number >= tile_number(0, 0, STRIP_ROWS):
+        return make_strip_tile(number, group)
     kernel_rows, taps = divmod(number, 16)
     pixels, rows = tile_pixels(taps, kernel_rows, group), taps * kernel_rows * group
 
@@ -100,23 +111,23 @@ def make_tap_tile(number: int, group: int) -> Any:
                 fetch(acc, done, fetches, ahead, ahead_grad)
                 if is_inside and base == 1:
                     acc = tile_fma_shifted(
-                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_pixel, pixels, 1, taps,
-                        group, 0,
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, 1,
+                        pixels, 1, taps, group, 0,
                     )  # fmt: skip
                 elif is_inside:
                     acc = tile_fma_shifted(
-                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_pixel, pixels, 2, taps,
-                        group, 0,
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, 1,
+                        pixels, 2, taps, group, 0,
                     )  # fmt: skip
                 elif done > 1:
                     acc = tile_fma_shifted(
-                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_pixel, pixels, 1, taps,
-                        group, 1,
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, 1,
+                        pixels, 1, taps, group, 1,
                     )  # fmt: skip
                 else:
                     acc = tile_fma_shifted(
-                        acc, source, reads, pitch, low, high, zeros, pixel, tap_step, factors, grad_pixel, 1, 1, taps,
-                        group, 1,
+                        acc, source, reads, pitch, low, high, zeros, pixel, tap_step, factors, grad_row, grad_pixel, 1,
+                        1, 1, taps, group, 1,
                     )  # fmt: skip
                 source, factors = advance(source, done * base * pixel), advance(factors, done * grad_pixel)
                 low, high, left = low - done * base, high - done * base, left - done
@@ -126,9 +137,65 @@ def make_tap_tile(number: int, group: int) -> Any:
     return tap_tile
 
 
+def make_strip_tile(number: int, group: int) -> Any:
+    """Return the sum over pixels of which several rows are taken together; pixels and taps are neighbours."""
+    kernel_rows, taps = divmod(number - tile_number(0, 0, STRIP_ROWS), 16)
+    pixels, rows, strip = tile_pixels(taps, kernel_rows, group), taps * kernel_rows * group, STRIP_ROWS
+
+    @inline
+    def strip_tile(
+        x, offsets, pitch, first, last, met_first, met_last, begin, end, pixel, base, tap_step, is_window, columns,
+        grad, grad_row, grad_pixel, zeros, total, fetches, ahead, ahead_grad,
+    ):  # fmt: skip
+        """total[i, t, c] += sum over p of x[offsets[i] + (p + t) * pixel + c] * grad[p, c]; nothing is fetched."""
+        acc = tile_read(rows, 1, total, lanes_of(x))
+        row = first
+        while row < last:
+            source, low, high, factors = x, begin, end, advance(grad, row * grad_row)
+            reads, left = advance(offsets, row), columns
+            together = strip if last - row >= strip else 1
+            is_met = met_first <= row and row + together <= met_last
+            while left > 0:
+                is_inside = left >= pixels and is_met and low <= 0 and high >= pixels - 1 + taps
+                done = pixels if left >= pixels else 1
+                if together == 1 and done > 1:
+                    acc = tile_fma_shifted(
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, 1, pixels,
+                        1, taps, group, 1,
+                    )  # fmt: skip
+                elif together == 1:
+                    acc = tile_fma_shifted(
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, 1,
+                        1, 1, taps, group, 1,
+                    )  # fmt: skip
+                elif is_inside:
+                    acc = tile_fma_shifted(
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, strip,
+                        pixels, 1, taps, group, 0,
+                    )  # fmt: skip
+                elif done > 1:
+                    acc = tile_fma_shifted(
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, strip,
+                        pixels, 1, taps, group, 1,
+                    )  # fmt: skip
+                else:
+                    acc = tile_fma_shifted(
+                        acc, source, reads, pitch, low, high, zeros, pixel, 1, factors, grad_row, grad_pixel, strip, 1,
+                        1, taps, group, 1,
+                    )  # fmt: skip
+                source, factors = advance(source, done * pixel), advance(factors, done * grad_pixel)
+                low, high, left = low - done, high - done, left - done
+            row += together
+        tile_store(acc, total, lanes_of(x))
+
+    return strip_tile
+
+
 def tile_numbers(group: int) -> tuple[int, ...]:
     """Return the numbers of all tiles for groups of ``group`` channels."""
-    return tuple(tile_number(taps, rows) for taps, rows in tile_sizes(group))
+    sizes = tile_sizes(group)
+    strips = tuple(tile_number(*size, STRIP_ROWS) for size in sizes if strip_rows(*size, group) > 1)
+    return (*(tile_number(*size) for size in sizes), *strips)
 
 
 tap_tile = by_rows(lambda number: make_tap_tile(number, 1), tile_numbers(1), PARAMETERS)

@@ -40,17 +40,24 @@ WIDE_COLUMNS, NARROW_COLUMNS = 7, 4
 """Columns of outputs: images of networks are multiples of the former, what is left needs the latter."""
 
 
-def tile_number(taps: int, rows: int, columns: int) -> int:
+STRIDED = 256
+"""What the numbers of tiles for outputs two pixels apart begin with."""
+
+
+def tile_number(taps: int, rows: int, columns: int, stride: int = 1) -> int:
     """Return the number of a tile: taps held together in both directions (0) or along a row."""
-    return (taps * 4 + rows) * 8 + columns
+    return (stride - 1) * STRIDED + (taps * 4 + rows) * 8 + columns
 
 
-def strip_taps(row_taps: int, column_taps: int) -> int | None:
-    """Return the taps that tiles for a kernel take together: 0 for square ones, None if there are no tiles."""
+def strip_taps(row_taps: int, column_taps: int, stride: int = 1) -> int | None:
+    """Return the taps that tiles for a kernel take together: 0 for square ones, None if there are no tiles.
+
+    Square kernels with a stride have few products for what they read: longer rows of outputs, not strips, hide that.
+    """
     if not HAS_STRIPS or row_taps < 2:
         return None
     if row_taps == column_taps == SQUARE:
-        return 0
+        return 0 if stride == 1 else None
     return next((window for window in WINDOWS if column_taps % window == 0), None)
 
 
@@ -90,9 +97,10 @@ def make_square_tile(rows: int, columns: int) -> Any:
     return square_tile
 
 
-def make_window_tile(taps: int, rows: int, columns: int) -> Any:
-    """Return the product of rows x columns of outputs by ``taps`` neighbouring taps at once."""
+def make_window_tile(taps: int, rows: int, columns: int, stride: int) -> Any:
+    """Return the product of rows x columns of outputs by ``taps`` taps at once, outputs ``stride`` apart."""
     cells, lines = rows * columns, columns * TARGET.vector_bytes // CACHE_LINE
+    reads = lines * stride
 
     @inline
     def window_tile(
@@ -105,7 +113,7 @@ def make_window_tile(taps: int, rows: int, columns: int) -> Any:
             c = min(i * lanes, last_channel)
             acc = tile_rows(cells, 1, advance(bias, c))
             for row in range(ahead_count):
-                prefetch_lines(advance(x, ahead[row] + i * columns * lanes), lines, 2)
+                prefetch_lines(advance(x, ahead[row] + i * columns * stride * lanes), reads, 2)
             for row in range(ahead_rows):
                 prefetch_lines(advance(y, row * y_row + columns * y_pixel + i * columns * lanes), lines, 3)
             source, weight, entry = advance(x, c), advance(weights, i * step), entries
@@ -115,7 +123,7 @@ def make_window_tile(taps: int, rows: int, columns: int) -> Any:
                     shift = group * taps
                     acc = tile_fma_strips(
                         acc, columns, advance(source, shift * pixel), offsets, begin - shift, end - shift, zeros,
-                        pixel, advance(factors, shift * lanes), taps,
+                        pixel, advance(factors, shift * lanes), taps, stride,
                     )  # fmt: skip
                 entry = advance(entry, 1 + rows)
             acc = activate_tile(acc, lower == 0)
@@ -128,16 +136,19 @@ def make_window_tile(taps: int, rows: int, columns: int) -> Any:
 
 
 def _make_tile(number: int) -> Any:
+    strided, number = divmod(number, STRIDED)
     size, columns = divmod(number, 8)
     taps, rows = divmod(size, 4)
-    return make_window_tile(taps, rows, columns) if taps else make_square_tile(rows, columns)
+    return make_window_tile(taps, rows, columns, 1 + strided) if taps else make_square_tile(rows, columns)
 
 
 def _numbers() -> tuple[int, ...]:
     if not HAS_STRIPS:
         return ()
-    sizes = [(0, SQUARE_ROWS), *((taps, PAIR_ROWS) for taps in (0, *WINDOWS))]
-    return tuple(tile_number(*size, columns) for size in sizes for columns in (WIDE_COLUMNS, NARROW_COLUMNS))
+    sizes = [(0, SQUARE_ROWS, 1), (0, PAIR_ROWS, 1)]
+    sizes += [(taps, PAIR_ROWS, stride) for taps in WINDOWS for stride in (1, 2)]
+    widths = WIDE_COLUMNS, NARROW_COLUMNS
+    return tuple(tile_number(taps, rows, width, stride) for taps, rows, stride in sizes for width in widths)
 
 
 NUMBERS = _numbers()

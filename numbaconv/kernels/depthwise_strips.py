@@ -1,7 +1,7 @@
 """Depthwise convolution by strips of some rows of outputs, which share most of the rows of input that they read.
 
-Used where taps and outputs are neighbouring pixels and all padding is zeros. A strip has a list of the rows of input;
-those in padding have an offset of -1.
+Used where taps are neighbouring pixels, outputs as well or two pixels apart, and all padding is zeros. A strip has a
+list of the rows of input; those in padding have an offset of -1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numbaconv.kernels.depthwise_strip_tiles import (
     NARROW_COLUMNS,
     PAIR_ROWS,
     SQUARE,
+    STRIDED,
     WIDE_COLUMNS,
     strip_tile,
 )
@@ -58,7 +59,9 @@ def list_kernel_rows(record, plane, row, rows, first_row, lanes, entries):
             entry, met = advance(entries, count * (1 + rows)), 0
             entry[0] = (p * taps + i) * record[at.COLUMN_TAPS] * lanes
             for r in range(rows):
-                entry[1 + r] = input_row(record, plane, p, row + r + i, first_row)
+                entry[1 + r] = input_row(
+                    record, plane, p, (row + r) * record[at.ROW_STEP] + i, first_row * record[at.ROW_STEP]
+                )
                 met += entry[1 + r] >= 0
             if met > 0:
                 count += 1
@@ -70,9 +73,15 @@ def list_next_rows(record, plane, row, rows, ahead):
     """List offsets of the rows of input that the next strip is the first to read; return how many."""
     if record[at.IN_PLACE] * record[at.STRIP_AHEAD] == 0:
         return 0
-    count, first = 0, row + rows + record[at.ROW_TAPS] - 1
+    count, first = 0, (row + rows - 1) * record[at.ROW_STEP] + record[at.ROW_TAPS]
     for p in range(record[at.PLANE_TAPS]):
-        for position in range(first, min(first + rows, record[at.OUT_ROWS] + record[at.ROW_TAPS] - 1)):
+        for position in range(
+            first,
+            min(
+                first + rows * record[at.ROW_STEP],
+                (record[at.OUT_ROWS] - 1) * record[at.ROW_STEP] + record[at.ROW_TAPS],
+            ),
+        ):
             offset = input_row(record, plane, p, position, 0)
             if offset >= 0:
                 ahead[count] = offset
@@ -118,7 +127,7 @@ def depthwise_strip(
 
     `y` is the first output of the rows.
     """
-    lanes, taps = lanes_of(source), record[at.STRIP_TAPS]
+    lanes, taps, base = lanes_of(source), record[at.STRIP_TAPS], record[at.COLUMN_BASE]
     if taps == 0:
         count = list_squares(record, plane, row, rows, first_row, lanes, entries)
     else:
@@ -129,18 +138,18 @@ def depthwise_strip(
     begin, end, x = 0, record[at.TAP_COLUMNS], source
     if record[at.IN_PLACE] == 1:
         pixel = record[at.COLUMN_STEP]
-        begin, end = record[at.COLUMN_FIRST] - column, record[at.COLUMN_LAST] - column
+        begin, end = record[at.COLUMN_FIRST] - column * base, record[at.COLUMN_LAST] - column * base
         x = advance(source, record[record[at.COLUMN_TABLE] + record[at.COLUMN_FIRST]] - begin * pixel)
-    done = 0
+    done, first_number = 0, (base - 1) * STRIDED
     while done < columns:
         left, width = columns - done, WIDE_COLUMNS
         if left <= NARROW_COLUMNS or columns < WIDE_COLUMNS:
             width = NARROW_COLUMNS
         done = min(done, columns - width)
         strip_pixels(
-            record, (taps * 4 + rows) * 8 + width, rows, width, advance(x, done * pixel), entries, count,
-            begin - done, end - done, zeros, pixel, weights, bias, lower, advance(y, done * record[at.Y_PIXEL]),
-            channels, bounce, ahead, ahead_count, past_caches,
+            record, first_number + (taps * 4 + rows) * 8 + width, rows, width, advance(x, done * base * pixel),
+            entries, count, begin - done * base, end - done * base, zeros, pixel, weights, bias, lower,
+            advance(y, done * record[at.Y_PIXEL]), channels, bounce, ahead, ahead_count, past_caches,
         )  # fmt: skip
         done += width
 

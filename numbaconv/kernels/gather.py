@@ -10,8 +10,14 @@ from __future__ import annotations
 from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.simd.pointers import advance, clear, copy
+from numbaconv.simd.pointers import advance, clear, copy, prefetch
 from numbaconv.simd.vectors import lanes_of, load_repeated, store
+
+AHEAD_PIXELS = 16
+"""Pixels ahead that are fetched where other channels lie between them: short stretches defeat the prefetchers."""
+
+SHORT_STRETCH = 64
+"""Channels of such stretches, fewer than."""
 
 CHANNEL_BLOCK = 16
 """Channels copied together from a channels-first input: one cache line of the block is filled at a time."""
@@ -57,7 +63,11 @@ def gather_row(x, record, column, columns, channels, block, width):
         elif step == channels and width == channels:
             copy(target, source, (last - first) * channels)
         else:
+            reach = AHEAD_PIXELS * step if step > channels and channels < SHORT_STRETCH else 0
             for pixel in range(last - first):
+                ahead = advance(source, pixel * step + reach)
+                prefetch(ahead)
+                prefetch(advance(ahead, channels - 1))
                 copy_pixel(advance(source, pixel * step), channels, advance(target, pixel * width))
     gather_pixels(x, advance(table, last), columns - last, channels, channel_step, advance(block, last * width), width)
 

@@ -26,11 +26,16 @@ def _spread(b, vector, numbers, group: int, channel: int):
 
 
 class Rows:
-    """The rows of input that a tile reads, with zeros at the positions outside of it where it ``checks``."""
+    """The rows of input that a tile reads, with zeros at the positions outside of it where it ``checks``.
 
-    def __init__(self, b, x, offsets, pitch, begin, end, zeros, rows: int, checks: bool) -> None:
+    ``rows`` of them have offsets ``pitch`` apart, those of ``more`` follow the last one's.
+    """
+
+    def __init__(self, b, x, offsets, pitch, begin, end, zeros, rows: int, checks: bool, more: int = 0) -> None:
         self.b, self.begin, self.zeros, self.checks = b, begin, zeros, checks
-        starts = [b.load(b.gep(offsets, [b.mul(pitch, emit.index(i))])) for i in range(rows)]
+        places = [b.mul(pitch, emit.index(i)) for i in range(rows)]
+        places += [b.add(places[-1], emit.index(r + 1)) for r in range(more)]
+        starts = [b.load(b.gep(offsets, [place])) for place in places]
         span, nothing = b.sub(end, begin), emit.index(0)
         self.starts = [b.gep(x, [start]) for start in starts]
         self.spans = [b.select(b.icmp_signed("<", start, nothing), nothing, span) for start in starts]
@@ -46,42 +51,48 @@ class Rows:
 
 @intrinsic(prefer_literal=True)
 def tile_fma_shifted(
-    typingctx, acc, x, offsets, pitch, begin, end, zeros, pixel, tap_step, row, row_stride, pixels, step, taps, group,
-    checks,
+    typingctx, acc, x, offsets, pitch, begin, end, zeros, pixel, tap_step, row, row_pitch, row_stride, strip, pixels,
+    step, taps, group, checks,
 ):  # fmt: skip
-    """Return ``acc[i, t, g] + sum over p < pixels of x_i[p * step + t * tap_step, g] * row[p * row_stride]``.
+    """Return ``acc[i, t, g] + sum over r < strip, p < pixels of x_(i + r)[p * step + t * tap_step, g] * row_r[p]``.
 
-    x_i lies ``offsets[i * pitch]`` behind x, its positions ``pixel`` numbers apart; those outside [begin, end), and all
-    where the offset is negative, are read from ``zeros`` if it ``checks`` for them. x_i[q, g] has in each lane the
-    number of channel g of the ``group`` neighbouring lanes that the lane belongs to. With several pixels ``tap_step``
-    is 1.
+    x_i lies ``offsets[i * pitch]`` behind x, those after the last i's as many numbers behind x as follow its offset;
+    their positions are ``pixel`` numbers apart; those outside [begin, end), and all where the offset is negative, are
+    read from ``zeros`` if it ``checks`` for them. x_i[q, g] has in each lane the number of channel g of the ``group``
+    neighbouring lanes that the lane belongs to. With several pixels ``tap_step`` is 1. row_r[p] is
+    ``row[r * row_pitch + p * row_stride]``.
     """
-    if not are_literals(pixels, step, taps, group, checks):
+    if not are_literals(strip, pixels, step, taps, group, checks):
         return None
-    many, move, count, size, tests = (each.literal_value for each in (pixels, step, taps, group, checks))
+    deep, many, move, count, size, tests = (each.literal_value for each in (strip, pixels, step, taps, group, checks))
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, x, offsets, pitch, begin, end, zeros, pixel, tap_step, row, row_stride, *_ = args
+        acc, x, offsets, pitch, begin, end, zeros, pixel, tap_step, row, row_pitch, row_stride, *_ = args
         kernel_rows = tile.rows // (count * size)
-        reads = Rows(b, x, offsets, pitch, begin, end, zeros, kernel_rows, bool(tests))
-        factors = [emit.load(b, tile.vector, b.gep(row, [b.mul(row_stride, emit.index(p))])) for p in range(many)]
+        reads = Rows(b, x, offsets, pitch, begin, end, zeros, kernel_rows, bool(tests), deep - 1)
+        lines = [b.gep(row, [b.mul(row_pitch, emit.index(r))]) for r in range(deep)]
+        factors = [
+            [emit.load(b, tile.vector, b.gep(line, [b.mul(row_stride, emit.index(p))])) for p in range(many)]
+            for line in lines
+        ]
         for shift in range((many - 1) * move + count):
             position = b.mul(tap_step, emit.index(shift)) if many == 1 else emit.index(shift)
             readers = [(p, shift - p * move) for p in range(many) if 0 <= shift - p * move < count]
             offset = b.mul(position, pixel)
-            for i in range(kernel_rows if readers else 0):
-                loaded = reads.load(tile.vector, i, position, offset)
+            for at_row in range(kernel_rows + deep - 1 if readers else 0):
+                loaded = reads.load(tile.vector, at_row, position, offset)
+                pairs = [(r, at_row - r) for r in range(deep) if 0 <= at_row - r < kernel_rows]
                 for some in (range(g, min(g + SPREAD_TOGETHER, size)) for g in range(0, size, SPREAD_TOGETHER)):
                     spreads = {g: _spread(b, tile.vector, loaded, size, g) for g in some}
                     totals = {}
-                    for (p, t), g in itertools.product(readers, some):
+                    for (r, i), (p, t), g in itertools.product(pairs, readers, some):
                         cell = (i * count + t) * size + g
-                        totals[cell] = emit.fma(b, tile.vector, spreads[g], factors[p], b.extract_value(acc, cell))
+                        totals[cell] = emit.fma(b, tile.vector, spreads[g], factors[r][p], b.extract_value(acc, cell))
                     for cell, total in zip(totals, emit.keep_here(b, list(totals.values())), strict=True):
                         acc = b.insert_value(acc, total, cell)
         return acc
 
     number = types.int64
-    where = (number, number, number, zeros, number, number, row, number)
-    return acc(acc, x, _OFFSETS, *where, pixels, step, taps, group, checks), codegen
+    where = (number, number, number, zeros, number, number, row, number, number)
+    return acc(acc, x, _OFFSETS, *where, strip, pixels, step, taps, group, checks), codegen

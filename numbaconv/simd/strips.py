@@ -47,39 +47,42 @@ def tile_fma_square(typingctx, acc, columns, x, offsets, begin, end, zeros, pixe
 
 
 @intrinsic(prefer_literal=True)
-def tile_fma_strips(typingctx, acc, columns, x, offsets, begin, end, zeros, pixel, weights, taps):
-    """Return ``acc[r, c] + sum over t < taps of x_r[c + t] * weights[t]``: one row of the kernel, as `tile_fma_square`.
+def tile_fma_strips(typingctx, acc, columns, x, offsets, begin, end, zeros, pixel, weights, taps, step):
+    """Return ``acc[r, c] + sum over t < taps of x_r[c * step + t] * weights[t]``: a kernel row, as `tile_fma_square`.
 
     Row x_r lies ``offsets[r]`` behind x.
     """
-    if not are_literals(columns, taps):
+    if not are_literals(columns, taps, step):
         return None
-    width, count = columns.literal_value, taps.literal_value
+    width, count, move = columns.literal_value, taps.literal_value, step.literal_value
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, _, x, offsets, begin, end, zeros, pixel, weights, _ = args
+        acc, _, x, offsets, begin, end, zeros, pixel, weights, *_ = args
         rows = tile.rows // width
         reads = Rows(b, x, offsets, emit.index(1), begin, end, zeros, rows, True)
         held = [emit.load(b, tile.vector, weights, emit.index(t * tile.vector.lanes)) for t in range(count)]
-        for position in range(width + count - 1):
+        for position in range((width - 1) * move + count):
             where = emit.index(position)
             for r in range(rows):
                 numbers = reads.load(tile.vector, r, where, b.mul(where, pixel))
-                acc = _add_products(b, tile, acc, width, count, numbers, held, position, [(r, 0)])
+                acc = _add_products(b, tile, acc, width, count, numbers, held, position, [(r, 0)], move)
         return acc
 
     number = types.int64
-    return acc(acc, columns, x, _OFFSETS, number, number, zeros, number, weights, taps), codegen
+    return acc(acc, columns, x, _OFFSETS, number, number, zeros, number, weights, taps, step), codegen
 
 
-def _add_products(b, tile, acc, width: int, count: int, numbers, held, position: int, pairs):
-    """Add what the input at a position gives the outputs of each row r by the kernel's row i, for ``pairs`` (r, i)."""
+def _add_products(b, tile, acc, width: int, count: int, numbers, held, position: int, pairs, move: int = 1):
+    """Add what the input at a position gives the outputs of each row r by the kernel's row i, for ``pairs`` (r, i).
+
+    Outputs lie ``move`` positions apart.
+    """
     totals = {}
     for r, i in pairs:
         for t in range(count):
-            column, tap = position - t, i * count + t
-            if 0 <= column < width and 0 <= tap < len(held):
+            (column, rest), tap = divmod(position - t, move), i * count + t
+            if rest == 0 and 0 <= column < width and 0 <= tap < len(held):
                 cell = r * width + column
                 totals[cell] = emit.fma(b, tile.vector, numbers, held[tap], b.extract_value(acc, cell))
     for cell, total in zip(totals, emit.keep_here(b, list(totals.values())), strict=True):
