@@ -100,7 +100,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
     alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
-        if spec.groups == 1 and most > SUMMED_TILES and sums <= TARGET.l3_bytes // 4:
+        if spec.groups == 1 and most > SUMMED_TILES and sums <= TARGET.l3_bytes // 2:
             if most * points * (depth + panels * 2 * lanes) * 4 > TARGET.l2_bytes // 2:
                 break
         # Blocks of which all chunks have as many.

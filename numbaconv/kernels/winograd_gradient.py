@@ -94,7 +94,7 @@ def add_point(sizes, count, wide, x, x_stride, tiles, grad, total, begins, follo
         ahead, ahead_step = advance(target, rows * width), CACHE_LINE // 4
         if following != 0:
             ahead, ahead_step = advance(source, following if i == count - 1 else rows), x_stride
-        far, far_step = move_cursor(cursor, tiles, grad)
+        far, far_step = move_cursor(cursor, tiles, grad, width)
         if wide:
             wide_gradient_tile(rows, source, x_stride, tiles, grad, target, begins, ahead, ahead_step, far, far_step)
         else:
