@@ -101,7 +101,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
         if spec.groups == 1 and most > SUMMED_TILES and sums <= TARGET.l3_bytes // 2:
-            if most * points * (depth + panels * 2 * lanes) * 4 > TARGET.l2_bytes // 2:
+            if most * points * (depth + panels * 2 * lanes) * 4 > TARGET.l2_bytes * 5 // 8:
                 break
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
