@@ -30,7 +30,13 @@ from numbaconv.algorithms.winograd_tiles import (
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.kernels.winograd_gradient import RESULT_ROWS, winograd_gradient_result, winograd_gradient_sums
+from numbaconv.kernels.winograd_ahead import CURSOR_SIZE
+from numbaconv.kernels.winograd_gradient import (
+    RESULT_ROWS,
+    SUMMED_TILES,
+    winograd_gradient_result,
+    winograd_gradient_sums,
+)
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides
@@ -53,7 +59,16 @@ UNIT_BYTES_PER_CYCLE, GRADIENT_BYTES_PER_CYCLE = 7.0, 4.0
 SHALLOW_NARROW_PANEL, DEEP_NARROW_PANEL, DEEP = 0.5, 0.8, 256
 """What a panel of one register costs beside one of two with few rows of sums, and with that many: they leave L2."""
 
-BLOCK_TILES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+ADD_CYCLES = 60.0
+"""Cycles to enter a register tile and add it to sums in memory."""
+
+BLOCK_TILES = (24, 32, 48, 64, 96, 128)
+"""What the next block reads comes to L2 while this one is multiplied. More than are summed at a time therefore pay only
+where their transformed numbers leave room there, or where L3 does not hold the sums, which each block reads and writes.
+"""
+
+NEAR_BYTES = TARGET.l2_bytes * 5 // 4
+"""Sums and transformed numbers of a block that seldom wait for L3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,9 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     of_input = input_cycles(first, spec.in_channels_per_group, spec.groups)
     alike = Counter(phase.tiles for phase in phases)
     for most in BLOCK_TILES:
+        if spec.groups == 1 and most > SUMMED_TILES and sums <= TARGET.l3_bytes // 2:
+            if most * points * (depth + panels * 2 * lanes) * 4 > TARGET.l2_bytes * 5 // 8:
+                break
         # Blocks of which all chunks have as many.
         tiles = even_part(-(-all_tiles // chunks), most) if len(phases) == 1 else most
         cycles = sum(
@@ -133,12 +151,12 @@ def _cycles(tiles: int, all_tiles: int, depth: int, panels: float, points: int, 
     lanes = TARGET.lanes("float32")
     rows = sum(tile_list(depth, 2)[1:])
     transformed = tiles * (of_input + panels * KERNEL_CYCLES[points] * 1.2)
-    visits = len(tile_list(depth, 2)) - 1
-    products = points * panels * (tile_cycles(rows, 2) * tiles * share + visits * POINT_CYCLES)
+    visits = (len(tile_list(depth, 2)) - 1) * -(-tiles // SUMMED_TILES)
+    products = points * panels * (tile_cycles(rows, 2) * tiles * share + visits * ADD_CYCLES)
     sum_bytes, block_bytes = points * panels * depth * 2 * lanes * 4, points * tiles * (depth + panels * 2 * lanes) * 4
-    rate = CACHE_BYTES_PER_CYCLE * (3 if sum_bytes + block_bytes < TARGET.l2_bytes else 1)
+    rate = CACHE_BYTES_PER_CYCLE * (3 if sum_bytes + block_bytes < NEAR_BYTES else 1)
     traffic = 2 * sum_bytes / rate
-    if block_bytes > TARGET.l2_bytes / 2:
+    if block_bytes > NEAR_BYTES:
         traffic += 2 * block_bytes / CACHE_BYTES_PER_CYCLE
     if block_bytes > TARGET.l3_bytes / 8:
         traffic += 4 * block_bytes / CACHE_BYTES_PER_CYCLE
@@ -222,8 +240,10 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     unit_plane = split.unit_tiles * WIDE_SIZES[0] * 2 * lanes + at.PLANE_PADDING
     scratch = most + points * unit_plane * (split.unit_tiles > 0)
     for record in records:
-        record.fields |= {at.UNIT_SUMS: most, at.UNIT_PLANE: unit_plane, at.SCRATCH: scratch}
-    workspace = scratch + scratch_size
+        record.fields |= {
+            at.UNIT_SUMS: most, at.UNIT_PLANE: unit_plane, at.SCRATCH: scratch, at.CURSOR: scratch + scratch_size,
+        }  # fmt: skip
+    workspace = scratch + scratch_size + 2 * CURSOR_SIZE
     size = groups * records[0].fields[at.PACKED_GROUP]
     header = {
         head.WORKSPACE: workspace, head.CHUNKS: split.chunks, head.BLOCKS: blocks, head.GRADIENT_SIZE: size,

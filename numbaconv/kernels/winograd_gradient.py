@@ -21,10 +21,11 @@ from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.kernels.winograd import transform_block
+from numbaconv.kernels.winograd_ahead import move_cursor, start_cursor, stop_cursor
 from numbaconv.kernels.winograd_points import POINTS
-from numbaconv.kernels.winograd_positions import next_position, tile_position, tiles_with
+from numbaconv.kernels.winograd_positions import next_position, tile_of_grad, tile_position, tiles_with
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
-from numbaconv.simd.pointers import advance, clear, prefetch
+from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
@@ -48,11 +49,12 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
     """Return the sum over tiles at one point for ``rows`` channels x ``vectors * lanes`` output channels."""
 
     @inline
-    def gradient_tile(x, x_stride, tiles, grad, total, begins, ahead, ahead_step):
+    def gradient_tile(x, x_stride, tiles, grad, total, begins, ahead, ahead_step, far, far_step):
         """total[i, k] += sum of x[tile * x_stride + i] * grad[tile, k], a few tiles at a time.
 
         Where the sums begin, nothing has been written to `total` yet.
-        What the next register tile reads is fetched meanwhile, from `ahead` on a cache line with each tile.
+        What the next register tile reads is fetched meanwhile, from `ahead` on a cache line with each tile, and from
+        `far` on what the next block reads.
         """
         width = vectors * lanes_of(x)
         first = 0
@@ -62,6 +64,7 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
             for tile in range(first, last):
                 acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
                 prefetch(advance(ahead, tile * ahead_step))
+                prefetch(advance(far, tile * far_step))
             if begins and first == 0:
                 tile_store(acc, total, width)
             else:
@@ -71,16 +74,17 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
     return gradient_tile
 
 
-PARAMETERS = "x, x_stride, tiles, grad, total, begins, ahead, ahead_step"
+PARAMETERS = "x, x_stride, tiles, grad, total, begins, ahead, ahead_step, far, far_step"
 wide_gradient_tile = by_rows(lambda rows: make_gradient_tile(rows, 2), WIDE_SIZES, PARAMETERS)
 narrow_gradient_tile = by_rows(lambda rows: make_gradient_tile(rows, 1), NARROW_SIZES, PARAMETERS)
 
 
 @inline
-def add_point(sizes, count, wide, x, x_stride, tiles, grad, total, begins, following):
+def add_point(sizes, count, wide, x, x_stride, tiles, grad, total, begins, following, cursor):
     """Add the products of a block's tiles at one point to the sums of one panel, as many rows as `count` tiles have.
 
-    The sums are fetched ahead or, where they stay in L2, the input: after the last rows that `following` these.
+    The sums are fetched ahead or, where they stay in L2, the input: after the last rows that `following` these. So is
+    what the cursor finds.
     """
     width = 2 * lanes_of(x) if wide else lanes_of(x)
     channel = 0
@@ -90,10 +94,11 @@ def add_point(sizes, count, wide, x, x_stride, tiles, grad, total, begins, follo
         ahead, ahead_step = advance(target, rows * width), CACHE_LINE // 4
         if following != 0:
             ahead, ahead_step = advance(source, following if i == count - 1 else rows), x_stride
+        far, far_step = move_cursor(cursor, tiles, grad, width)
         if wide:
-            wide_gradient_tile(rows, source, x_stride, tiles, grad, target, begins, ahead, ahead_step)
+            wide_gradient_tile(rows, source, x_stride, tiles, grad, target, begins, ahead, ahead_step, far, far_step)
         else:
-            narrow_gradient_tile(rows, source, x_stride, tiles, grad, target, begins, ahead, ahead_step)
+            narrow_gradient_tile(rows, source, x_stride, tiles, grad, target, begins, ahead, ahead_step, far, far_step)
         channel += rows
 
 
@@ -104,17 +109,6 @@ def copy_outputs(y, row_step, pixel_step, rows, columns, column_outputs, channel
         for j in range(columns):
             target = advance(block, (i * column_outputs + j) * width)
             copy_pixel(advance(y, i * row_step + j * pixel_step), channels, target)
-
-
-@inline
-def tile_of_grad(record, y, position):
-    """Return where a tile of grad_y lies, and its rows and columns inside the image."""
-    image, plane, row, column = position
-    row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
-    offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
-    rows = min(record[at.ROW_OUTPUTS], record[at.OUT_ROWS] - row)
-    columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
-    return advance(y, offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL]), rows, columns
 
 
 @inline
@@ -138,18 +132,18 @@ def transform_gradient(record, y, first, tiles, panels, valid, w, block):
     points = record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
     buffer = advance(block, row_outputs * column_outputs * 2 * lanes)
     position = tile_position(record, first)
-    following, next_rows, next_columns = tile_of_grad(record, y, position)
+    following, next_rows, next_columns = tile_of_grad(record, position)
     for t in range(tiles):
-        tile, rows, columns = following, next_rows, next_columns
+        tile, rows, columns = advance(y, following), next_rows, next_columns
         if t + 1 < tiles:
             position = next_position(record, first + t + 1, position)
-            following, next_rows, next_columns = tile_of_grad(record, y, position)
+            following, next_rows, next_columns = tile_of_grad(record, position)
         is_whole = rows == row_outputs and columns == column_outputs
         for panel in range(panels):
             channels = valid if panel == panels - 1 else 2 * lanes
             width = panel_width(channels, lanes)
             source, row_step, pixel_step = advance(tile, panel * 2 * lanes), record[at.Y_ROW], record[at.Y_PIXEL]
-            ahead = advance(following, panel * 2 * lanes)
+            ahead = advance(y, following + panel * 2 * lanes)
             fetch_grad(ahead, row_step, pixel_step, next_rows, next_columns, width)
             if not is_whole or channels < width:
                 clear(block, row_outputs * column_outputs * width)
@@ -178,7 +172,7 @@ def transform_tiles(record, buffers, work, first, tiles, group, first_panel, pan
 
 
 @inline
-def add_products(record, work, first, tiles, point, panel, valid, row, sizes, count, total, begins, following):
+def add_products(record, work, first, tiles, point, panel, valid, row, sizes, count, total, begins, following, cursor):
     """Add the products of one block of tiles at one point to the sums of rows of a panel, from `row` on.
 
     `panel` counts from the first one of the block's transformed grad_y, which has `valid` channels.
@@ -190,7 +184,9 @@ def add_products(record, work, first, tiles, point, panel, valid, row, sizes, co
         points = record[at.ROW_POINTS] * record[at.COLUMN_POINTS]
         plane = (panel * points + point) * record[at.PRODUCT_PLANE]
         grad = advance(work, record[at.PRODUCTS] + plane + begin * width)
-        add_point(sizes, count, valid > lanes_of(work), x, record[at.INPUT_ROW], tiles, grad, total, begins, following)
+        add_point(
+            sizes, count, valid > lanes_of(work), x, record[at.INPUT_ROW], tiles, grad, total, begins, following, cursor
+        )
     elif begins:
         for i in range(count):
             clear(total, sizes[i] * width)
@@ -210,8 +206,21 @@ def cover_of_rows(record, valid, lanes):
 
 
 @inline
-def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, begins):
-    """Add the products of one block of tiles to the sums of some panels of a group."""
+def start_ahead(record, buffers, first, group, first_panel, panels, cursor):
+    """Begin to fetch what a block of tiles reads for some panels of a group."""
+    channel = first_panel * 2 * lanes_of(buffers[X])
+    channels = min(panels * 2 * lanes_of(buffers[X]), record[at.OUT_CHANNELS] - channel)
+    x = advance(buffers[X], group * record[at.X_GROUP])
+    y = advance(buffers[Y], group * record[at.Y_GROUP] + channel)
+    start_cursor(cursor, record, first, x, y, channels)
+
+
+@inline
+def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, begins, cursor):
+    """Add the products of one block of tiles to the sums of some panels of a group.
+
+    What the cursor finds is fetched meanwhile.
+    """
     lanes = lanes_of(work)
     tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
     transform_tiles(record, buffers, work, first, tiles, group, first_panel, panels)
@@ -221,7 +230,20 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, be
             cover = cover_of_rows(record, valid, lanes)
             total = advance(sums, panel * record[at.PACKED_PANEL] + point * record[at.KERNEL_PLANE])
             add_products(
-                record, work, first, tiles, point, panel, valid, 0, advance(cover, 1), cover[0], total, begins, 0
+                record,
+                work,
+                first,
+                tiles,
+                point,
+                panel,
+                valid,
+                0,
+                advance(cover, 1),
+                cover[0],
+                total,
+                begins,
+                0,
+                cursor,
             )
 
 
@@ -276,6 +298,8 @@ def sum_units(geometry, buffers, work, group, first_panel, panels):
     for block in range(phases):
         phase = phase_record(geometry, block)
         transform_tiles(phase, buffers, work, 0, phase[at.TILES], group, first_panel, panels)
+    cursor = as_counters(advance(work, record[at.CURSOR]))
+    stop_cursor(cursor)
     sums, scratch = advance(work, record[at.UNIT_SUMS]), advance(work, record[at.SCRATCH])
     for panel in range(panels):
         valid = valid_channels(record, first_panel + panel, lanes)
@@ -297,7 +321,7 @@ def sum_units(geometry, buffers, work, group, first_panel, panels):
                     following = phase[at.INPUT_PLANE] - rows + sizes[count - 1]
                     add_products(
                         phase, work, 0, phase[at.TILES], point, panel, valid, row, sizes, count, total, block == 0,
-                        following,
+                        following, cursor,
                     )  # fmt: skip
             transform_back(record, sums, record[at.UNIT_PLANE], 1, 0, row, row + rows, valid, gradient, scratch)
             row += rows
@@ -319,11 +343,17 @@ def winograd_gradient_sums(worker, task, geometry, buffers):
     sums = advance(buffers[SUMS], chunk * geometry[head.GRADIENT_SIZE] + group * record[at.PACKED_GROUP])
     sums = advance(sums, first_panel * record[at.PACKED_PANEL])
     blocks = geometry[head.BLOCKS]
-    begin = chunk * blocks // geometry[head.CHUNKS]
-    for block in range(begin, (chunk + 1) * blocks // geometry[head.CHUNKS]):
+    begin, end = chunk * blocks // geometry[head.CHUNKS], (chunk + 1) * blocks // geometry[head.CHUNKS]
+    cursor = as_counters(advance(work, record[at.CURSOR]))
+    for block in range(begin, end):
         phase = phase_record(geometry, block)
         first = (block - phase[at.FIRST_TASK]) * phase[at.BLOCK_TILES]
-        add_tiles(phase, buffers, work, first, group, first_panel, panels, sums, block == begin)
+        stop_cursor(cursor)
+        if block + 1 < end:
+            following = phase_record(geometry, block + 1)
+            next_first = (block + 1 - following[at.FIRST_TASK]) * following[at.BLOCK_TILES]
+            start_ahead(following, buffers, next_first, group, first_panel, panels, cursor)
+        add_tiles(phase, buffers, work, first, group, first_panel, panels, sums, block == begin, cursor)
 
 
 @float32_kernel

@@ -91,6 +91,7 @@ INPUT_AT = 71  # offset in a worker's workspace of a phase's transformed input
 UNIT_SUMS = 72  # offset of a unit's sums
 UNIT_PLANE = 73  # numbers from one point to the next in a unit's sums
 POINT_TILES = 69  # position of the first tile that has a point, and the one behind the last, for each point
+CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
 
 PLANE_PADDING = 16
 

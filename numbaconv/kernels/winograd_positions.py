@@ -66,3 +66,14 @@ def fetch_tile(record, x, position):
                     pixel = advance(x, image * record[at.X_BATCH] + planes[tap] + rows[i] + columns[j])
                     for channel in range(0, record[at.CHANNELS], CACHE_LINE // 4):
                         prefetch(advance(pixel, channel))
+
+
+@inline
+def tile_of_grad(record, position):
+    """Return the offset of a tile of grad_y, and its rows and columns inside the image."""
+    image, plane, row, column = position
+    row, column = row * record[at.ROW_OUTPUTS], column * record[at.COLUMN_OUTPUTS]
+    offset = image * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
+    rows = min(record[at.ROW_OUTPUTS], record[at.OUT_ROWS] - row)
+    columns = min(record[at.COLUMN_OUTPUTS], record[at.OUT_COLUMNS] - column)
+    return offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL], rows, columns

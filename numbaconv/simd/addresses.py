@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
@@ -21,3 +22,23 @@ def data_of(typingctx, pointer, array):
         return b.load(b.bitcast(field, args[0].type.as_pointer()))
 
     return pointer(pointer, array), codegen
+
+
+@intrinsic
+def address_of(typingctx, pointer):
+    """Return the address that a pointer holds."""
+
+    def codegen(context, b, sig, args):
+        return b.ptrtoint(args[0], emit.I64)
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
+def at_address(typingctx, pointer, address):
+    """Return a pointer of ``pointer``'s type to an address."""
+
+    def codegen(context, b, sig, args):
+        return b.inttoptr(args[1], args[0].type)
+
+    return pointer(pointer, types.int64), codegen
