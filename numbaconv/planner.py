@@ -41,7 +41,7 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
 
 GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 1.0, planar: 0.97}
 """An algorithm is taken where its estimate, times this, is below the direct algorithm's and, where both are for few
-channels, below those of the algorithms after it, times theirs.
+channels, below those of the algorithms after it, times theirs. With these Winograd is compared on equal terms.
 
 Of Winograd's estimate no less is certain. With few channels the direct algorithm takes longer beside its estimate than
 the others.
@@ -60,11 +60,11 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
     if algorithm not in GAINS:
         return None
     own, (other, name) = algorithm.estimate(spec, direction), (direct.estimate(spec, direction), direct.NAME)
-    if algorithm is not winograd:
-        table = ALGORITHMS[direction]
-        for rival in table[table.index(algorithm) + 1 :]:
-            if rival in GAINS and rival.refuses(spec, direction) is None:
-                other, name = min((other, name), (rival.estimate(spec, direction) * GAINS[rival], rival.NAME))
+    table = ALGORITHMS[direction]
+    for rival in table[table.index(algorithm) + 1 :]:
+        if rival in GAINS and rival.refuses(spec, direction) is None:
+            gain = GAINS[winograd if algorithm is winograd else rival]
+            other, name = min((other, name), (rival.estimate(spec, direction) * gain, rival.NAME))
     if own * GAINS[algorithm] < other:
         return None
     return _beaten(own, other, name)
