@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, folded, folded_planes, padding_modes, planar, winograd
+from numbaconv.algorithms import depthwise, direct, dot, folded, folded_planes, padding_modes, planar, winograd
 from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
@@ -24,7 +24,7 @@ from numbaconv.spec import ConvSpec
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "forward": (depthwise, winograd, planar, direct),
+    "forward": (depthwise, winograd, dot, planar, direct),
     "input_grad": (depthwise, winograd, folded_planes, folded, planar, direct),
     "kernel_grad": (depthwise, winograd, planar, direct),
 }
@@ -39,7 +39,7 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
     ]
 
 
-GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 1.0, planar: 0.97}
+GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 1.0, dot: 1.0, planar: 0.97}
 """An algorithm is taken where its estimate, times this, is below the direct algorithm's and, where both are for few
 channels, below those of the algorithms after it, times theirs. With these Winograd is compared on equal terms.
 
