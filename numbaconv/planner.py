@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, folded, folded_planes, padding_modes, planar, winograd
+from numbaconv.algorithms import depthwise, direct, dot, folded, folded_planes, padding_modes, planar, winograd
 from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
@@ -24,7 +24,7 @@ from numbaconv.spec import ConvSpec
 DIRECTIONS = ("forward", "input_grad", "kernel_grad")
 
 ALGORITHMS: dict[str, tuple[ModuleType, ...]] = {
-    "forward": (depthwise, winograd, planar, direct),
+    "forward": (depthwise, winograd, dot, planar, direct),
     "input_grad": (depthwise, winograd, folded_planes, folded, planar, direct),
     "kernel_grad": (depthwise, winograd, planar, direct),
 }
@@ -39,9 +39,9 @@ def reasons(spec: ConvSpec, direction: str) -> list[tuple[str, str | None]]:
     ]
 
 
-GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 1.0, planar: 0.97}
+GAINS: dict[ModuleType, float] = {winograd: 1.05, folded_planes: 1.03, folded: 1.0, dot: 1.0, planar: 0.97}
 """An algorithm is taken where its estimate, times this, is below the direct algorithm's and, where both are for few
-channels, below those of the algorithms after it, times theirs.
+channels, below those of the algorithms after it, times theirs. With these Winograd is compared on equal terms.
 
 Of Winograd's estimate no less is certain. With few channels the direct algorithm takes longer beside its estimate than
 the others.
@@ -60,11 +60,11 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
     if algorithm not in GAINS:
         return None
     own, (other, name) = algorithm.estimate(spec, direction), (direct.estimate(spec, direction), direct.NAME)
-    if algorithm is not winograd:
-        table = ALGORITHMS[direction]
-        for rival in table[table.index(algorithm) + 1 :]:
-            if rival in GAINS and rival.refuses(spec, direction) is None:
-                other, name = min((other, name), (rival.estimate(spec, direction) * GAINS[rival], rival.NAME))
+    table = ALGORITHMS[direction]
+    for rival in table[table.index(algorithm) + 1 :]:
+        if rival in GAINS and rival.refuses(spec, direction) is None:
+            gain = GAINS[winograd if algorithm is winograd else rival]
+            other, name = min((other, name), (rival.estimate(spec, direction) * gain, rival.NAME))
     if own * GAINS[algorithm] < other:
         return None
     return _beaten(own, other, name)

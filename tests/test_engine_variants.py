@@ -170,6 +170,26 @@ def test_outputs_of_a_stride_are_joined_along_every_axis():
     assert max(part.repeats for part in plan.bias_parts) >= 4
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "options"),
+    [
+        ((1, 512, 1), (256, 1, 37), {"strides": 64}),
+        ((1, 530, 1), (256, 1, 37), {"strides": 64, "padding": ((11, 7),)}),
+        ((2, 480, 3), (48, 3, 70), {"strides": 48}),
+        ((1, 32, 48, 3), (16, 16, 3, 40), {"strides": 16}),
+        ((2, 32, 48, 4), (8, 16, 4, 19), {"strides": (8, 16), "padding": ((3, 5), (0, 0))}),
+    ],
+    ids=["even", "padded", "channels", "patches", "other axis padded"],
+)
+def test_outputs_of_a_stride_are_packed_evenly_or_not(x_shape, kernel_shape, options, dtype, rng):
+    """Outputs side by side whose numbers lie evenly in the kernel are transposed in registers, others are copied."""
+    spec = resolve_conv(x_shape, kernel_shape, dtype=dtype, **options)
+    grad_y, kernel = integers(rng, spec.y_shape, dtype), integers(rng, spec.kernel_shape, dtype)
+    expected = oracle.conv_input_grad(grad_y, kernel, spec.x_shape, **options)
+    assert_array_equal(planner.input_grad(spec, grad_y, kernel, algorithm="direct"), expected)
+
+
 @pytest.mark.parametrize(
     ("x_shape", "kernel_shape", "strides"),
     [

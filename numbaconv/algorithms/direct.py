@@ -14,6 +14,7 @@ from numbaconv.algorithms.blocking import (
     Block,
     choose_block,
     own_panel_count,
+    panel_count,
     panel_vectors,
     taps_per_pass,
 )
@@ -58,6 +59,7 @@ from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
 
 NAME = "direct"
+OWN_CYCLES = 0.4  # more than a block's estimate says, for a number that it packs itself
 MIN_GROUPS_WHOLE = 4
 """Groups from which a task that packs its own kernel takes as many panels as it packs at once."""
 
@@ -95,7 +97,9 @@ def estimate(spec: ConvSpec, direction: str) -> float:
         return gradient_cycles(spec)
     x, y = array_strides(spec)
     strides = (x, y) if direction == "forward" else (y, x)
-    return sum(phase.block.cycles for phase in _product_phases(spec, direction, *strides, True))
+    phases = _product_phases(spec, direction, *strides, True)
+    packed = [_own_depth(spec, direction, phase) * product_channels(spec, direction)[1] for phase in phases]
+    return sum(phase.block.cycles for phase in phases) + spec.groups * sum(packed) * OWN_CYCLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,14 @@ class _Phase:
         sizes = lattice.batch, lattice.rows.phase.count, lattice.columns.phase.count
         planes = math.prod(axis.phase.count for axis in lattice.planes)
         return planes == 1 and sizes == (block.images, block.rows, block.columns)
+
+
+def _own_depth(spec: ConvSpec, direction: str, phase: _Phase) -> int:
+    """Return the numbers of each output channel that the phase's only block packs itself, 0 where it packs none."""
+    channels, out_channels = product_channels(spec, direction)
+    depth = math.prod(len(axis.phase.taps) for axis in phase.lattice.axes) * channels
+    panels = panel_count(out_channels * phase.lattice.width, spec.dtype)
+    return depth if phase.is_one_block and own_panel_count(channels, depth, panels, spec.dtype) else 0
 
 
 @lru_cache(maxsize=64)

@@ -58,8 +58,8 @@ from numbaconv.target import TARGET
 
 NAME = "planar"
 
-MAX_CHANNELS = 12
-"""Output channels of a group up to which registers of channels may have idle lanes."""
+MAX_CHANNELS = 31
+"""Output channels of a group up to which many lanes of registers of channels may be idle."""
 
 LEAVING_CYCLES, TRANSPOSED_CYCLES = 1.25, 0.5  # a number that is brought from a plane to the output, by transposes
 

@@ -94,24 +94,47 @@ def pack_transposed(source, column_step, channels, columns, width, target):
 
 
 @inline
-def pack_columns(kernel, record, taps, panel, valid, width, target):
-    """Pack one tap of one panel column by column: outputs side by side, panels that are not full.
+def column_offset(record, taps, column):
+    """Return where a column of a tap lies in the kernel, a negative number where its output has no such tap.
 
-    Column k is output k // of_one of those side by side, and channel k % of_one of it; it may have no such tap.
+    Column k is output k // of_one of those side by side, and channel k % of_one of it.
     """
-    channels, channel_step = record[at.CHANNELS], record[at.KERNEL_CHANNEL]
     of_one = record[at.OUT_CHANNELS] // record[at.BESIDE]
+    offset = taps[column // of_one]
+    return offset if offset < 0 else offset + column % of_one * record[at.KERNEL_COLUMN]
+
+
+@inline
+def column_step(record, taps, first, columns):
+    """Return how far apart in the kernel neighbouring columns of a tap lie, 0 where not all of them lie evenly."""
+    if record[at.BESIDE] == 1:
+        return record[at.KERNEL_COLUMN]
+    place = column_offset(record, taps, first)
+    step = column_offset(record, taps, first + 1) - place if columns > 1 else 0
+    for column in range(1, columns):
+        following = column_offset(record, taps, first + column)
+        if min(place, following) < 0 or following - place != step:
+            step = 0
+        place = following
+    return step
+
+
+@inline
+def pack_columns(kernel, record, taps, panel, valid, width, target):
+    """Pack one tap of one panel column by column: outputs that lie unevenly, panels that are not full."""
+    channels, channel_step = record[at.CHANNELS], record[at.KERNEL_CHANNEL]
     for first in range(0, channels, CHANNEL_BLOCK):
         count = min(channels - first, CHANNEL_BLOCK)
         rows = advance(target, first * width)
         for column in range(width):
-            out = panel * 2 * lanes_of(kernel) + column
-            offset = taps[out // of_one] if column < valid else -1
+            offset = -1
+            if column < valid:
+                offset = column_offset(record, taps, panel * 2 * lanes_of(kernel) + column)
             if offset < 0:
                 pack_zeros(count, width, advance(rows, column))
             else:
-                offset += out % of_one * record[at.KERNEL_COLUMN] + first * channel_step
-                pack_column(advance(kernel, offset), count, channel_step, width, advance(rows, column))
+                source = advance(kernel, offset + first * channel_step)
+                pack_column(source, count, channel_step, width, advance(rows, column))
 
 
 @inline
@@ -134,9 +157,9 @@ def pack_panels(kernel, record, group, first, last, first_tap, taps, packed, dep
             valid = min(width, out_channels - panel * width)
             narrow = rounded_width(valid, lanes)
             target = advance(packed, (panel - first) * width * depth + row * narrow)
-            if record[at.KERNEL_CHANNEL] == 1 and beside == 1 and valid == narrow:
-                step = record[at.KERNEL_COLUMN]
-                source = advance(kernel, offsets[0] + panel * width * step)
+            step = column_step(record, offsets, panel * width, valid)
+            if record[at.KERNEL_CHANNEL] == 1 and step > 0 and valid == narrow:
+                source = advance(kernel, column_offset(record, offsets, panel * width))
                 pack_transposed(source, step, channels, narrow, narrow, target)
             else:
                 pack_columns(kernel, record, offsets, panel, valid, narrow, target)

@@ -89,6 +89,9 @@ LLVM unrolls tiles of 10 and 12 x 2 and spills then.
 FOLDED_SIZES = tuple(16 * numbers + vectors for numbers, many in FOLDED_VECTORS.items() for vectors in many)
 """Sizes of these tiles as one number each."""
 
+DOT_PIXELS: dict[int, int] = {1: 16, 2: 8, 3: 5, 4: 4} if TARGET.vector_bytes == 64 else {}
+"""Pixels of a tile with input channels in the lanes for each number of output channels: 16 registers of sums."""
+
 OUTER_VECTORS = {
     (taps, channels): tuple(v for v in (4, 2) if v * taps * channels <= (24 if MANY_REGISTERS else 12)) or (1,)
     for taps in range(1, 6 if MANY_REGISTERS else 5)

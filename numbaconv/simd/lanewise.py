@@ -1,10 +1,13 @@
-"""Division and choice between two registers, lane by lane."""
+"""Division and choice between two registers, lane by lane, and sums of the lanes of many."""
 
 from __future__ import annotations
 
+from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
+from numbaconv.simd.types import VectorType
 
 
 @intrinsic
@@ -38,3 +41,37 @@ def where_above(typingctx, x, lower, chosen, otherwise):
         return b.select(b.fcmp_ordered(">", x, lower), chosen, otherwise)
 
     return x(x, x, x, x), codegen
+
+
+def _halved(b, first, second, parts: int):
+    """Return sums of two registers' halves of each of so many parts, those of the first before those of the second."""
+    lanes = first.type.count
+    part = lanes // parts
+    masks: tuple[list[int], list[int]] = ([], [])
+    for start in range(0, lanes, part):
+        for half, mask in zip((start, start + part // 2), masks, strict=True):
+            mask += [register + half + i for register in (0, lanes) for i in range(part // 2)]
+    halves = [b.shuffle_vector(first, second, ir.Constant(ir.VectorType(emit.I32, lanes), mask)) for mask in masks]
+    return b.fadd(*halves)
+
+
+@intrinsic
+def tile_store_sums(typingctx, acc, pointer):
+    """pointer[m * vectors + v] = the sum of the lanes of ``acc[m, v]``; whole registers are written."""
+    vector = VectorType(pointer.dtype)
+
+    def codegen(context, b, sig, args):
+        tile, (acc, pointer), lanes = sig.args[0], args, vector.lanes
+        count, zero = tile.rows * tile.vectors, ir.Constant(vector.ir_type, None)
+        for first in range(0, count, lanes):
+            cells = range(first, first + lanes)
+            registers = [b.extract_value(acc, cell) if cell < count else zero for cell in cells]
+            parts = 1
+            while len(registers) > 1:
+                half = len(registers) // 2
+                registers = [_halved(b, registers[r], registers[r + half], parts) for r in range(half)]
+                parts *= 2
+            emit.store(b, vector, registers[0], pointer, emit.index(first))
+        return context.get_dummy_value()
+
+    return types.void(acc, pointer), codegen
