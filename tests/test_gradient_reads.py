@@ -7,7 +7,7 @@ from direct_gradients import assert_exact, forget_plans, plan_of
 from problems import Problem
 
 from numbaconv.algorithms import direct_gradient
-from numbaconv.algorithms.blocking import reads_grad_in_place
+from numbaconv.algorithms.gradient_blocking import reads_grad_in_place
 from numbaconv.kernels import layout as at
 from numbaconv.target import TARGET
 

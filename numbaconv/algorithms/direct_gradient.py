@@ -9,18 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from numbaconv import parallel
-from numbaconv.algorithms.blocking import (
-    GRADIENT_TASKS,
-    WRITTEN_BLOCKS,
-    Extent,
-    GradientBlock,
-    choose_gradient_block,
-    panel_count,
-    panel_parts,
-    panel_vectors,
-    pixel_chunks,
-    reads_grad_in_place,
-)
+from numbaconv.algorithms.blocking import Extent, panel_count, panel_vectors
 from numbaconv.algorithms.cache_sets import pixel_pitch
 from numbaconv.algorithms.geometry import (
     Record,
@@ -36,6 +25,15 @@ from numbaconv.algorithms.geometry import (
     task_counts,
     tile_list,
     with_taps,
+)
+from numbaconv.algorithms.gradient_blocking import (
+    GRADIENT_TASKS,
+    WRITTEN_BLOCKS,
+    GradientBlock,
+    choose_gradient_block,
+    panel_parts,
+    pixel_chunks,
+    reads_grad_in_place,
 )
 from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
