@@ -60,14 +60,17 @@ def _chunks(rows: int, depth: int) -> int:
 
 
 def _header(workspace: int, rows: int, depth: int, units: int, chunk: int, block: int, is_relu: bool, width: int,
-            dtype: str, full: int, last: int) -> np.ndarray:  # fmt: skip
-    """Return the geometry of a kernel whose tiles cover `full` rows, those of the last block `last`."""
+            dtype: str, full: int, last: int, runs: int = 1) -> np.ndarray:  # fmt: skip
+    """Return the geometry of a kernel whose tiles cover `full` rows, those of the last block `last`.
+
+    Products are summed over so many runs, which begin a block apart.
+    """
     tiles, rest = tile_list(full, 2), tile_list(last, 2)
     line = CACHE_LINE // np.dtype(dtype).itemsize
     tasks = -(-depth // chunk)
-    places = np.cumsum([at.HEADER, len(tiles), len(rest), rows])
-    header = [workspace, rows, depth, units, chunk, block, tasks, is_relu, width, 0, line, *places]
-    return np.array([*header, *tiles, *rest, *range(0, rows * block, block), *range(rows)], np.int64)
+    places = np.cumsum([at.HEADER, len(tiles), len(rest), runs])
+    header = [workspace, rows, depth, units, chunk, block, tasks, is_relu, width, line, runs, *places]
+    return np.array([*header, *tiles, *rest, *range(0, runs * block, block), *range(runs)], np.int64)
 
 
 @lru_cache(maxsize=256)
@@ -104,7 +107,7 @@ def _gradient(
 ) -> parallel.Launch:
     """Return the launch of a gradient that packs the columns of ``packed_sizes`` rows and columns in panels.
 
-    A worker has room for a row of zeros, a block of a panel's results, and ``kept`` numbers for each row of the block.
+    A worker has room for a row of zeros, a block of a panel's results, and a block of each of the ``kept`` rows of x.
     """
     rows, depth, units = sizes
     panel_rows, columns = packed_sizes
@@ -113,7 +116,8 @@ def _gradient(
     block = round_up(48, math.lcm(WIDE_SIZES[0], panel // 2))
     chunk = block * max(1, _GRADIENT_NUMBERS // (block * rows))
     workspace = round_up(panel + block * (panel + kept), 16)
-    geometry = _header(workspace, rows, depth, units, chunk, block, False, width, dtype, block, depth % block)
+    tiles = block, depth % block
+    geometry = _header(workspace, rows, depth, units, chunk, block, False, width, dtype, *tiles, max(1, kept))
     packed = parallel.Uninitialised(width * panel_rows * np.dtype(dtype).itemsize)
     buffers = (0, 1, 2, packed, np.zeros(width // panel, np.int64))
     tasks, small = int(geometry[at.TASKS]), rows * depth * units < SMALL_PRODUCTS

@@ -19,9 +19,10 @@ from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
 
 # Geometry. CHUNK: rows of the matrix of a task; BLOCK: of these, as many as are multiplied together; WIDTH: columns of
-# the product in whole panels; ZERO: a zero; LINE: numbers of a cache line; FULL, LAST: sizes of the register tiles that
-# cover a block, and the last one of all, behind their number; STARTS, NUMBERS: of a block's rows of x and of them.
-WORKSPACE, ROWS, DEPTH, UNITS, CHUNK, BLOCK, TASKS, RELU, WIDTH, ZERO, LINE, FULL, LAST, STARTS, NUMBERS = range(15)
+# the product in whole panels; LINE: numbers of a cache line; FULL, LAST: sizes of the register tiles that cover a
+# block, and the last one of all, behind their number; RUNS: of consecutive numbers that products are summed over;
+# STARTS, RUN_ROWS: where these begin in a row of the left factor and in a panel.
+WORKSPACE, ROWS, DEPTH, UNITS, CHUNK, BLOCK, TASKS, RELU, WIDTH, LINE, RUNS, FULL, LAST, STARTS, RUN_ROWS = range(15)
 HEADER = 15
 TOGETHER = 8  # panels packed in one sweep over the rows of the matrix
 # Buffers of the product.
@@ -33,14 +34,12 @@ GRAD_Y, GRADIENT = 2, 3
 
 
 @inline
-def _cover(g, tiles, x, x_step, runs, run, panel, start, start_step, y, y_step, ahead, lines):
+def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead, lines):
     """y[row] = start[row] + x[row] panel, for the rows that the tiles cover; `lines` of what is `ahead` are fetched.
 
-    Products are summed over runs of consecutive numbers: a single one, or as many as the geometry has starts of.
+    Products are summed over runs of `run` consecutive numbers.
     """
-    row, line = 0, 0
-    starts = advance(g, ZERO if runs == 1 else g[STARTS])
-    numbers = advance(g, ZERO if runs == 1 else g[NUMBERS])
+    row, line, runs, starts, run_rows = 0, 0, g[RUNS], advance(g, g[STARTS]), advance(g, g[RUN_ROWS])
     for tile in range(tiles[0]):
         size = tiles[1 + tile]
         end = lines * (tile + 1) // tiles[0]
@@ -50,7 +49,7 @@ def _cover(g, tiles, x, x_step, runs, run, panel, start, start_step, y, y_step, 
         source, target = advance(x, row * x_step), advance(y, row * y_step)
         first = advance(start, row * start_step)
         wide_tile(
-            size, source, x_step, runs, starts, run, panel, numbers, first, start_step, False, target, y_step, False,
+            size, source, x_step, runs, starts, run, panel, run_rows, first, start_step, False, target, y_step, False,
             NOTHING,
         )  # fmt: skip
         row += size
@@ -112,7 +111,7 @@ def many_rows_product(worker, task, geometry, buffers):
                 _pack_panels(advance(matrix, column), count, units, columns, packed, panel_size)
             sums = advance(partial, column)
             _cover(
-                g, tiles, x_block, count, 1, count, advance(packed, panel % TOGETHER * panel_size), sums, width, sums,
+                g, tiles, x_block, count, count, advance(packed, panel % TOGETHER * panel_size), sums, width, sums,
                 width, advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
             )  # fmt: skip
     if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == g[TASKS] - 1:
@@ -175,7 +174,7 @@ def many_rows_gradient(worker, task, geometry, buffers):
                 for line in range(count // g[LINE]):
                     prefetch(advance(target, row * depth + line * g[LINE]))
             _cover(
-                g, tiles, weights, units, 1, units, packed, zeros, 0, block, width,
+                g, tiles, weights, units, units, packed, zeros, 0, block, width,
                 advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
             )  # fmt: skip
             _leave_transposed(block, count, min(width, rows - panel * width), width, target, depth)
@@ -219,7 +218,7 @@ def many_rows_matrix_gradient(worker, task, geometry, buffers):
             if not is_whole:
                 place, step = bounce, width
             _cover(
-                g, tiles, x_block, 1, rows, 1, advance(packed, panel * panel_size), zeros, 0, place, step,
+                g, tiles, x_block, 1, 1, advance(packed, panel * panel_size), zeros, 0, place, step,
                 advance(ahead, fetched * g[LINE]), lines * (panel + 1) // panels - fetched,
             )  # fmt: skip
             if not is_whole:

@@ -13,7 +13,8 @@ from numbaconv.jit import inline
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.forward import CACHE_LINE
 from numbaconv.kernels.winograd_positions import tile_of_grad, tile_position
-from numbaconv.simd.addresses import address_of, at_address
+from numbaconv.simd.addresses import at_address
+from numbaconv.simd.calls import address_of
 from numbaconv.simd.pointers import advance
 
 # Cursor.

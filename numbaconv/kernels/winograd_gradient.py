@@ -230,21 +230,9 @@ def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, be
             cover = cover_of_rows(record, valid, lanes)
             total = advance(sums, panel * record[at.PACKED_PANEL] + point * record[at.KERNEL_PLANE])
             add_products(
-                record,
-                work,
-                first,
-                tiles,
-                point,
-                panel,
-                valid,
-                0,
-                advance(cover, 1),
-                cover[0],
-                total,
-                begins,
-                0,
+                record, work, first, tiles, point, panel, valid, 0, advance(cover, 1), cover[0], total, begins, 0,
                 cursor,
-            )
+            )  # fmt: skip
 
 
 @inline

@@ -25,16 +25,6 @@ def data_of(typingctx, pointer, array):
 
 
 @intrinsic
-def address_of(typingctx, pointer):
-    """Return the address that a pointer holds."""
-
-    def codegen(context, b, sig, args):
-        return b.ptrtoint(args[0], emit.I64)
-
-    return types.int64(pointer), codegen
-
-
-@intrinsic
 def at_address(typingctx, pointer, address):
     """Return a pointer of ``pointer``'s type to an address."""
 
