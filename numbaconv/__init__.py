@@ -27,11 +27,12 @@ if TYPE_CHECKING:
         separable_conv,
     )
     from numbaconv.fusing import fused_activation
-    from numbaconv.jit import show_config, warmup
+    from numbaconv.jit import show_config
     from numbaconv.model import Model, Sequential
     from numbaconv.seeding import set_seed
     from numbaconv.settings import config
     from numbaconv.spec import ConvSpec
+    from numbaconv.warming import warmup
 
 __version__ = "0.1.0.dev0"
 
@@ -102,7 +103,7 @@ _HOMES = {
     "config": "settings:config",
     "separable_conv": "functional:separable_conv",
     "show_config": "jit:show_config",
-    "warmup": "jit:warmup",
+    "warmup": "warming:warmup",
     "Model": "model:Model",
     "Sequential": "model:Sequential",
     "set_seed": "seeding:set_seed",

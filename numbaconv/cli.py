@@ -112,7 +112,11 @@ def _info(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 def _warmup(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     import numbaconv as nc
 
-    print(nc.warmup(dtypes=tuple(options.dtype or _DTYPES), progress=not options.quiet))
+    with _refusals(parser):
+        summary = nc.warmup(
+            dtypes=tuple(options.dtype or _DTYPES), progress=not options.quiet, processes=options.processes
+        )
+    print(summary)
 
 
 def _explain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -207,6 +211,9 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     warmup.set_defaults(run=_warmup, parser=warmup)
     warmup.add_argument("--dtype", action="append", choices=_DTYPES, help="only this one; default both")
+    warmup.add_argument(
+        "--processes", type=int, metavar="N", help="that compile at the same time; default one a thread"
+    )
     warmup.add_argument("--quiet", action="store_true", help="show no progress bar")
     _add_explain(commands)
     return parser

@@ -95,6 +95,19 @@ def _references(function: FunctionType) -> dict[str, Any]:
     return named | {name: cell.cell_contents for name, cell in cells}
 
 
+def code_size(function: Any) -> int:
+    """Return the bytes of bytecode of a function and of all `inline` functions within it: how long it compiles."""
+    seen: set[FunctionType] = set()
+    waiting = [function]
+    while waiting:
+        function = waiting.pop()
+        plain = function.py_func if isinstance(function, Dispatcher) else function
+        if plain not in seen:
+            seen.add(plain)
+            waiting += [value for value in _references(plain).values() if isinstance(value, Dispatcher)]
+    return sum(len(plain.__code__.co_code) for plain in seen)
+
+
 def replaced(function: Any, replacements: dict[Any, Any]) -> Any:
     """Return a copy of a function that calls ``replacements`` for the keys, at whatever depth of `inline` functions.
 

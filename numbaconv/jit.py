@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -27,7 +26,7 @@ import numba
 from numba import types
 
 from numbaconv import code_cache
-from numbaconv.code_cache import CacheInfo, cache_info
+from numbaconv.code_cache import cache_info
 from numbaconv.inlining import inline
 from numbaconv.simd.calls import add_c_entry
 from numbaconv.target import TARGET
@@ -35,18 +34,14 @@ from numbaconv.target import TARGET
 __all__ = [
     "CONFIGURATION",
     "KERNELS",
-    "CacheInfo",
     "CompiledFunction",
     "TaskKernel",
-    "WarmupSummary",
-    "cache_info",
     "compiled_count",
     "compiling",
     "float32_kernel",
     "inline",
     "show_config",
     "task_kernel",
-    "warmup",
 ]
 
 DTYPES = ("float32", "float64")
@@ -270,23 +265,15 @@ def _registered(kernel: TaskKernel) -> TaskKernel:
     return kernel
 
 
+def package_functions() -> list[CompiledFunction]:
+    """Return all compiled functions of the package, those of kernels for each dtype."""
+    _import_kernels()
+    return list(_functions)
+
+
 def compiled_count() -> int:
     """Return how many compiled functions of the package this process has loaded."""
     return sum(function.is_loaded for function in _functions)
-
-
-@dataclass(frozen=True, slots=True)
-class WarmupSummary:
-    """What `warmup` did: functions in memory, how many of them it compiled, seconds, and the cache after it."""
-
-    functions: int
-    compiled: int
-    seconds: float
-    cache: CacheInfo
-
-    def __str__(self) -> str:
-        where = f"{self.cache.folder} ({self.cache.bytes / 1e6:.1f} MB)" if self.cache.folder else "not cached"
-        return f"{self.functions} functions ready, {self.compiled} compiled now, {self.seconds:.1f} s, {where}"
 
 
 def _import_kernels() -> None:
@@ -295,56 +282,6 @@ def _import_kernels() -> None:
     package = importlib.import_module("numbaconv.kernels")
     for module in pkgutil.iter_modules(package.__path__, "numbaconv.kernels."):
         importlib.import_module(module.name)
-
-
-def warmup(dtypes: Sequence[str] = DTYPES, progress: bool = True) -> WarmupSummary:
-    """Compile every kernel now, so that no later call waits; a second run only loads what the first has cached.
-
-    Parameters
-    ----------
-    dtypes : sequence of str
-        Which of ``"float32"`` and ``"float64"`` to compile for.
-    progress : bool
-        Whether to show a bar on the standard error stream.
-
-    Returns
-    -------
-    WarmupSummary
-        Number of functions, how many were compiled, seconds taken, and the state of the cache.
-
-    Raises
-    ------
-    ValueError
-        When a dtype is not one of the two.
-
-    Examples
-    --------
-    >>> import numbaconv as nc
-    >>> summary = nc.warmup(dtypes=(), progress=False)
-    >>> summary.functions > 0
-    True
-    """
-    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
-    unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
-    if unknown:
-        raise ValueError(f"dtypes={dtypes!r}: {unknown[0]!r} has no kernels; use 'float32', 'float64' or both")
-    _import_kernels()
-    wanted = [f for f in _functions if not f.name.endswith(DTYPES) or f.name.endswith(dtypes)]
-    start = time.perf_counter()
-    before = sum(function.compile_seconds is not None for function in wanted)
-    with compiling(lambda name: None):
-        for function in _with_bar(wanted, progress):
-            function.address  # noqa: B018 - reading it loads the code
-    compiled = sum(function.compile_seconds is not None for function in wanted) - before
-    return WarmupSummary(len(wanted), compiled, time.perf_counter() - start, cache_info())
-
-
-def _with_bar(functions: list[CompiledFunction], progress: bool) -> Any:
-    if not progress:
-        return functions
-    from tqdm import tqdm
-
-    return tqdm(functions, desc="compiling kernels", unit="kernel", dynamic_ncols=True)
 
 
 def show_config() -> None:

@@ -131,12 +131,16 @@ def test_warmup_passes_its_options_on(capsys, monkeypatch):
     calls = []
     monkeypatch.setattr(nc, "warmup", lambda **options: calls.append(options) or "17 functions ready")
     assert cli.main(["warmup"]) == 0
-    assert cli.main(["warmup", "--dtype", "float64", "--quiet"]) == 0
+    assert cli.main(["warmup", "--dtype", "float64", "--processes", "3", "--quiet"]) == 0
     assert calls == [
-        {"dtypes": ("float32", "float64"), "progress": True},
-        {"dtypes": ("float64",), "progress": False},
+        {"dtypes": ("float32", "float64"), "progress": True, "processes": None},
+        {"dtypes": ("float64",), "progress": False, "processes": 3},
     ]
     assert capsys.readouterr().out == "17 functions ready\n" * 2
+
+
+def test_warmup_refuses_as_the_function_does(capsys):
+    assert "processes=0: at least one must compile" in refusal(capsys, "warmup", "--processes", "0")
 
 
 # demo

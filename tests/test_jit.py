@@ -1,4 +1,4 @@
-"""Kernels as compiled functions, what is said about compiling them, and warming up."""
+"""Kernels as compiled functions, and what is said about compiling them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from processes import FUNCTIONS, finish, run, start
 
-from numbaconv import code_cache, jit, parallel
+from numbaconv import code_cache, jit, parallel, warming
 from numbaconv.jit import inline, task_kernel
 
 # --- what is printed -------------------------------------------------------------------------------------------------
@@ -118,27 +118,8 @@ def test_kernels_of_one_name_stay_apart():
         assert y.tolist() == [factor, factor]
 
 
-def test_warmup_refuses_other_dtypes():
-    with pytest.raises(ValueError) as error:
-        jit.warmup(dtypes=("float32", "float16"))
-    assert str(error.value) == (
-        "dtypes=('float32', 'float16'): 'float16' has no kernels; use 'float32', 'float64' or both"
-    )
-
-
-def test_warmup_leaves_nothing_to_compile(capsys):
-    summary = jit.warmup(progress=False)
-    assert summary.functions == jit.compiled_count() >= sum(len(kernel.dtypes) for kernel in jit.KERNELS.values())
-    again = jit.warmup(progress=True)
-    assert (again.functions, again.compiled) == (summary.functions, 0)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "compiling kernels: 100%" in captured.err
-    assert str(again).startswith(f"{summary.functions} functions ready, 0 compiled now, ")
-
-
 def test_cache_is_small():
-    functions = jit.warmup(progress=False).functions
+    functions = warming.warmup(progress=False).functions
     # Kernels with an epilogue of their own, which other tests leave, have its digest as a second part of the name.
     sizes = [file.stat().st_size for file in Path(code_cache.cache_info().folder).iterdir() if file.name.count("-") < 2]
     assert len(sizes) == functions
