@@ -57,6 +57,17 @@ def make_tile(number: int) -> Any:
 short_tile = by_vectors(make_tile, dict.fromkeys(PANEL_VECTORS, (PIXELS, 1)), PARAMETERS)
 
 
+WHOLE = 2 * 64 + PIXELS
+"""Number of the tile of two registers of channels."""
+
+
+@inline
+def fetch_outputs(y, writes):
+    """Fetch the cache lines in which the outputs of a tile of pixels begin."""
+    for m in range(PIXELS):
+        prefetch(advance(y, writes[m]))
+
+
 @inline
 def product_pixels(
     record, first_panel, panels, x, reads, kernel, bias, lower, past_caches, y, writes, pixels, bounce, within
@@ -66,13 +77,21 @@ def product_pixels(
     count, depth = record[at.TAPS] * record[at.RUN], record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS]
     numbers, width, activates = advance(record, record[at.NUMBERS]), 2 * lanes, lower == 0
     size = PIXELS if pixels >= PIXELS else 1
+    # Panels that one and the same tile computes: all but the last one, whose channels may be fewer.
+    whole = min(panels, out_channels // width - first_panel) if size == PIXELS and not waits(lower) else 0
     pixel = 0
     while pixel < pixels:
         # The last tile makes outputs of the one before again.
         first = min(pixel, pixels - size)
-        ahead = min(first + PIXELS_AHEAD, pixels - size)
         from_x, to_y = advance(reads, first), advance(writes, first)
-        for panel in range(first_panel, first_panel + panels):
+        ahead = advance(writes, min(first + PIXELS_AHEAD, pixels - size))
+        for panel in range(first_panel, first_panel + whole):
+            channel = panel * width
+            weights, start, target = advance(kernel, channel * depth), advance(bias, channel), advance(y, channel)
+            if not past_caches:
+                fetch_outputs(target, ahead)
+            short_tile(WHOLE, x, from_x, count, numbers, weights, start, activates, past_caches, target, to_y)
+        for panel in range(first_panel + whole, first_panel + panels):
             channel = panel * width
             valid = min(width, out_channels - channel)
             rounded = rounded_width(valid, lanes)
@@ -81,10 +100,8 @@ def product_pixels(
             if not is_direct:
                 target, offsets = bounce, within
             weights, start = advance(kernel, channel * depth), advance(bias, channel)
-            if size == PIXELS:
-                if not past:
-                    for m in range(PIXELS):
-                        prefetch(advance(y, writes[ahead + m] + channel))
+            if size == PIXELS and not past:
+                fetch_outputs(advance(y, channel), ahead)
             number = rounded * 64 // lanes + size
             short_tile(number, x, from_x, count, numbers, weights, start, activates, past, target, offsets)
             if not is_direct:
