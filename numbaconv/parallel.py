@@ -1,4 +1,4 @@
-"""One entry of the threading layer per call: workers take the tasks of one or more kernels from a shared counter.
+"""One entry of the threading layer per call: workers take the tasks of one or more kernels, each its share first.
 
 `launch` fills a block of int64 numbers with everything a launch needs and hands its address to compiled code, which
 calls the ``parallel_for`` of Numba's threading layer (OpenMP, TBB or workqueue) once. Which worker runs a task is left
@@ -38,6 +38,7 @@ from numbaconv.simd.driver import (
     OWN_PROGRAM,
     STATUS,
     STEP_OPERANDS,
+    WORKER_SIZE,
     WORKERS,
     run_parallel,
     run_serial,
@@ -115,7 +116,7 @@ class _Call:
     """The memory of one run: its block of numbers, its workspace, and the compiled entry points."""
 
     def __init__(self) -> None:
-        size = WORKERS + max(1, TARGET.threads)
+        size = WORKERS + WORKER_SIZE * max(1, TARGET.threads)
         self.block = aligned_bytes(8 * size)
         self.block_address = self.block.ctypes.data
         self.memory = self.block.data
@@ -246,7 +247,7 @@ def launch(
         count = len(arrays)
         plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0)
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
-        _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, tasks, count, 0, call.own_plan, 0)
+        _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, count, 0, call.own_plan)
         call.run(call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
     finally:
         idle.append(call)
@@ -354,7 +355,7 @@ class Launch:
         self.tasks = tasks
         self.is_small = small
         self._small = sum(self.memory) if small else None
-        numbers = [1, tasks, arguments, 0, self.address, 0, *argument_operands(arguments)]
+        numbers = [1, arguments, 0, self.address, *argument_operands(arguments)]
         self._steps = np.array(numbers, np.int64)
         self._program = self._steps.ctypes.data
         self._pack = _BLOCKS[arguments].pack_into

@@ -145,10 +145,8 @@ class Launches:
     def __init__(self, steps: list[tuple[parallel.Launch, tuple[Operand, ...]]], between: int, arguments: int) -> None:
         launches = [launch for launch, _ in steps]
         numbers: list[int] = []
-        tasks = 0
         for launch, operands in steps:
-            numbers += [launch.address, tasks]
-            tasks += launch.tasks
+            numbers.append(launch.address)
             for operand in operands:
                 if isinstance(operand, Buffer):
                     numbers += [operand.base, operand.offset]
@@ -156,11 +154,11 @@ class Launches:
                     numbers += [ABSOLUTE, operand.ctypes.data]
         # Launches and arrays must live as long as their addresses are used.
         self._steps = steps
-        self._numbers = np.array([len(steps), tasks, arguments, between, *numbers], np.int64)
+        self._numbers = np.array([len(steps), arguments, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
         self._memory = between + shared, private
-        self._tasks = tasks
+        self._tasks = max(launch.tasks for launch in launches)
         self._small = sum(self._memory) if all(launch.is_small for launch in launches) else None
 
     def run(self, *arrays: NDArray) -> bool:

@@ -32,6 +32,14 @@ def count_tasks(worker, task, geometry, buffers):
 
 
 @task_kernel
+def record_order(worker, task, geometry, buffers):
+    """Note a task's worker (1) and how many tasks that one has run before (2), which it counts (3)."""
+    buffers[1][task] = worker
+    buffers[2][task] = buffers[3][worker]
+    buffers[3][worker] += 1
+
+
+@task_kernel
 def record_addresses(worker, task, geometry, buffers):
     """Write 1 where the workspace is aligned and the array of buffer 1 is what was passed."""
     buffers[2][task] = buffers[1][task] * 2
@@ -68,6 +76,22 @@ def test_every_task_runs_once(tasks, serial):
     assert runs.tolist() == [1] * tasks
     assert clashes.tolist() == [0] * tasks
     assert set(workers) <= ({0} if serial else set(range(parallel.thread_count())))
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 7, 40])
+def test_workers_take_their_own_share_first_and_in_order(tasks):
+    threads = min(parallel.thread_count(), tasks)
+    for _ in range(50):
+        workers, order, counts = np.zeros(tasks), np.zeros(tasks), np.zeros(threads)
+        parallel.launch(record_order, "float64", tasks, np.zeros(1, np.int64), (workers, order, counts))
+        assert counts.sum() == tasks
+        for worker in range(threads):
+            ran = np.flatnonzero(workers == worker)
+            ran = ran[np.argsort(order[ran])]
+            is_own = (ran >= worker * tasks // threads) & (ran < (worker + 1) * tasks // threads)
+            own = ran[is_own]
+            assert is_own[: own.size].all()
+            assert own.tolist() == sorted(own.tolist())
 
 
 def test_no_tasks_run_nothing():

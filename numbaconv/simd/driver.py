@@ -9,6 +9,7 @@ from numba.extending import register_jitable
 
 from numbaconv.simd.calls import (
     address_of,
+    atomic_compare_exchange,
     atomic_fetch_add,
     call_kernel,
     call_parallel_for,
@@ -28,17 +29,16 @@ from numbaconv.simd.pointers import advance, copy
 KERNEL, TASKS, GEOMETRY, BUFFERS, OPERANDS, INITIAL, INITIAL_SIZE, COPIES, COPY_COUNT, SHARED_BYTES = range(10)
 BUFFER_CODES = 10
 
-# The program: launches in a row. Python writes it once: how many steps, of how many tasks together, the arguments of a
-# run, the bytes of memory for what is passed from step to step; then each step: its plan, how many tasks the steps
-# before it have, and its operands as pairs (number of a base, bytes).
-STEPS, ALL_TASKS, ARGUMENTS, BETWEEN_BYTES, FIRST_STEP = range(5)
-STEP_PLAN, STEP_FIRST_TASK, STEP_OPERANDS = range(3)
+# The program: launches in a row. Python writes it once: how many steps, the arguments of a run, the bytes of memory for
+# what is passed from step to step; then each step: its plan and its operands as pairs (number of a base, bytes).
+STEPS, ARGUMENTS, BETWEEN_BYTES, FIRST_STEP = range(4)
+STEP_PLAN, STEP_OPERANDS = range(2)
 
 # The block: what Python writes for one run (the address of the program; that of its memory, behind which are the shared
 # memory of a launch and the workers' workspaces; the arguments as array objects), a word that kernels set, the bases
 # that operands are counted from (0, the memory, the status word, the arguments), the operands of the current step, what
-# is passed to the layer, the table of buffers, counters on cache lines of their own, room for a launch used once, and
-# the workers' numbers.
+# is passed to the layer, the table of buffers, the tasks of the current step that are done and its number, on
+# cache lines of their own, room for a launch used once, and the workers' lines.
 MAX_ARRAYS = 40
 PROGRAM, MEMORY, THREADS, PARALLEL_FOR, WORKER_BODY, YIELD, STATUS, FIRST_ARGUMENT = range(8)
 BASES = FIRST_ARGUMENT + MAX_ARRAYS
@@ -48,12 +48,17 @@ DIMENSION = OPERAND + MAX_ARRAYS
 STEP_SIZE, NUMBERS = DIMENSION + 1, DIMENSION + 2
 TABLE = DIMENSION + 3
 _LINE = 8
-TAKEN = -(-(TABLE + 1 + MAX_ARRAYS) // _LINE) * _LINE
-DONE = TAKEN + _LINE
+DONE = -(-(TABLE + 1 + MAX_ARRAYS) // _LINE) * _LINE
 CURRENT = DONE + _LINE
 OWN_PLAN = CURRENT + _LINE
 OWN_PROGRAM = OWN_PLAN + BUFFER_CODES + MAX_ARRAYS
-WORKERS = OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS + 2 * MAX_ARRAYS
+WORKERS = -(-(OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS + 2 * MAX_ARRAYS) // _LINE) * _LINE
+
+# A worker's cache line: its number, and a counter of what is taken of its share of the current step's tasks. Counters
+# of step n begin at n * SPAN: whoever still looks at an earlier step finds nothing left of it.
+WORKER_SIZE = _LINE
+TAKEN = 1
+SPAN = 1 << 32
 
 # An ndarray's first field after the object header is the address of its data (PyArrayObject_fields in NumPy's C API).
 DATA_FIELD = object.__basicsize__
@@ -134,45 +139,67 @@ def _wait_for(block, number):
             call_void(block[YIELD])
 
 
+@register_jitable
+def _counter(block, worker):
+    return advance(block, WORKERS + worker * WORKER_SIZE + TAKEN)
+
+
+@register_jitable
+def _take(block, worker, number, tasks):
+    """Return a task of step ``number`` that nobody has taken, of the worker's own share first; -1 if there is none."""
+    workers = block[THREADS]
+    for i in range(workers):
+        owner = worker + i if worker + i < workers else worker + i - workers
+        first, end = owner * tasks // workers, (owner + 1) * tasks // workers
+        counter = _counter(block, owner)
+        taken, begin = load_acquire(counter), number * SPAN
+        while taken < begin + end - first:
+            seen = atomic_compare_exchange(counter, taken, taken + 1)
+            if seen == taken:
+                return first + taken - begin
+            taken = seen
+    return -1
+
+
 def run_worker(numbers, dimensions, sizes, block):
     """Run tasks until none are left; the layer calls this for one or more worker numbers, ``dimensions[0]`` of them.
 
-    Tasks of all steps are taken in order from one counter. Whoever has the first tasks of a step waits for those before
-    it, which others are running: no worker has to be there for the others to get on. Whoever ends a step's last task
-    binds the next step.
+    Each worker has a share of a step's tasks, neighbours of each other, so that what it reads is often what it wrote
+    in the step before, or read in the call before, and still in its core's caches. Then it takes tasks of others: no
+    worker has to be there for the others to get on. Whoever ends a step's last task binds the next step.
     """
     program = pointer_at(block[PROGRAM])
     for i in range(dimensions[0]):
-        worker, number, step = numbers[0][i], 0, _first_step(program)
-        plan = pointer_at(step[STEP_PLAN])
-        end = plan[TASKS]
-        task = atomic_fetch_add(advance(block, TAKEN), 1)
-        while task < program[ALL_TASKS]:
-            while task >= end:
-                step = _next_step(step)
-                plan = pointer_at(step[STEP_PLAN])
-                end += plan[TASKS]
-                number += 1
+        worker, step = numbers[0][i * WORKER_SIZE], _first_step(program)
+        for number in range(program[STEPS]):
             _wait_for(block, number)
-            geometry, buffers = _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
-            call_kernel(plan[KERNEL], worker, task - step[STEP_FIRST_TASK], geometry, buffers)
-            done = atomic_fetch_add(advance(block, DONE), 1) + 1
-            if done == end and done < program[ALL_TASKS]:
-                _bind(block, program, _next_step(step))
-                store_release(number + 1, advance(block, CURRENT))
-            task = atomic_fetch_add(advance(block, TAKEN), 1)
+            plan = pointer_at(step[STEP_PLAN])
+            tasks, geometry, buffers = plan[TASKS], _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
+            task = _take(block, worker, number, tasks)
+            while task >= 0:
+                call_kernel(plan[KERNEL], worker, task, geometry, buffers)
+                done = atomic_fetch_add(advance(block, DONE), 1) + 1
+                if done == tasks and number + 1 < program[STEPS]:
+                    block[DONE] = 0
+                    _bind(block, program, _next_step(step))
+                    for other in range(block[THREADS]):
+                        store_release((number + 1) * SPAN, _counter(block, other))
+                    store_release(number + 1, advance(block, CURRENT))
+                task = _take(block, worker, number, tasks)
+            step = _next_step(step)
 
 
 def run_parallel(block):
     """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
     program = _begin(block)
     _bind(block, program, _first_step(program))
-    block[TAKEN] = block[DONE] = block[CURRENT] = 0
+    block[DONE] = block[CURRENT] = 0
     block[DIMENSION] = block[THREADS]
-    block[STEP_SIZE] = 8
+    block[STEP_SIZE] = 8 * WORKER_SIZE
     block[NUMBERS] = address_of(advance(block, WORKERS))
     for worker in range(block[THREADS]):
-        block[WORKERS + worker] = worker
+        block[WORKERS + worker * WORKER_SIZE] = worker
+        _counter(block, worker)[0] = 0
     call_parallel_for(
         block[PARALLEL_FOR],
         block[WORKER_BODY],
