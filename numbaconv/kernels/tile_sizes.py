@@ -106,15 +106,24 @@ CHAINS_IN_FLIGHT = 4 * TARGET.fma_per_cycle
 """Independent FMAs that hide the latency of one (4 cycles): a tile with fewer accumulators costs as much."""
 
 
-def step_cost(rows: int, vectors: float) -> float:
+LEAST_STEP = 5 if HALVES == 2 else 0
+"""What a step of a kernel gradient's tile costs at least, in FMAs for each register of its columns.
+
+Its loads of grad_y cross cache lines, and it asks for a line of the next block: tiles of two to four rows took a
+quarter to twice as long as their products.
+"""
+
+
+def step_cost(rows: int, vectors: float, of_gradient: bool = False) -> float:
     """Return what a step of a tile costs, in FMAs of whole registers: these, `CHAINS_IN_FLIGHT` at least, its loads.
 
     Where halves of a register are done one after the other, two loads take the time of an FMA. Steps with a half
     register were measured to take one FMA more.
     """
+    least = max(CHAINS_IN_FLIGHT, LEAST_STEP * vectors if of_gradient else 0)
     if vectors % 1 == 0:
-        return max(rows * vectors, CHAINS_IN_FLIGHT, rows + vectors)
-    return max(rows * vectors, CHAINS_IN_FLIGHT, rows / 2 + vectors) + 1
+        return max(rows * vectors, least, rows + vectors)
+    return max(rows * vectors, least, rows / 2 + vectors) + 1
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +138,7 @@ def split_rows(count: int, vectors: float, of_gradient: bool = False) -> tuple[i
         for size in set(sizes):
             if size <= n:
                 cost, tiles = best[n - size]
-                options.append((cost + step_cost(size, vectors) + 1.0, (size, *tiles)))
+                options.append((cost + step_cost(size, vectors, of_gradient) + 1.0, (size, *tiles)))
         best.append(min(options))
     return large + tuple(sorted(best[rest][1], reverse=True))
 
