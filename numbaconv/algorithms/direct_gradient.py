@@ -127,7 +127,8 @@ def _tilings(spec: ConvSpec, lattice: Lattice, merged: bool) -> list[tuple[int, 
     """
     run, rows = _runs(spec, lattice, merged)
     follow = all(after == row + run for row, after in itertools.pairwise(rows))
-    if len(rows) == 1 or not follow or spec.out_channels_per_group % TARGET.lanes(spec.dtype):
+    is_filled = spec.out_channels_per_group % TARGET.lanes(spec.dtype) == 0
+    if len(rows) == 1 or not follow or (spec.groups > 1 and not is_filled):
         return [()]
     pieces = split_pieces(run, len(rows))
     return [(), pieces] if pieces else [()]

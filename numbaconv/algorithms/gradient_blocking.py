@@ -59,7 +59,7 @@ GRADIENT_TASKS = 4
 Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
 """
 
-GRADIENT_COSTS = (12, 12, 1.5, 40, TASK_CYCLES)
+GRADIENT_COSTS = (12.0, 12.0, 1.5, 40.0, TASK_CYCLES)
 """Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its
 registers to the sums, entering a gathered row, and beginning a block."""
 
@@ -72,7 +72,7 @@ WRITTEN_BYTES_PER_CYCLE = 4
 PACKED_ROW_CYCLES = 7
 """What it takes to pack the numbers of a pixel that are the rows of a tile, from L2 or L3."""
 
-GROUP_COSTS = (4, TILE_CYCLES, 4, 0, 0)
+GROUP_COSTS = (4.0, TILE_CYCLES, 4.0, 0.0, 0)
 """The same for groups, whose blocks are not fetched ahead."""
 
 
@@ -123,6 +123,8 @@ def choose_gradient_block(
     all_panels, vectors = len(widths), sum(widths) / len(widths)
     all_taps = extent.depth // max(extent.channels, 1)
     rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
+    if extent.plane_taps > 1:
+        gathering *= 1.5  # rows of the first plane alone are fetched ahead
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
     for channels in [extent.channels] if pieces or exchanged else channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
@@ -135,8 +137,8 @@ def choose_gradient_block(
         visits = float(len(split_rows(tile_rows, widths[0], True)))
         if pieces:
             # All taps are one run of tiles of a register each.
-            run_cycles = sum(map(piece_rows, pieces)) * vectors / FMA_PER_CYCLE / taps
-            visits = len(pieces) * vectors / taps
+            run_cycles = sum(piece_rows(size) * vectors + vectors % 1 for size in pieces) / FMA_PER_CYCLE / taps
+            visits = len(pieces) * math.ceil(vectors) / taps
         apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in block_candidates(extent, 1):
             if packs_rows and images * rows > 1:
@@ -167,7 +169,9 @@ def choose_gradient_block(
             # A tile reads a line of each pixel's input and grad_y, sometimes a second one.
             of_input = min(1.3 * CACHE_LINE, apart * itemsize * extent.column_stride)
             # Packed rows are whole registers, beside which panels come from L2.
-            read = 16 * itemsize if packs_rows else 2 * lanes * itemsize + of_input
+            # Many tiles of pieces read one register of each pixel again, few of them soon the next register.
+            of_grad = min(lanes if len(pieces) > 3 else 2 * lanes, extent.out_channels) * itemsize
+            read = 16 * itemsize if packs_rows else of_grad + of_input
             beyond_l1 = pixels * read - TARGET.l1_bytes * 0.75
             spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
             # The next block is fetched meanwhile, and has to wait in L2.

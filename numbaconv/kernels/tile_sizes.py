@@ -52,6 +52,12 @@ Each number is broadcast on its way from L1, two a cycle. The pieces' offsets ta
 PIECE_SIZES = tuple(16 * pieces + numbers for numbers, many in GRADIENT_PIECES.items() for pieces in many)
 """Sizes of these tiles as one number each."""
 
+HALF_PIECES = 256
+"""What is added to the number of such a tile whose register is half a one."""
+
+PIECE_TILES = PIECE_SIZES + tuple(HALF_PIECES + size for size in PIECE_SIZES if HALVES == 2)
+"""Numbers of all tiles of pieces."""
+
 PRODUCT_TILES: dict[float, tuple[int, ...]] = {
     2: WIDE_SIZES,
     1.5: (14, 10, 7, 3, 1),
@@ -164,6 +170,11 @@ def _cover(count: int, numbers: int, sizes: tuple[int, ...]) -> tuple[float, tup
                 options.append((cost + size * numbers + 1.0, (16 * size + numbers, *tiles)))
         best.append(min(options))
     return best[count][0], tuple(sorted(best[count][1], reverse=True))
+
+
+def piece_parts(number: int) -> tuple[int, int, int]:
+    """Return pieces, numbers of each and whole registers, one or none, of the tile of pieces with such a number."""
+    return number % HALF_PIECES // 16, number % 16, 1 - number // HALF_PIECES
 
 
 def piece_rows(size: int) -> int:
