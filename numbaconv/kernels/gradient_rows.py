@@ -1,7 +1,8 @@
-"""Kernel gradients of long rows of pixels that lie in place: a tile's rows are packed, and all panels pass over them.
+"""Kernel gradients whose tiles' rows are packed, with all panels passing over them.
 
-Tiles read their rows from L1 and the packed panels of grad_y in the order of memory, from L2. So no input is gathered,
-pixels crowd in no cache, and a visit may have more pixels than L1 holds: sums are entered and left the less often.
+Tiles read their rows from L1 and the packed panels of grad_y in the order of memory, from L2. So long rows of pixels
+that lie in place are not gathered, pixels crowd in no cache, and a visit may have more pixels than L1 holds: sums are
+entered and left the less often. Blocks of several rows or images, as of small images, are packed from a gathered block.
 Where blocks are few and tasks have all pixels there are no sums: tiles write to the gradient.
 """
 
@@ -62,17 +63,20 @@ def pack_rows(source, pixel_stride, numbers, pixels, width, target):
 
 
 @inline
-def packed_gradient(record, source, grad, pixels, first, panels, place, adds, packed, ahead, fetched, step):
+def packed_gradient(
+    record, source, grad, images, height, columns, first, panels, place, adds, packed, ahead, fetched, step
+):  # fmt: skip
     """Do the same as `block_gradient` for whole panels of packed grad_y, by tiles whose rows are packed to `packed`.
 
     `place` says where sums lie: those of the task's first panel, the distance of panels (`first` is the first one
     here) and of rows, and the rows of a tap. The last panels, `ROW_FETCHES` at most, fetch the next tile's rows: the
-    two cache lines of each pixel where they lie.
+    two cache lines of each pixel where they lie. What was gathered needs no fetching.
     """
+    pixels = images * height * columns
     sums, panel_step, stride, tap_rows = place
     sums = advance(sums, first * panel_step)
     lanes, pixel = lanes_of(source), record[at.PIXEL_STRIDE]
-    fetches = min(ROW_FETCHES, panels // 2)
+    fetches = min(ROW_FETCHES, panels // 2) if record[at.IN_PLACE] != 0 else 0
     tiles = advance(record, record[at.WIDE_FULL])
     for tap in range(record[at.TAPS]):
         rows, next_tap = advance(source, record[record[at.TAP_OFFSETS] + tap]), ahead[0]
@@ -83,7 +87,10 @@ def packed_gradient(record, source, grad, pixels, first, panels, place, adds, pa
         for tile in range(tiles[0]):
             count = tiles[1 + tile]
             pitch = (count + lanes - 1) // lanes * lanes
-            pack_rows(rows, pixel, count, pixels, pitch, packed)
+            for row in range(images * height):
+                first_pixel = row // height * record[at.IMAGE_STRIDE] + row % height * record[at.ROW_STRIDE]
+                row_packed = advance(packed, row * columns * pitch)
+                pack_rows(advance(rows, first_pixel), pixel, count, columns, pitch, row_packed)
             rows = advance(rows, count) if tile + 1 < tiles[0] else next_tap
             for panel in range(panels):
                 start, ahead_step = next_numbers(ahead, fetched, step)

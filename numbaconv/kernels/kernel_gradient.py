@@ -176,7 +176,7 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
     _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
     ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
     step, fetched = record[at.AHEAD_STEP], 0
-    if record[at.ROWS_PACKED] != 0 and block == last:
+    if record[at.ROWS_PACKED] != 0 and record[at.IN_PLACE] != 0 and block == last:
         step = 0  # where grad_y is read in place, the block itself is fetched: its first tile is ahead of the others
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
     grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]
@@ -195,8 +195,9 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
             if record[at.ROWS_PACKED] != 0:
                 whole = count if final == width else count - 1
                 fetched = packed_gradient(
-                    record, source, packed, columns, first, whole, place, adds, packed_rows, ahead, fetched, step
-                )
+                    record, source, packed, images, rows, columns, first, whole, place, adds, packed_rows, ahead,
+                    fetched, step,
+                )  # fmt: skip
         for panel in range(whole, count):
             valid = final if panel == count - 1 else width
             target = advance(total, (first + panel) * record[at.SUMS_SIZE])
