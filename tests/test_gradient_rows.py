@@ -26,6 +26,7 @@ PROBLEMS = {
     "3 taps, dilated": Problem("1-D", (1, 71, 33), (3, 33, 64), {"dilation_rate": 4, "padding": "causal"}),
     "many taps of one channel": Problem("1-D", (2, 171, 1), (40, 1, 70), {"strides": 3}),
     "taps in padding": Problem("1-D", (1, 3, 30), (9, 30, 64), {"padding": "same"}),
+    "one pixel an image": Problem("4x4", (20, 4, 4, 61), (4, 4, 61, 100), {}),
     "2x2x2": Problem("3-D", (1, 6, 7, 12, 17), (2, 2, 2, 17, 64), {"strides": 2}),
 }
 

@@ -45,7 +45,7 @@ from numbaconv.algorithms.plan_parts import (
     launch_gradient,
 )
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.gradient_rows import ROW_FETCHES
+from numbaconv.kernels.gradient_rows import PACKED_REGISTERS, ROW_FETCHES
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALVES, split_pieces, split_rows
 from numbaconv.kernels.vector_copy import HAS_MASKS
@@ -239,7 +239,8 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
         if phase.packs_rows:
             block_pixels = block.images * block.rows * block.columns
-            packed_rows = max(packed_rows, block_pixels * round_up(GRADIENT_TILES[2][0], lanes))
+            one_tile = block_pixels * round_up(GRADIENT_TILES[2][0], lanes)
+            packed_rows = max(packed_rows, one_tile, PACKED_REGISTERS * lanes)
     all_pixels, gradient_bytes = gradient_sizes(spec)
     packs_rows = all(phase.packs_rows for phase in phases)
     chunks = min(blocks, pixel_chunks(all_pixels, gradient_bytes, packs_rows))
