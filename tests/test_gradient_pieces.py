@@ -12,7 +12,7 @@ from test_emitted_code import assembly_loops, spills
 from numbaconv.algorithms import direct_gradient
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
-from numbaconv.kernels.tile_sizes import GRADIENT_PIECES, PIECE_SIZES, piece_rows, split_pieces
+from numbaconv.kernels.tile_sizes import GRADIENT_PIECES, HALVES, PIECE_SIZES, piece_rows, split_pieces
 
 pytestmark = pytest.mark.skipif(not GRADIENT_PIECES, reason="tiles of pieces need AVX-512")
 
@@ -84,15 +84,18 @@ def test_pieces_cover_all_runs_or_are_not_taken():
     assert split_pieces(2, 2) == ()
 
 
-def test_channels_that_do_not_fill_registers_take_no_pieces():
-    for channels, takes in ((32, True), (24, False), (33, False)):
-        problem = Problem("3x3", (2, 11, 20, 3), (3, 3, 3, channels), {})
-        assert bool(tiles_of(plan_of(problem))) == takes
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 5, 6, 8, 12, 15, 17, 24, 30, 33, 45])
+def test_channels_that_do_not_fill_registers_are_read_as_far_as_they_go(channels, dtype, rng):
+    problem = Problem("5x5", (2, 11, 20, 1), (5, 5, 1, channels), {"padding": "same"})
+    assert tiles_of(plan_of(problem, dtype)) == {16 * 5 + 5}
+    assert_exact(problem, dtype, rng)
 
 
 def test_tiles_of_pieces_stay_in_registers():
-    """Each row is one product with a number broadcast from memory."""
+    """Each row is one product with a number broadcast from memory, of a whole register or half of one."""
     blocks = assembly_loops(direct_kernel_gradient)
-    products = [len(re.findall(r"vfn?madd\d+ps\s.*\{1to16\}", block)) for block in blocks]
-    assert set(map(piece_rows, PIECE_SIZES)) <= set(products)
-    assert [spills(block) for block, count in zip(blocks, products, strict=True) if count and spills(block)] == []
+    for lanes in {16, 16 // HALVES}:
+        products = [len(re.findall(rf"vfn?madd\d+ps\s.*\{{1to{lanes}\}}", block)) for block in blocks]
+        assert set(map(piece_rows, PIECE_SIZES)) <= set(products)
+        assert [spills(block) for block, count in zip(blocks, products, strict=True) if count and spills(block)] == []

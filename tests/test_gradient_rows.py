@@ -7,6 +7,7 @@ from direct_gradients import assert_exact, forget_plans, plan_of
 from problems import Problem
 
 from numbaconv.algorithms import direct_gradient
+from numbaconv.algorithms.geometry import with_taps
 from numbaconv.algorithms.gradient_blocking import WRITTEN_BLOCKS, panel_parts
 from numbaconv.kernels import layout as at
 from numbaconv.target import TARGET
@@ -25,8 +26,20 @@ PROBLEMS = {
     "3 taps, dilated": Problem("1-D", (1, 71, 33), (3, 33, 64), {"dilation_rate": 4, "padding": "causal"}),
     "many taps of one channel": Problem("1-D", (2, 171, 1), (40, 1, 70), {"strides": 3}),
     "taps in padding": Problem("1-D", (1, 3, 30), (9, 30, 64), {"padding": "same"}),
+    "one pixel an image": Problem("4x4", (20, 4, 4, 61), (4, 4, 61, 100), {}),
     "2x2x2": Problem("3-D", (1, 6, 7, 12, 17), (2, 2, 2, 17, 64), {"strides": 2}),
 }
+
+
+GATHERED = {
+    "3x3 at stride 2": Problem("3x3", (1, 14, 14, 64), (3, 3, 64, 128), {"strides": 2, "padding": "same"}),
+    "3x3, images": Problem("3x3", (3, 5, 6, 37), (3, 3, 37, 94), {"padding": "same"}),
+    "3x3, dilated": Problem("3x3", (1, 13, 12, 30), (3, 3, 30, 64), {"dilation_rate": 3, "padding": "same"}),
+    "3x3, reflected": Problem("3x3", (2, 7, 7, 20), (3, 3, 20, 104), {"padding": 1, "padding_mode": "reflect"}),
+    "3x3x3": Problem("3-D", (2, 4, 5, 6, 16), (3, 3, 3, 16, 70), {"padding": "same"}),
+    "several blocks": Problem("5x5", (1, 26, 27, 33), (5, 5, 33, 64), {"padding": "same"}),
+}
+"""Problems of one phase where padding is gathered."""
 
 
 VARIANTS = direct_gradient.lattice_variants
@@ -58,6 +71,22 @@ def test_gradients_are_exact_with_packed_rows(name, dtype, rng):
     assert_exact(PROBLEMS[name], dtype, rng)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", GATHERED)
+def test_rows_are_packed_from_gathered_blocks_of_several_rows_and_images(name, dtype, packed, rng):
+    packed.setattr(
+        direct_gradient, "lattice_variants",
+        lambda *arguments: [variant for variant in VARIANTS(*arguments) if len(with_taps(variant)) == 1],
+    )  # fmt: skip
+    forget_plans()
+    plan = plan_of(GATHERED[name], dtype)
+    record = plan.geometry[plan.geometry[at.RECORDS] :]
+    assert record[at.ROWS_PACKED]
+    assert not record[at.IN_PLACE]
+    assert plan.geometry[at.SUMS_WRITTEN]
+    assert_exact(GATHERED[name], dtype, rng)
+
+
 def test_sums_lie_in_the_gradient_where_a_few_blocks_are_all_pixels():
     plans = [plan_of(problem) for problem in PROBLEMS.values()]
     heads = [plan.geometry[: at.HEADER_SIZE] for plan in plans]
@@ -73,7 +102,8 @@ def test_wide_products_over_long_rows_are_taken_to_be_faster_with_packed_rows(pa
     forget_plans()
     wide = Problem("1x1", (4, 7, 7, 512), (1, 1, 512, 2048), {})
     narrow = Problem("1x1", (4, 56, 56, 64), (1, 1, 64, 64), {})
-    assert packs(plan_of(wide)) == [True]
+    small = Problem("3x3", (1, 14, 14, 256), (3, 3, 256, 512), {"strides": 2, "padding": "same"})
+    assert packs(plan_of(wide)) == packs(plan_of(small)) == [True]
     assert packs(plan_of(narrow)) == [False]
     assert packs(plan_of(Problem("grouped", (2, 9, 23, 64), (1, 1, 32, 256), {"groups": 2}))) == [False]
 

@@ -45,7 +45,7 @@ from numbaconv.algorithms.plan_parts import (
     launch_gradient,
 )
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.gradient_rows import ROW_FETCHES
+from numbaconv.kernels.gradient_rows import PACKED_REGISTERS, ROW_FETCHES
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALVES, split_pieces, split_rows
 from numbaconv.kernels.vector_copy import HAS_MASKS
@@ -89,7 +89,7 @@ def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> 
     choices = []
     for variant in lattice_variants(spec, "forward", x_strides, y_strides):
         phases = with_taps(variant)
-        choices.append([_gradient_phase(spec, lattice, x_strides) for lattice in phases])
+        choices.append([_gradient_phase(spec, lattice, x_strides, len(phases) == 1) for lattice in phases])
         forms = [_exchanged_forms(spec, lattice, x_strides) for lattice in phases]
         best = [min(each, key=lambda phase: phase.block.cycles) for each in forms if each]
         if len(best) == len(phases) and len({phase.exchanged for phase in best}) == 1:
@@ -127,7 +127,8 @@ def _tilings(spec: ConvSpec, lattice: Lattice, merged: bool) -> list[tuple[int, 
     """
     run, rows = _runs(spec, lattice, merged)
     follow = all(after == row + run for row, after in itertools.pairwise(rows))
-    if len(rows) == 1 or not follow or spec.out_channels_per_group % TARGET.lanes(spec.dtype):
+    is_filled = spec.out_channels_per_group % TARGET.lanes(spec.dtype) == 0
+    if len(rows) == 1 or not follow or (spec.groups > 1 and not is_filled):
         return [()]
     pieces = split_pieces(run, len(rows))
     return [(), pieces] if pieces else [()]
@@ -169,8 +170,8 @@ def _phase_cycles(phase: _GradientPhase) -> float:
     return phase.block.cycles * (LONG_PIECES_COST if phase.pieces and run > LONG_RUN else 1.0)
 
 
-def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _GradientPhase:
-    """Return the cheapest form of a phase."""
+def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides, is_whole: bool) -> _GradientPhase:
+    """Return the cheapest form of a phase, which ``is_whole`` where there is no other one."""
     of_output = spec.out_channels_per_group
     sums, packed_sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups, pixel_chunks(*gradient_sizes(spec), True)
     packs = PACKS_ROWS and spec.groups == 1 and panel_count(of_output, spec.dtype) > 1
@@ -182,9 +183,9 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> _Gr
             unpacked = grad_in_place or bool(pieces)
             block = choose_gradient_block(extent, taps, pitch, sums, unpacked, spec.groups > 1, pieces)
             forms.append(_GradientPhase(form, in_place, block, unpacked, pieces))
-        if in_place and packs and not grad_in_place:
-            block = choose_gradient_block(extent, taps, pitch, packed_sums, False, False, packs_rows=True)
-            forms.append(_GradientPhase(form, True, block, False, packs_rows=True))
+        if packs and not grad_in_place and (in_place or (is_whole and packed_sums == 1)):
+            block = choose_gradient_block(extent, taps, pitch, packed_sums, False, False, (), False, True, is_whole)
+            forms.append(_GradientPhase(form, in_place, block, False, packs_rows=True))
     return min(forms, key=_phase_cycles)
 
 
@@ -237,7 +238,9 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         if not phase.grad_in_place:
             pixels = max(pixels, block.images * block.rows * block.columns * block.panels)
         if phase.packs_rows:
-            packed_rows = max(packed_rows, block.columns * round_up(GRADIENT_TILES[2][0], lanes))
+            block_pixels = block.images * block.rows * block.columns
+            one_tile = block_pixels * round_up(GRADIENT_TILES[2][0], lanes)
+            packed_rows = max(packed_rows, one_tile, PACKED_REGISTERS * lanes)
     all_pixels, gradient_bytes = gradient_sizes(spec)
     packs_rows = all(phase.packs_rows for phase in phases)
     chunks = min(blocks, pixel_chunks(all_pixels, gradient_bytes, packs_rows))
@@ -246,7 +249,8 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     registers = min(2 * chunk, math.ceil(of_output / lanes))
     for record, (by_runs, by_pieces) in zip(records, visits, strict=True):
         # The others fetch rows of the same block.
-        fetching = chunk - min(ROW_FETCHES, chunk // 2) if record.fields[at.ROWS_PACKED] else chunk
+        fetches_rows = record.fields[at.ROWS_PACKED] and record.fields[at.IN_PLACE]
+        fetching = chunk - min(ROW_FETCHES, chunk // 2) if fetches_rows else chunk
         record.fields |= {
             at.PANEL_CHUNKS: panel_chunks,
             at.AHEAD_STEP: ahead_step(record, by_pieces * registers or by_runs * fetching, groups),

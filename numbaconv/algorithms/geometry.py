@@ -204,7 +204,7 @@ def ahead_step(record: Record, visits: int, groups: int) -> int:
         return 0
     fields = record.fields
     of_pixel = fields[at.Y_PIXEL] + fields[at.COLUMN_BASE] * fields[at.COLUMN_STEP] * fields[at.ROW_STEP]
-    if fields[at.ROWS_PACKED]:
+    if fields[at.ROWS_PACKED] and fields[at.IN_PLACE]:
         of_pixel = fields[at.Y_PIXEL]  # a tile's rows are fetched by the one before
     return -(-of_pixel // max(visits, 1))
 

@@ -59,7 +59,7 @@ GRADIENT_TASKS = 4
 Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
 """
 
-GRADIENT_COSTS = (12, 12, 1.5, 40, TASK_CYCLES)
+GRADIENT_COSTS = (12.0, 12.0, 1.5, 40.0, TASK_CYCLES)
 """Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its
 registers to the sums, entering a gathered row, and beginning a block."""
 
@@ -72,7 +72,7 @@ WRITTEN_BYTES_PER_CYCLE = 4
 PACKED_ROW_CYCLES = 7
 """What it takes to pack the numbers of a pixel that are the rows of a tile, from L2 or L3."""
 
-GROUP_COSTS = (4, TILE_CYCLES, 4, 0, 0)
+GROUP_COSTS = (4.0, TILE_CYCLES, 4.0, 0.0, 0)
 """The same for groups, whose blocks are not fetched ahead."""
 
 
@@ -108,6 +108,7 @@ def choose_gradient_block(
     pieces: tuple[int, ...] = (),
     exchanged: bool = False,
     packs_rows: bool = False,
+    is_whole: bool = False,
 ) -> GradientBlock:
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
@@ -115,7 +116,8 @@ def choose_gradient_block(
     of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. With
     ``grouped`` channels the next block is not fetched ahead. ``pieces`` are the tiles that cover all taps' runs where
     they are not covered one by one. ``exchanged`` tiles have output channels as rows and a run's numbers as columns.
-    Blocks whose tiles have packed rows, ``packs_rows``, are pixels of one row, in place.
+    Blocks whose tiles have packed rows, ``packs_rows``, are pixels of one row where they lie in place. With few blocks
+    such tiles write to the gradient where ``extent`` ``is_whole``, all pixels and taps.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
@@ -123,6 +125,8 @@ def choose_gradient_block(
     all_panels, vectors = len(widths), sum(widths) / len(widths)
     all_taps = extent.depth // max(extent.channels, 1)
     rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
+    if extent.plane_taps > 1:
+        gathering *= 1.5  # rows of the first plane alone are fetched ahead
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
     for channels in [extent.channels] if pieces or exchanged else channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
@@ -135,20 +139,21 @@ def choose_gradient_block(
         visits = float(len(split_rows(tile_rows, widths[0], True)))
         if pieces:
             # All taps are one run of tiles of a register each.
-            run_cycles = sum(map(piece_rows, pieces)) * vectors / FMA_PER_CYCLE / taps
-            visits = len(pieces) * vectors / taps
+            run_cycles = sum(piece_rows(size) * vectors + vectors % 1 for size in pieces) / FMA_PER_CYCLE / taps
+            visits = len(pieces) * math.ceil(vectors) / taps
         apart = pitch if extent.in_place or channels == extent.channels else pixel_pitch(channels, extent.dtype)
         for images, rows, columns in block_candidates(extent, 1):
-            if packs_rows and images * rows > 1:
+            in_place = packs_rows and extent.in_place
+            if in_place and images * rows > 1:
                 continue
-            # What a block holds in L2: of rows that are packed one tile's.
-            numbers = 0 if packs_rows else gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
+            # What a block holds in L2: of rows that are packed in place one tile's.
+            numbers = 0 if in_place else gathered(extent, rows, columns) * apart // max(extent.channels, 1) * images
             pixels = images * rows * columns
             small = rows == 1 and columns <= 32
             if (numbers * itemsize > TARGET.l2_bytes // 2 or pixels > 2048) and not small:
                 continue
             room = TARGET.l2_bytes * 0.7 - numbers * itemsize
-            together = max(1, min(panels, int(room / ((pixels + (0 if packs_rows else run)) * 2 * lanes * itemsize))))
+            together = max(1, min(panels, int(room / ((pixels + (0 if in_place else run)) * 2 * lanes * itemsize))))
             compute = run_cycles * pixels * taps * panels
             conflicts = conflict_cycles(pixels, apart * itemsize) * visits * pixels * taps * panels
             tiles = (tile_rows * vectors * adding + visits * (entering + images * rows * 6)) * taps * panels
@@ -167,15 +172,18 @@ def choose_gradient_block(
             # A tile reads a line of each pixel's input and grad_y, sometimes a second one.
             of_input = min(1.3 * CACHE_LINE, apart * itemsize * extent.column_stride)
             # Packed rows are whole registers, beside which panels come from L2.
-            read = 16 * itemsize if packs_rows else 2 * lanes * itemsize + of_input
+            # Many tiles of pieces read one register of each pixel again, few of them soon the next register.
+            of_grad = min(lanes if len(pieces) > 3 else 2 * lanes, extent.out_channels) * itemsize
+            read = 16 * itemsize if packs_rows else of_grad + of_input
             beyond_l1 = pixels * read - TARGET.l1_bytes * 0.75
             spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
             # The next block is fetched meanwhile, and has to wait in L2.
             ahead = pixels * (extent.row_stride * extent.column_stride * extent.channels + extent.out_channels)
             ahead = 0 if grouped else ahead
             if packs_rows:
-                conflicts, ahead = 0.0, 0
-                copied = PACKED_ROW_CYCLES * pixels * visits * taps * math.ceil(panels / together)
+                conflicts = 0.0
+                ahead = 0 if in_place else ahead
+                copied += PACKED_ROW_CYCLES * pixels * visits * taps * math.ceil(panels / together)
             held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
             spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
             if pieces and columns < extent.columns:
@@ -185,7 +193,7 @@ def choose_gradient_block(
             blocks *= math.ceil(extent.columns / columns) * math.ceil(extent.rows / rows)
             cycles = compute + conflicts + tiles + copied + packed + spilled + beginning
             cycles *= blocks * parts * panel_chunks
-            if packs_rows and sums == 1 and blocks <= WRITTEN_BLOCKS:
+            if packs_rows and is_whole and sums == 1 and blocks <= WRITTEN_BLOCKS:
                 cycles -= extent.depth * extent.out_channels * itemsize / WRITTEN_BYTES_PER_CYCLE
             if cycles < best.cycles:
                 best = GradientBlock(images, rows, columns, channels, together, cycles)

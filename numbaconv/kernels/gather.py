@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.vector_copy import copy_pixel
-from numbaconv.simd.pointers import advance, clear, copy, prefetch
+from numbaconv.kernels.vector_copy import clear_pixel, copy_pixel
+from numbaconv.simd.pointers import advance, clear, prefetch
 from numbaconv.simd.vectors import lanes_of, load_repeated, store
 
 AHEAD_PIXELS = 16
@@ -39,8 +39,7 @@ def gather_pixels(x, table, pixels, channels, channel_step, block, width):
     for pixel in range(pixels):
         offset, target = table[pixel], advance(block, pixel * width)
         if offset < 0:
-            for channel in range(channels):
-                target[channel] = 0
+            clear_pixel(channels, target)
         elif channel_step == 1:
             copy_pixel(advance(x, offset), channels, target)
         else:
@@ -61,7 +60,7 @@ def gather_row(x, record, column, columns, channels, block, width):
         if channel_step != 1:
             gather_strided(source, step, channel_step, last - first, channels, target, width)
         elif step == channels and width == channels:
-            copy(target, source, (last - first) * channels)
+            copy_pixel(source, (last - first) * channels, target)
         else:
             reach = AHEAD_PIXELS * step if step > channels and channels < SHORT_STRETCH else 0
             for pixel in range(last - first):

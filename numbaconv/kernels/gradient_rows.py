@@ -1,7 +1,8 @@
-"""Kernel gradients of long rows of pixels that lie in place: a tile's rows are packed, and all panels pass over them.
+"""Kernel gradients whose tiles' rows are packed, with all panels passing over them.
 
-Tiles read their rows from L1 and the packed panels of grad_y in the order of memory, from L2. So no input is gathered,
-pixels crowd in no cache, and a visit may have more pixels than L1 holds: sums are entered and left the less often.
+Tiles read their rows from L1 and the packed panels of grad_y in the order of memory, from L2. So long rows of pixels
+that lie in place are not gathered, pixels crowd in no cache, and a visit may have more pixels than L1 holds: sums are
+entered and left the less often. Blocks of several rows or images, as of small images, are packed from a gathered block.
 Where blocks are few and tasks have all pixels there are no sums: tiles write to the gradient.
 """
 
@@ -22,6 +23,13 @@ PARAMETERS = "x, pixel_stride, pixels, grad, total, stride, adds, ahead, ahead_s
 
 ROW_FETCHES = 2
 """Panels of a block whose tiles fetch the next tile's rows, where it has twice as many or more."""
+
+PACKED_REGISTERS = 256
+"""Registers of the rows of several tiles that are packed in one sweep over the pixels: half of L1.
+
+Pixels far apart in the input share few sets of each cache: by the next sweep the lines that two tiles have in common
+are gone. Of gathered blocks one tile's are packed at a time.
+"""
 
 
 def make_packed_tile(rows: int) -> Any:
@@ -49,30 +57,52 @@ packed_tile = by_rows(make_packed_tile, GRADIENT_TILES[2], PARAMETERS)
 
 @inline
 def pack_rows(source, pixel_stride, numbers, pixels, width, target):
-    """Copy the numbers of each pixel of a row to (pixels, width), two registers at most.
+    """Copy the numbers of each pixel of a row to (pixels, width).
 
-    A whole register is stored even where the numbers do not fill it: with a mask only loads are as fast as others.
+    Whole registers are stored even where the numbers do not fill them: with a mask only loads are as fast as others.
     """
     lanes = lanes_of(source)
+    if numbers <= lanes:
+        for pixel in range(pixels):
+            store(load_first(advance(source, pixel * pixel_stride), numbers), advance(target, pixel * width))
+        return
     for pixel in range(pixels):
         first, copied = advance(source, pixel * pixel_stride), advance(target, pixel * width)
-        store(load_first(first, numbers), copied)
-        if numbers > lanes:
-            store(load_first(advance(first, lanes), numbers - lanes), advance(copied, lanes))
+        for number in range(0, numbers, lanes):
+            store(load_first(advance(first, number), numbers - number), advance(copied, number))
 
 
 @inline
-def packed_gradient(record, source, grad, pixels, first, panels, place, adds, packed, ahead, fetched, step):
+def tiles_together(tiles, first, most, lanes):
+    """Return of how many tiles, from the first on, rows of `most` registers hold the numbers, and how many these are.
+
+    One tile is taken in any case.
+    """
+    count, numbers = 0, 0
+    while first + count < tiles[0]:
+        more = numbers + tiles[1 + first + count]
+        if count > 0 and more > most * lanes:
+            return count, numbers
+        count, numbers = count + 1, more
+    return count, numbers
+
+
+@inline
+def packed_gradient(
+    record, source, grad, images, height, columns, first, panels, place, adds, packed, ahead, fetched, step
+):  # fmt: skip
     """Do the same as `block_gradient` for whole panels of packed grad_y, by tiles whose rows are packed to `packed`.
 
     `place` says where sums lie: those of the task's first panel, the distance of panels (`first` is the first one
-    here) and of rows, and the rows of a tap. The last panels, `ROW_FETCHES` at most, fetch the next tile's rows: the
-    two cache lines of each pixel where they lie.
+    here) and of rows, and the rows of a tap. The last panels, `ROW_FETCHES` at most, fetch the next rows: the two cache
+    lines of each pixel where those of a tile lie. What was gathered needs no fetching.
     """
+    pixels = images * height * columns
     sums, panel_step, stride, tap_rows = place
     sums = advance(sums, first * panel_step)
     lanes, pixel = lanes_of(source), record[at.PIXEL_STRIDE]
-    fetches = min(ROW_FETCHES, panels // 2)
+    fetches = min(ROW_FETCHES, panels // 2) if record[at.IN_PLACE] != 0 else 0
+    most = PACKED_REGISTERS // pixels if record[at.IN_PLACE] != 0 else 1
     tiles = advance(record, record[at.WIDE_FULL])
     for tap in range(record[at.TAPS]):
         rows, next_tap = advance(source, record[record[at.TAP_OFFSETS] + tap]), ahead[0]
@@ -80,20 +110,29 @@ def packed_gradient(record, source, grad, pixels, first, panels, place, adds, pa
             next_tap = advance(source, record[record[at.TAP_OFFSETS] + tap + 1])
         first_row = record[record[at.PACKED_TAPS] + tap] // record[at.CHANNELS] * tap_rows
         target = advance(sums, first_row * stride)
-        for tile in range(tiles[0]):
-            count = tiles[1 + tile]
-            pitch = (count + lanes - 1) // lanes * lanes
-            pack_rows(rows, pixel, count, pixels, pitch, packed)
-            rows = advance(rows, count) if tile + 1 < tiles[0] else next_tap
-            for panel in range(panels):
-                start, ahead_step = next_numbers(ahead, fetched, step)
-                if panel >= panels - fetches:
-                    start, ahead_step = advance(rows, count - 1 if panel == panels - 1 else 0), pixel
-                else:
-                    fetched += pixels * ahead_step
-                packed_tile(
-                    count, packed, pitch, pixels, advance(grad, panel * pixels * 2 * lanes),
-                    advance(target, panel * panel_step), stride, adds, start, ahead_step,
-                )  # fmt: skip
-            target = advance(target, count * stride)
+        tile = 0
+        while tile < tiles[0]:
+            together, numbers = tiles_together(tiles, tile, most, lanes)
+            pitch = (numbers + lanes - 1) // lanes * lanes
+            for row in range(images * height):
+                first_pixel = row // height * record[at.IMAGE_STRIDE] + row % height * record[at.ROW_STRIDE]
+                row_packed = advance(packed, row * columns * pitch)
+                pack_rows(advance(rows, first_pixel), pixel, numbers, columns, pitch, row_packed)
+            tile += together
+            rows, number = advance(rows, numbers) if tile < tiles[0] else next_tap, 0
+            for part in range(together):
+                count = tiles[1 + tile - together + part]
+                for panel in range(panels):
+                    start, ahead_step = next_numbers(ahead, fetched, step)
+                    if panel >= panels - fetches:
+                        start = advance(rows, number + (count - 1 if panel == panels - 1 else 0))
+                        ahead_step = pixel
+                    else:
+                        fetched += pixels * ahead_step
+                    packed_tile(
+                        count, advance(packed, number), pitch, pixels, advance(grad, panel * pixels * 2 * lanes),
+                        advance(target, panel * panel_step), stride, adds, start, ahead_step,
+                    )  # fmt: skip
+                target = advance(target, count * stride)
+                number += count
     return fetched

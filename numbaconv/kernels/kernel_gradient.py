@@ -23,7 +23,7 @@ from numbaconv.kernels.gradient_packing import pack_panels
 from numbaconv.kernels.gradient_pieces import pieces_tile
 from numbaconv.kernels.gradient_rows import packed_gradient
 from numbaconv.kernels.packing import rounded_width
-from numbaconv.kernels.tile_sizes import GRADIENT_TILES, by_vectors, tile_parts
+from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALF_PIECES, by_vectors, tile_parts
 from numbaconv.kernels.vector_copy import HAS_MASKS, add_run, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.mixed import mixed_zeros
@@ -109,21 +109,27 @@ def block_gradient(record, source, grad, grad_strides, images, rows, columns, to
 
 
 @inline
-def pieces_gradient(record, source, grad, grad_strides, images, rows, columns, total, width, ahead, fetched, step):
-    """Do the same as `block_gradient` by tiles of pieces of all taps' runs, one register of grad_y after the other."""
+def pieces_gradient(record, source, grad, grad_strides, images, rows, columns, total, valid, ahead, fetched, step):
+    """Do the same as `block_gradient` by tiles of pieces of all taps' runs, one register of grad_y after the other.
+
+    grad_y is read where it lies, `valid` channels of each pixel.
+    """
     lanes = lanes_of(source)
     image_stride, row_stride, pixel = record[at.IMAGE_STRIDE], record[at.ROW_STRIDE], record[at.PIXEL_STRIDE]
     grad_image, grad_row, grad_pixel = grad_strides
     tiles, first_row = advance(record, record[at.PIECE_TILES]), record[record[at.PACKED_TAPS]]
-    for register in range(width // lanes):
+    width = rounded_width(valid, lanes)
+    for register in range((width + lanes - 1) // lanes):
+        form = 0 if width - register * lanes >= lanes else HALF_PIECES
         piece, target = 0, advance(total, first_row * width + register * lanes)
         for tile in range(tiles[0]):
             size, offsets = tiles[1 + tile], advance(record, record[at.PIECE_OFFSETS] + piece)
             start, ahead_step = next_numbers(ahead, fetched, step)
             fetched += images * rows * columns * ahead_step
             pieces_tile(
-                size, source, offsets, image_stride, row_stride, pixel, images, rows, columns,
-                advance(grad, register * lanes), grad_image, grad_row, grad_pixel, target, width, start, ahead_step,
+                form + size, source, offsets, image_stride, row_stride, pixel, images, rows, columns,
+                advance(grad, register * lanes), grad_image, grad_row, grad_pixel, valid - register * lanes, target,
+                width, start, ahead_step,
             )  # fmt: skip
             piece += size // 16
             target = advance(target, size // 16 * (size % 16) * width)
@@ -170,7 +176,7 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
     _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
     ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
     step, fetched = record[at.AHEAD_STEP], 0
-    if record[at.ROWS_PACKED] != 0 and block == last:
+    if record[at.ROWS_PACKED] != 0 and record[at.IN_PLACE] != 0 and block == last:
         step = 0  # where grad_y is read in place, the block itself is fetched: its first tile is ahead of the others
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
     grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]
@@ -189,8 +195,9 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
             if record[at.ROWS_PACKED] != 0:
                 whole = count if final == width else count - 1
                 fetched = packed_gradient(
-                    record, source, packed, columns, first, whole, place, adds, packed_rows, ahead, fetched, step
-                )
+                    record, source, packed, images, rows, columns, first, whole, place, adds, packed_rows, ahead,
+                    fetched, step,
+                )  # fmt: skip
         for panel in range(whole, count):
             valid = final if panel == count - 1 else width
             target = advance(total, (first + panel) * record[at.SUMS_SIZE])
@@ -202,7 +209,7 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
                 strides = (rows * columns * tile_width, columns * tile_width, tile_width)
             if record[record[at.PIECE_TILES]] > 0:
                 fetched = pieces_gradient(
-                    record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
+                    record, source, pixels, strides, images, rows, columns, target, valid, ahead, fetched, step
                 )  # fmt: skip
             else:
                 fetched = block_gradient(

@@ -52,6 +52,12 @@ Each number is broadcast on its way from L1, two a cycle. The pieces' offsets ta
 PIECE_SIZES = tuple(16 * pieces + numbers for numbers, many in GRADIENT_PIECES.items() for pieces in many)
 """Sizes of these tiles as one number each."""
 
+HALF_PIECES = 256
+"""What is added to the number of such a tile whose register is half a one."""
+
+PIECE_TILES = PIECE_SIZES + tuple(HALF_PIECES + size for size in PIECE_SIZES if HALVES == 2)
+"""Numbers of all tiles of pieces."""
+
 PRODUCT_TILES: dict[float, tuple[int, ...]] = {
     2: WIDE_SIZES,
     1.5: (14, 10, 7, 3, 1),
@@ -106,15 +112,24 @@ CHAINS_IN_FLIGHT = 4 * TARGET.fma_per_cycle
 """Independent FMAs that hide the latency of one (4 cycles): a tile with fewer accumulators costs as much."""
 
 
-def step_cost(rows: int, vectors: float) -> float:
+LEAST_STEP = 5 if HALVES == 2 else 0
+"""What a step of a kernel gradient's tile costs at least, in FMAs for each register of its columns.
+
+Its loads of grad_y cross cache lines, and it asks for a line of the next block: tiles of two to four rows took a
+quarter to twice as long as their products.
+"""
+
+
+def step_cost(rows: int, vectors: float, of_gradient: bool = False) -> float:
     """Return what a step of a tile costs, in FMAs of whole registers: these, `CHAINS_IN_FLIGHT` at least, its loads.
 
     Where halves of a register are done one after the other, two loads take the time of an FMA. Steps with a half
     register were measured to take one FMA more.
     """
+    least = max(CHAINS_IN_FLIGHT, LEAST_STEP * vectors if of_gradient else 0)
     if vectors % 1 == 0:
-        return max(rows * vectors, CHAINS_IN_FLIGHT, rows + vectors)
-    return max(rows * vectors, CHAINS_IN_FLIGHT, rows / 2 + vectors) + 1
+        return max(rows * vectors, least, rows + vectors)
+    return max(rows * vectors, least, rows / 2 + vectors) + 1
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +144,7 @@ def split_rows(count: int, vectors: float, of_gradient: bool = False) -> tuple[i
         for size in set(sizes):
             if size <= n:
                 cost, tiles = best[n - size]
-                options.append((cost + step_cost(size, vectors) + 1.0, (size, *tiles)))
+                options.append((cost + step_cost(size, vectors, of_gradient) + 1.0, (size, *tiles)))
         best.append(min(options))
     return large + tuple(sorted(best[rest][1], reverse=True))
 
@@ -155,6 +170,11 @@ def _cover(count: int, numbers: int, sizes: tuple[int, ...]) -> tuple[float, tup
                 options.append((cost + size * numbers + 1.0, (16 * size + numbers, *tiles)))
         best.append(min(options))
     return best[count][0], tuple(sorted(best[count][1], reverse=True))
+
+
+def piece_parts(number: int) -> tuple[int, int, int]:
+    """Return pieces, numbers of each and whole registers, one or none, of the tile of pieces with such a number."""
+    return number % HALF_PIECES // 16, number % 16, 1 - number // HALF_PIECES
 
 
 def piece_rows(size: int) -> int:

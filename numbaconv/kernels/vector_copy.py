@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.vectors import lanes_of, load, load_first, load_half, store, store_first
+from numbaconv.simd.vectors import lanes_of, load, load_first, load_half, splat, store, store_first
 from numbaconv.target import TARGET
 
 HAS_MASKS = TARGET.vector_bytes == 64
@@ -30,6 +30,20 @@ def copy_pixel(source, channels, target):
     while channel < channels:
         target[channel] = source[channel]
         channel += 1
+
+
+@inline
+def clear_pixel(channels, target):
+    """Set `channels` contiguous numbers to zero, by registers as `copy_pixel` where parts of them can be stored."""
+    if HAS_MASKS:
+        lanes, zeros = lanes_of(target), splat(target, 0.0)
+        channel = 0
+        while channel < channels:
+            store_first(zeros, advance(target, channel), channels - channel)
+            channel += lanes
+        return
+    for channel in range(channels):
+        target[channel] = 0
 
 
 @inline
