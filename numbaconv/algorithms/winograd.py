@@ -132,7 +132,8 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     whole = dealt.whole
     past_caches = leaves_caches(spec, direction)
     x_shape = spec.x_shape if direction == "forward" else spec.y_shape
-    for phase, block in zip(dealt.phases, dealt.blocks, strict=True):
+    for phases, block in zip(dealt.phases, dealt.blocks, strict=True):
+        phase = phases[0]
         depth = phase.summed_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
         size = phase.points * kernel_plane
@@ -150,28 +151,33 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
-        record = tile_record(phase, x_shape, x_strides, channels, block.tiles)
-        kinds = tile_kinds(phase)
-        product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
-        products = phase.points * record.fields[at.INPUT_PLANE]
-        own = round_up(products + phase.points * product_plane, 16)
+        fetch = fetches(spec, direction, phases, block, size * 4)
+        own = used = 0
+        members = [tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles)) for each in phases]
+        for each, record in zip(phases, members, strict=True):
+            kinds, tiles = tile_kinds(each), record.fields[at.BLOCK_TILES]
+            product_plane = tiles * 2 * lanes + at.PLANE_PADDING
+            products = own + each.points * record.fields[at.INPUT_PLANE]
+            record.tables |= kernels[key].tables | {
+                at.WIDE_COVER: covers(kinds, tiles, 2), at.NARROW_COVER: covers(kinds, tiles, 1),
+            }  # fmt: skip
+            record.fields |= kernels[key].fields | {
+                at.INPUT_AT: own, at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.BIAS_GROUP: width,
+                at.Y_GROUP: outs, at.PAST_CACHES: past_caches,
+            }  # fmt: skip
+            own = round_up(products + each.points * product_plane, 16)
+            used = max(used, each.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes)
         scratch = own + round_up(size, 16) * whole
-        fetch = fetches(spec, direction, phase, block, size * 4)
-        record.tables |= kernels[key].tables | {
-            at.WIDE_COVER: covers(kinds, block.tiles, 2), at.NARROW_COVER: covers(kinds, block.tiles, 1),
-        }  # fmt: skip
-        record.fields |= kernels[key].fields | {
-            at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.SCRATCH: scratch, at.OWN_KERNEL: own * whole,
-            at.FIRST_TASK: tasks, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.BIAS_GROUP: width, at.Y_GROUP: outs, at.PAST_CACHES: past_caches, at.BLOCK_TASKS: fetch.tasks,
-            at.FETCH_PANELS: fetch.panels, at.FETCH_LINES: fetch.lines,
-            at.BLOCKS: -(-phase.tiles // block.tiles) * groups,
-        }  # fmt: skip
-        records.append(record)
-        tasks += fetch.tasks * record.fields[at.PANEL_CHUNKS]
-        used = phase.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes
         cursor = scratch + max(round_up(used, 16), kernel_workspace)
-        record.fields[at.CURSOR] = cursor
+        for record in members:
+            record.fields |= {
+                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.CURSOR: cursor, at.FIRST_TASK: tasks,
+                at.JOINED: len(members), at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
+                at.BLOCKS: fetch.blocks, at.BLOCK_TASKS: fetch.tasks, at.FETCH_PANELS: fetch.panels,
+                at.FETCH_LINES: fetch.lines,
+            }  # fmt: skip
+        records += members
+        tasks += fetch.tasks * -(-panels // chunk)
         workspace = max(workspace, cursor + 2 * CURSOR_SIZE)
     return ProductPlan(
         assemble({head.WORKSPACE: workspace}, records),

@@ -248,14 +248,39 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
 
 
 @inline
+def tiles_of_block(record, first):
+    """Return how many tiles the block has that begins with tile `first` of a phase."""
+    return min(record[at.BLOCK_TILES], record[at.TILES] - first)
+
+
+@inline
+def multiply_tiles(record, work, first, point, valid, depth, kernel, cursor):
+    """Multiply those of a block's tiles that have a point by one panel."""
+    wide, width = valid > lanes_of(work), panel_width(valid, lanes_of(work))
+    begin, count = tiles_with(record, point, first, tiles_of_block(record, first))
+    cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
+    x = advance(work, record[at.INPUT_AT] + point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW])
+    y = advance(work, record[at.PRODUCTS] + point * record[at.PRODUCT_PLANE] + begin * width)
+    multiply_point(advance(cover, cover[count]), wide, x, record[at.INPUT_ROW], depth, kernel, y, cursor)
+
+
+@inline
+def joined_phase(record, index):
+    """Return the record of one of the phases that are one block; `record` is the last of them."""
+    return advance(record, (index + 1 - record[at.JOINED]) * head.RECORD_SIZE)
+
+
+@inline
 def multiply_block(record, buffers, work, group, first, first_panel, panels, cursor, next_group, next_first):
     """Compute one block of tiles for some panels of output channels of a group.
 
     The last panels fetch the input of the next block, if there is one: `next_first` is its first tile, or -1.
     """
-    m, scratch, lanes = advance(work, record[at.PRODUCTS]), advance(work, record[at.SCRATCH]), lanes_of(work)
-    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
-    transform_block(record, buffers[X], group, first, tiles, work, scratch)
+    scratch, lanes, joined = advance(work, record[at.SCRATCH]), lanes_of(work), record[at.JOINED]
+    for i in range(joined):
+        phase = joined_phase(record, i)
+        v = advance(work, phase[at.INPUT_AT])
+        transform_block(phase, buffers[X], group, first, tiles_of_block(phase, first), v, scratch)
 
     points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
     own = record[at.OWN_KERNEL]
@@ -271,34 +296,32 @@ def multiply_block(record, buffers, work, group, first, first_panel, panels, cur
             cursor[MOST] = record[at.FETCH_LINES]
         channel = panel * 2 * lanes
         valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
-        wide = valid > lanes
-        cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
         panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
         if own > 0:
             panel_kernel = advance(work, own)
             taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
             for part in range(record[at.CHANNEL_CHUNKS]):
                 transform_panel(record, taken, panel, part, panel_kernel, scratch)
-        width = panel_width(valid, lanes)
         for point in range(points):
-            begin, count = tiles_with(record, point, first, tiles)
-            multiply_point(
-                advance(cover, cover[count]), wide,
-                advance(work, point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW]), record[at.INPUT_ROW],
-                depth, advance(panel_kernel, point * record[at.KERNEL_PLANE]),
-                advance(m, point * record[at.PRODUCT_PLANE] + begin * width), cursor,
+            for i in range(joined):
+                phase = joined_phase(record, i)
+                multiply_tiles(
+                    phase, work, first, point, valid, depth, advance(panel_kernel, point * record[at.KERNEL_PLANE]),
+                    cursor,
+                )  # fmt: skip
+        for i in range(joined):
+            phase = joined_phase(record, i)
+            store_block(
+                phase, advance(work, phase[at.PRODUCTS]), first, tiles_of_block(phase, first), valid,
+                advance(bias, channel), buffers[BIAS][0], past_caches, advance(y, channel), scratch,
             )  # fmt: skip
-        store_block(
-            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], past_caches, advance(y, channel),
-            scratch,
-        )  # fmt: skip
     if past_caches:
         fence()
 
 
 @float32_kernel
 def winograd_product(worker, task, geometry, buffers):
-    """Compute some blocks of tiles of one phase, for some panels of output channels of a group.
+    """Compute some blocks of tiles of one phase, or all tiles of some, for some panels of output channels of a group.
 
     Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
     """
