@@ -169,20 +169,21 @@ class Fetches:
 def fetches(spec: ConvSpec, direction: str, phases: tuple[TilePhase, ...], block: Block, panel_bytes: int) -> Fetches:
     """Deal the blocks of a phase, or the one of joined phases, to tasks; the first of a task is fetched by none.
 
-    It is not worth it where L2 holds the input, or where tiles share most of what they read. The transformed kernel
-    passes through L2, so that only what its last part fetches stays there.
+    It is not worth it where L2 holds the input, or not that of a block, or where tiles share most of what they read.
+    The transformed kernel passes through L2, so that only what its last part fetches stays there.
     """
     channels, outs = product_channels(spec, direction)
     phase = phases[0]
     blocks = -(-sum(each.tiles for each in phases) // block.tiles) * spec.groups
     x_shape = spec.x_shape if direction == "forward" else spec.y_shape
-    is_near = math.prod(x_shape) * 4 < MIN_FETCHED_BYTES or math.prod(phase.outputs) * 4 < phase.points
-    if is_near or len(phases) > 1:
+    outputs, pixel_lines = math.prod(phase.outputs), -(-channels * 4 // CACHE_LINE)
+    is_far = math.prod(x_shape) * 4 >= MIN_FETCHED_BYTES and outputs * 4 >= phase.points
+    if not is_far or len(phases) > 1 or block.tiles * outputs * pixel_lines * CACHE_LINE > TARGET.l2_bytes:
         return Fetches(blocks, blocks, 0, 0)
     tasks = min(blocks, max(-(-MIN_TASKS * TARGET.threads // block.panel_chunks), -(-blocks // MAX_TASK_BLOCKS)))
     panels = min(-(-panel_count(outs, spec.dtype) // block.panel_chunks), max(2, TARGET.l2_bytes // panel_bytes))
     depth = phase.summed_taps * channels
     # A quarter more than their outputs: rows at borders and at the begin of a row of tiles.
-    lines = block.tiles * phase.plane_taps * math.prod(phase.outputs) * -(-channels * 4 // CACHE_LINE) * 5 // 4
+    lines = block.tiles * phase.plane_taps * outputs * pixel_lines * 5 // 4
     times = phase.points * -(-block.tiles // WIDE_SIZES[0]) * panels * -(-depth // FETCH_STEPS)
     return Fetches(blocks, tasks, panels, -(-lines // times))
