@@ -8,7 +8,7 @@ import pytest
 from passes import normal
 
 from numbaconv import planner
-from numbaconv.algorithms import winograd
+from numbaconv.algorithms import winograd, winograd_blocks, winograd_gradient
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.algorithms.winograd_tiles import TilePhase, covers, tile_kinds, tile_phases
 from numbaconv.spec import resolve_conv
@@ -92,5 +92,49 @@ def test_every_block_finds_the_register_tiles_of_its_points(size, block):
 def test_transformed_input_of_a_block_stays_in_l3():
     spec = resolve_conv((1, 32, 56, 56, 192), (3, 3, 3, 192, 64), padding="same")
     dealt = winograd.deal(spec, "forward", *array_strides(spec))
-    (phase,), (block,) = dealt.phases, dealt.blocks
+    ((phase,),), (block,) = dealt.phases, dealt.blocks
     assert phase.points * block.tiles * phase.summed_taps * 192 * 4 <= max(TARGET.l3_bytes // 2, 8 << 20)
+
+
+def clear_plans():
+    planner.clear_plans()
+    for cached in (winograd.product_plan, winograd_blocks.deal, winograd_gradient.gradient_plan):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def joined_always(monkeypatch):
+    """Return a function that has phases of a dilation always joined, or never."""
+
+    def choose(always):
+        monkeypatch.setattr(winograd_blocks, "MIN_JOINED_BYTES", 0 if always else 1 << 60)
+        monkeypatch.setattr(winograd_gradient, "MIN_JOINED_SUMS", 0 if always else 1 << 60)
+        clear_plans()
+
+    yield choose
+    monkeypatch.undo()
+    clear_plans()
+
+
+@pytest.mark.parametrize(("size", "dilation"), [((19, 23), 3), ((7, 30), 2), ((12, 12), 4), ((13, 9), 2)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_phases_of_a_dilation_are_one_block(size, dilation, groups, joined_always, rng):
+    kernel_shape = (3, 3, 16, 48)
+    spec = resolve_conv((1, *size, 16 * groups), kernel_shape, padding="same", dilation_rate=dilation, groups=groups)
+    x, kernel, grad_y = (normal(rng, shape, "float32") for shape in (spec.x_shape, kernel_shape, spec.y_shape))
+    results = []
+    for always in (False, True):
+        joined_always(always)
+        results.append(
+            [
+                planner.forward(spec, x, kernel, algorithm="winograd"),
+                planner.input_grad(spec, grad_y, kernel, algorithm="winograd"),
+                planner.kernel_grad(spec, x, grad_y, algorithm="winograd"),
+            ]
+        )
+        sets = winograd_blocks.deal(spec, "forward", *array_strides(spec)).phases
+        assert (max(map(len, sets)) > 1) == always
+        phases = tile_phases(spec, "kernel_grad", *array_strides(spec))
+        assert (winograd_gradient.split_gradient(spec, phases).joined > 1) == always
+    for apart, together in zip(*results, strict=True):
+        np.testing.assert_array_equal(apart, together)

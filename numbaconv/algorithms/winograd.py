@@ -9,8 +9,6 @@ has the transforms.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import panel_count, tile_cycles
+from numbaconv.algorithms.blocking import panel_count
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -35,30 +33,22 @@ from numbaconv.algorithms.plan_parts import (
     leaves_caches,
     product_channels,
 )
+from numbaconv.algorithms.winograd_blocks import deal, fetches, kernel_key
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
-    CACHE_BYTES_PER_CYCLE,
-    FAR_KERNEL_BYTES_PER_CYCLE,
-    KERNEL_BYTES_PER_CYCLE,
-    KERNEL_CYCLES,
     MAX_KERNEL_BYTES,
     MAX_TAPS,
-    OUTPUT_CYCLES,
-    POINT_CYCLES,
     TilePhase,
     covers,
-    input_cycles,
-    kernel_taps,
     tile_kinds,
     tile_phases,
     tile_record,
-    wide_panels,
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd import winograd_kernel, winograd_product
+from numbaconv.kernels.winograd_ahead import CURSOR_SIZE
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
@@ -119,64 +109,6 @@ def estimate(spec: ConvSpec, direction: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Tiles of a block and the parts that output channels are dealt into; ``cycles`` are those on one thread."""
-
-    tiles: int
-    panel_chunks: int
-    cycles: float
-
-
-def choose_block(phase: TilePhase, channels: int, outs: int, groups: int, whole: bool) -> Block:
-    """Return how many tiles a block takes and into how many parts the output channels are dealt.
-
-    With ``whole`` all tiles are one block, whose workers transform the kernel themselves.
-    """
-    lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.summed_taps * channels
-    panels, tiles, unit = panel_count(outs, "float32"), phase.tiles, WIDE_SIZES[0]
-    kernel_bytes, share = points * depth * outs * 4, tile_kinds(phase).share
-    is_far = not whole and kernel_bytes > TARGET.l3_bytes / 2
-    best, least, choice = math.inf, math.inf, Block(1, 1, math.inf)
-    steps = () if whole else (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
-    for size in sorted({min(tiles, n * unit) for n in steps} or {tiles}):
-        blocks = -(-tiles // size) * groups
-        input_bytes = points * size * depth * 4
-        if whole and input_bytes > min(MAX_WHOLE_BYTES, kernel_bytes):
-            break
-        for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
-            count = panels / chunks
-            transformed = size * input_cycles(phase, channels, groups)
-            of_point = tile_cycles(size, 2) * depth + -(-size // unit) * POINT_CYCLES
-            products = points * share * wide_panels(outs) / chunks * of_point
-            result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
-            weights = kernel_bytes / chunks / (FAR_KERNEL_BYTES_PER_CYCLE if is_far else KERNEL_BYTES_PER_CYCLE)
-            if whole:
-                weights += own_kernel_cost(points * depth * 2 * lanes * 4) * KERNEL_CYCLES[points] * depth * count
-            # Behind L2, and what L3 holds beside the kernel and other threads: read for each panel, written back.
-            spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) + 2 * max(0.0, input_bytes - TARGET.l3_bytes / 4)
-            spilled *= count / CACHE_BYTES_PER_CYCLE
-            cycles = (transformed + products + result + weights + spilled) * blocks * chunks
-            least = min(least, cycles)
-            tasks, threads = blocks * chunks, TARGET.threads
-            balance = math.ceil(tasks / threads) * threads / tasks
-            if cycles * balance < best:
-                best, choice = cycles * balance, Block(size, chunks, cycles)
-    return dataclasses.replace(choice, cycles=least)
-
-
-def own_kernel_cost(panel_bytes: int) -> float:
-    """Return what a worker's own transform of a panel costs beside one that is written to memory."""
-    return 0.65 if panel_bytes < 1.5 * TARGET.l2_bytes else 1.25
-
-
-MAX_WHOLE_BYTES = 8 << 20
-"""Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads.
-
-Nor may it be larger than the transformed kernel, whose way to memory and back it saves.
-"""
-
-
-@dataclass(frozen=True, slots=True)
 class ProductPlan(Plan):
     """The plan of a forward pass or an input gradient."""
 
@@ -185,40 +117,6 @@ class ProductPlan(Plan):
     kernel_workspace: int
     packed_size: int
     bias_parts: tuple[BiasPart, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Deal:
-    """The phases of a pass, a block of each, whether that is all of its tiles, and the cycles on one thread."""
-
-    phases: tuple[TilePhase, ...]
-    blocks: tuple[Block, ...]
-    whole: bool
-    cycles: float
-
-
-@lru_cache(maxsize=512)
-def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Deal:
-    """Choose the blocks of a pass, whose workers find the kernel transformed or transform it themselves."""
-    phases = tuple(tile_phases(spec, direction, x_strides, y_strides))
-    channels, outs = product_channels(spec, direction)
-    panels = panel_count(outs, spec.dtype) * spec.groups
-    deals = []
-    for whole in (False, True):
-        blocks = tuple(choose_block(phase, channels, outs, spec.groups, whole) for phase in phases)
-        cycles = sum(block.cycles for block in blocks)
-        if not whole:
-            for phase in {_kernel_key(phase): phase for phase in phases}.values():
-                depth = phase.summed_taps * channels
-                is_large = phase.points * depth * outs * spec.groups * 4 > TARGET.l3_bytes / 2
-                cycles += KERNEL_CYCLES[phase.points] * depth * panels * (2.4 if is_large else 1.0)
-        deals.append(Deal(phases, blocks, whole, cycles))
-    return min(deals, key=lambda each: each.cycles)
-
-
-def _kernel_key(phase: TilePhase) -> tuple[tuple[int, ...], int, int]:
-    """Return what phases have in common that share one transformed kernel."""
-    return tuple(kernel_taps(phase)), phase.row_points, phase.column_points
 
 
 @lru_cache(maxsize=512)
@@ -234,11 +132,12 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     whole = dealt.whole
     past_caches = leaves_caches(spec, direction)
     x_shape = spec.x_shape if direction == "forward" else spec.y_shape
-    for phase, block in zip(dealt.phases, dealt.blocks, strict=True):
+    for phases, block in zip(dealt.phases, dealt.blocks, strict=True):
+        phase = phases[0]
         depth = phase.summed_taps * channels
         kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
         size = phase.points * kernel_plane
-        key = _kernel_key(phase)
+        key = kernel_key(phase)
         if key not in kernels:
             kernel = _kernel_record(spec, direction, phase, key[0])
             kernel.fields |= {
@@ -252,24 +151,34 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
-        record = tile_record(phase, x_shape, x_strides, channels, block.tiles)
-        kinds = tile_kinds(phase)
-        product_plane = block.tiles * 2 * lanes + at.PLANE_PADDING
-        products = phase.points * record.fields[at.INPUT_PLANE]
-        own = round_up(products + phase.points * product_plane, 16)
+        fetch = fetches(spec, direction, phases, block, size * 4)
+        own = used = 0
+        members = [tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles)) for each in phases]
+        for each, record in zip(phases, members, strict=True):
+            kinds, tiles = tile_kinds(each), record.fields[at.BLOCK_TILES]
+            product_plane = tiles * 2 * lanes + at.PLANE_PADDING
+            products = own + each.points * record.fields[at.INPUT_PLANE]
+            record.tables |= kernels[key].tables | {
+                at.WIDE_COVER: covers(kinds, tiles, 2), at.NARROW_COVER: covers(kinds, tiles, 1),
+            }  # fmt: skip
+            record.fields |= kernels[key].fields | {
+                at.INPUT_AT: own, at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.BIAS_GROUP: width,
+                at.Y_GROUP: outs, at.PAST_CACHES: past_caches,
+            }  # fmt: skip
+            own = round_up(products + each.points * product_plane, 16)
+            used = max(used, each.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes)
         scratch = own + round_up(size, 16) * whole
-        record.tables |= kernels[key].tables | {
-            at.WIDE_COVER: covers(kinds, block.tiles, 2), at.NARROW_COVER: covers(kinds, block.tiles, 1),
-        }  # fmt: skip
-        record.fields |= kernels[key].fields | {
-            at.PRODUCT_PLANE: product_plane, at.PRODUCTS: products, at.SCRATCH: scratch, at.OWN_KERNEL: own * whole,
-            at.FIRST_TASK: tasks, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-            at.BIAS_GROUP: width, at.Y_GROUP: outs, at.PAST_CACHES: past_caches,
-        }  # fmt: skip
-        records.append(record)
-        tasks += -(-phase.tiles // block.tiles) * groups * record.fields[at.PANEL_CHUNKS]
-        used = phase.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes
-        workspace = max(workspace, scratch + max(round_up(used, 16), kernel_workspace))
+        cursor = scratch + max(round_up(used, 16), kernel_workspace)
+        for record in members:
+            record.fields |= {
+                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.CURSOR: cursor, at.FIRST_TASK: tasks,
+                at.JOINED: len(members), at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
+                at.BLOCKS: fetch.blocks, at.BLOCK_TASKS: fetch.tasks, at.FETCH_PANELS: fetch.panels,
+                at.FETCH_LINES: fetch.lines,
+            }  # fmt: skip
+        records += members
+        tasks += fetch.tasks * -(-panels // chunk)
+        workspace = max(workspace, cursor + 2 * CURSOR_SIZE)
     return ProductPlan(
         assemble({head.WORKSPACE: workspace}, records),
         tasks,

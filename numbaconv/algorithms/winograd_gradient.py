@@ -53,6 +53,10 @@ MIN_SUMS_BYTES, MAX_TRANSFORMED_BYTES = 3 * TARGET.l2_bytes, TARGET.l3_bytes // 
 """Units, whose sums stay in L2, pay where a group's sums are larger than the first, its transformed input and grad_y no
 larger than the second: each unit reads its part of them anew, from L3."""
 
+MIN_JOINED_SUMS, MAX_JOINED_BYTES = TARGET.l3_bytes // 2, TARGET.l3_bytes // 8 * 3
+"""Phases of dilated taps, each a block, are added together to sums larger than the first: L3 does not hold them. Their
+transformed numbers take no more than the second."""
+
 UNIT_BYTES_PER_CYCLE, GRADIENT_BYTES_PER_CYCLE = 7.0, 4.0
 """Of what units read, and of the gradient, whose lines lie apart and are read before they are written."""
 
@@ -80,6 +84,7 @@ class Split:
     chunks: int
     unit_tiles: int  # register tiles of a unit whose sums stay in L2, 0 where sums go to memory
     cycles: float  # on one thread
+    joined: int = 1  # phases, each of them a block, that are added to the sums together
 
 
 def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
@@ -111,6 +116,10 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
         )
         if cycles < best:
             best, size = cycles, tiles
+    joined = 1 if chunks > 1 else joined_phases(phases, sums, points * (depth + panels * 2 * lanes) * 4)
+    if joined > 1:
+        size = max(phase.tiles for phase in phases)
+        best = _cycles(joined * size, all_tiles, depth, wide_panels(outs, narrow), points, share, of_input)
     cycles = best * spec.groups
     # Sums are read once and transformed back.
     cycles += sums * chunks / CACHE_BYTES_PER_CYCLE + depth * panels * spec.groups * KERNEL_CYCLES[points]
@@ -119,7 +128,18 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
         cycles += arrays / MEMORY_BYTES_PER_CYCLE
     of_phase = tuple(min(size, phase.tiles) for phase in phases)
     blocks = sum(-(-phase.tiles // tiles) for phase, tiles in zip(phases, of_phase, strict=True))
-    return Split(of_phase, blocks, min(chunks, blocks), 0, cycles)
+    return Split(of_phase, blocks, min(chunks, blocks), 0, cycles, joined)
+
+
+def joined_phases(phases: list[TilePhase], sums: int, tile_bytes: int) -> int:
+    """Return how many phases are added to the sums together: some of few tiles each where L3 does not hold the sums.
+
+    The sums take so many bytes, the transformed numbers of a tile `tile_bytes`.
+    """
+    if sums <= MIN_JOINED_SUMS:
+        return 1
+    tiles = min(BLOCK_TILES[-1], MAX_JOINED_BYTES // tile_bytes)
+    return even_part(len(phases), max(1, tiles // max(phase.tiles for phase in phases)))
 
 
 def unit_tiles(depth: int, points: int) -> int:
@@ -215,8 +235,8 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         depth = record.fields[at.DEPTH]
         plane = depth * 2 * lanes + at.PLANE_PADDING
         product_plane = tiles * 2 * lanes + at.PLANE_PADDING
-        # Blocks of tiles follow one another in the same memory, those of units in memory of their own.
-        begin = used if split.unit_tiles else 0
+        # Blocks of tiles follow one another in the same memory, those of units and joined ones in memory of their own.
+        begin = used if split.unit_tiles or len(records) % split.joined else 0
         transformed = begin + points * record.fields[at.INPUT_PLANE]
         used = transformed + points * product_plane * of_task
         most = max(most, used)
@@ -227,7 +247,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
             at.PACKED_PANEL: points * plane, at.PACKED_GROUP: panels * points * plane, at.KERNEL_GROUP: outs,
             at.KERNEL_CHANNEL: strides[-2], at.KERNEL_ROW: phase.lattice.rows.kernel_stride,
             at.KERNEL_COLUMN: phase.lattice.columns.kernel_stride, at.CHANNEL_CHUNKS: -(-depth // RESULT_ROWS),
-            at.UNIT_TILES: split.unit_tiles,
+            at.UNIT_TILES: split.unit_tiles, at.JOINED: split.joined,
         }  # fmt: skip
         record.tables |= {
             at.WIDE_FULL: tile_list(depth, 2), at.NARROW_FULL: tile_list(depth, 1),

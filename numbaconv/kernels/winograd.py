@@ -6,17 +6,16 @@ and transformed back before those of the next, so that few of them wait.
 
 from __future__ import annotations
 
-from typing import Any
-
 from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.epilogue import waits
 from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
-from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
+from numbaconv.kernels.winograd_ahead import MOST, start_cursor, stop_cursor
 from numbaconv.kernels.winograd_points import FEWER_POINTS
 from numbaconv.kernels.winograd_positions import fetch_tile, next_position, tile_points, tile_position, tiles_with
+from numbaconv.kernels.winograd_products import multiply_point
 from numbaconv.kernels.winograd_transforms import (
     border_tile,
     gather_tile,
@@ -26,8 +25,7 @@ from numbaconv.kernels.winograd_transforms import (
     output_tile,
     panel_tile,
 )
-from numbaconv.simd.pointers import advance, clear, fence, is_aligned
-from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
+from numbaconv.simd.pointers import advance, as_counters, clear, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of, load, splat, store
 
 # Buffers.
@@ -36,41 +34,6 @@ PACKED_KERNEL = 2  # or the kernel as it is, where the workers transform it
 BIAS = 3
 Y = 4
 KERNEL = 1  # of `winograd_kernel`
-
-
-def make_point_tile(rows: int, vectors: int) -> Any:
-    """Return the product of ``rows`` tiles x ``vectors * lanes`` output channels at one point."""
-
-    @inline
-    def point_tile(x, x_stride, depth, kernel, y):
-        """y[m, k] = sum of x[m * x_stride + i] * kernel[i, k] over i < depth."""
-        width = vectors * lanes_of(x)
-        acc = tile_zeros(rows, vectors, x)
-        for i in range(depth):
-            acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))
-        tile_store(acc, y, width)
-
-    return point_tile
-
-
-PARAMETERS = "x, x_stride, depth, kernel, y"
-wide_point_tile = by_rows(lambda rows: make_point_tile(rows, 2), WIDE_SIZES, PARAMETERS)
-narrow_point_tile = by_rows(lambda rows: make_point_tile(rows, 1), NARROW_SIZES, PARAMETERS)
-
-
-@inline
-def multiply_point(sizes, wide, x, x_stride, depth, kernel, y):
-    """Multiply all tiles of a block, covered by register tiles of `sizes`, at one point by one panel."""
-    width = 2 * lanes_of(x) if wide else lanes_of(x)
-    tile = 0
-    for i in range(sizes[0]):
-        rows = sizes[1 + i]
-        source, target = advance(x, tile * x_stride), advance(y, tile * width)
-        if wide:
-            wide_point_tile(rows, source, x_stride, depth, kernel, target)
-        else:
-            narrow_point_tile(rows, source, x_stride, depth, kernel, target)
-        tile += rows
 
 
 @inline
@@ -284,23 +247,40 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
                 v += lanes
 
 
-@float32_kernel
-def winograd_product(worker, task, geometry, buffers):
-    """Compute one block of tiles of one phase, for some panels of output channels of a group.
+@inline
+def tiles_of_block(record, first):
+    """Return how many tiles the block has that begins with tile `first` of a phase."""
+    return min(record[at.BLOCK_TILES], record[at.TILES] - first)
 
-    Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
+
+@inline
+def multiply_tiles(record, work, first, point, valid, depth, kernel, cursor):
+    """Multiply those of a block's tiles that have a point by one panel."""
+    wide, width = valid > lanes_of(work), panel_width(valid, lanes_of(work))
+    begin, count = tiles_with(record, point, first, tiles_of_block(record, first))
+    cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
+    x = advance(work, record[at.INPUT_AT] + point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW])
+    y = advance(work, record[at.PRODUCTS] + point * record[at.PRODUCT_PLANE] + begin * width)
+    multiply_point(advance(cover, cover[count]), wide, x, record[at.INPUT_ROW], depth, kernel, y, cursor)
+
+
+@inline
+def joined_phase(record, index):
+    """Return the record of one of the phases that are one block; `record` is the last of them."""
+    return advance(record, (index + 1 - record[at.JOINED]) * head.RECORD_SIZE)
+
+
+@inline
+def multiply_block(record, buffers, work, group, first, first_panel, panels, cursor, next_group, next_first):
+    """Compute one block of tiles for some panels of output channels of a group.
+
+    The last panels fetch the input of the next block, if there is one: `next_first` is its first tile, or -1.
     """
-    record = phase_record(geometry, task)
-    index = task - record[at.FIRST_TASK]
-    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
-    group, block = index % record[at.GROUPS], index // record[at.GROUPS]
-    first = block * record[at.BLOCK_TILES]
-    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
-
-    v = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
-    m, scratch = advance(v, record[at.PRODUCTS]), advance(v, record[at.SCRATCH])
-    lanes = lanes_of(v)
-    transform_block(record, buffers[X], group, first, tiles, v, scratch)
+    scratch, lanes, joined = advance(work, record[at.SCRATCH]), lanes_of(work), record[at.JOINED]
+    for i in range(joined):
+        phase = joined_phase(record, i)
+        v = advance(work, phase[at.INPUT_AT])
+        transform_block(phase, buffers[X], group, first, tiles_of_block(phase, first), v, scratch)
 
     points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
     own = record[at.OWN_KERNEL]
@@ -308,33 +288,58 @@ def winograd_product(worker, task, geometry, buffers):
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
-    first_panel = chunk * record[at.PANELS_PER_CHUNK]
-    for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
+    stop_cursor(cursor)
+    for panel in range(first_panel, first_panel + panels):
+        if next_first >= 0 and panel == max(first_panel, first_panel + panels - record[at.FETCH_PANELS]):
+            x = advance(buffers[X], next_group * record[at.X_GROUP])
+            start_cursor(cursor, record, next_first, x, x, 0)
+            cursor[MOST] = record[at.FETCH_LINES]
         channel = panel * 2 * lanes
         valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
-        wide = valid > lanes
-        cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
         panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
         if own > 0:
-            panel_kernel = advance(v, own)
+            panel_kernel = advance(work, own)
             taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
             for part in range(record[at.CHANNEL_CHUNKS]):
                 transform_panel(record, taken, panel, part, panel_kernel, scratch)
-        width = panel_width(valid, lanes)
         for point in range(points):
-            begin, count = tiles_with(record, point, first, tiles)
-            multiply_point(
-                advance(cover, cover[count]), wide,
-                advance(v, point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW]), record[at.INPUT_ROW], depth,
-                advance(panel_kernel, point * record[at.KERNEL_PLANE]),
-                advance(m, point * record[at.PRODUCT_PLANE] + begin * width),
+            for i in range(joined):
+                phase = joined_phase(record, i)
+                multiply_tiles(
+                    phase, work, first, point, valid, depth, advance(panel_kernel, point * record[at.KERNEL_PLANE]),
+                    cursor,
+                )  # fmt: skip
+        for i in range(joined):
+            phase = joined_phase(record, i)
+            store_block(
+                phase, advance(work, phase[at.PRODUCTS]), first, tiles_of_block(phase, first), valid,
+                advance(bias, channel), buffers[BIAS][0], past_caches, advance(y, channel), scratch,
             )  # fmt: skip
-        store_block(
-            record, m, first, tiles, valid, advance(bias, channel), buffers[BIAS][0], past_caches, advance(y, channel),
-            scratch,
-        )  # fmt: skip
     if past_caches:
         fence()
+
+
+@float32_kernel
+def winograd_product(worker, task, geometry, buffers):
+    """Compute some blocks of tiles of one phase, or all tiles of some, for some panels of output channels of a group.
+
+    Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
+    """
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
+    blocks, tasks, groups = record[at.BLOCKS], record[at.BLOCK_TASKS], record[at.GROUPS]
+    begin, end = index * blocks // tasks, (index + 1) * blocks // tasks
+    first_panel = chunk * record[at.PANELS_PER_CHUNK]
+    panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
+    work = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
+    cursor = as_counters(advance(work, record[at.CURSOR]))
+    for block in range(begin, end):
+        following = (block + 1) // groups * record[at.BLOCK_TILES] if block + 1 < end else -1
+        multiply_block(
+            record, buffers, work, block % groups, block // groups * record[at.BLOCK_TILES], first_panel, panels,
+            cursor, (block + 1) % groups, following,
+        )  # fmt: skip
 
 
 @float32_kernel

@@ -216,23 +216,36 @@ def start_ahead(record, buffers, first, group, first_panel, panels, cursor):
 
 
 @inline
-def add_tiles(record, buffers, work, first, group, first_panel, panels, sums, begins, cursor):
-    """Add the products of one block of tiles to the sums of some panels of a group.
+def first_of_block(phase, block):
+    """Return the first tile of a block, whose number counts those of all phases."""
+    return (block - phase[at.FIRST_TASK]) * phase[at.BLOCK_TILES]
 
-    What the cursor finds is fetched meanwhile.
+
+@inline
+def add_blocks(geometry, buffers, work, begin, end, group, first_panel, panels, sums, begins, cursor):
+    """Add the products of blocks of tiles, one or some whole phases, to the sums of some panels of a group.
+
+    The sums of a point and panel are read once for all of them. What the cursor finds is fetched meanwhile.
     """
-    lanes = lanes_of(work)
-    tiles = min(record[at.BLOCK_TILES], record[at.TILES] - first)
-    transform_tiles(record, buffers, work, first, tiles, group, first_panel, panels)
+    lanes, record = lanes_of(work), phase_record(geometry, begin)
+    for block in range(begin, end):
+        phase = phase_record(geometry, block)
+        first = first_of_block(phase, block)
+        tiles = min(phase[at.BLOCK_TILES], phase[at.TILES] - first)
+        transform_tiles(phase, buffers, work, first, tiles, group, first_panel, panels)
     for point in range(record[at.ROW_POINTS] * record[at.COLUMN_POINTS]):
         for panel in range(panels):
             valid = valid_channels(record, first_panel + panel, lanes)
             cover = cover_of_rows(record, valid, lanes)
             total = advance(sums, panel * record[at.PACKED_PANEL] + point * record[at.KERNEL_PLANE])
-            add_products(
-                record, work, first, tiles, point, panel, valid, 0, advance(cover, 1), cover[0], total, begins, 0,
-                cursor,
-            )  # fmt: skip
+            for block in range(begin, end):
+                phase = phase_record(geometry, block)
+                first = first_of_block(phase, block)
+                tiles = min(phase[at.BLOCK_TILES], phase[at.TILES] - first)
+                add_products(
+                    phase, work, first, tiles, point, panel, valid, 0, advance(cover, 1), cover[0], total,
+                    begins and block == begin, 0, cursor,
+                )  # fmt: skip
 
 
 @inline
@@ -333,15 +346,15 @@ def winograd_gradient_sums(worker, task, geometry, buffers):
     blocks = geometry[head.BLOCKS]
     begin, end = chunk * blocks // geometry[head.CHUNKS], (chunk + 1) * blocks // geometry[head.CHUNKS]
     cursor = as_counters(advance(work, record[at.CURSOR]))
-    for block in range(begin, end):
-        phase = phase_record(geometry, block)
-        first = (block - phase[at.FIRST_TASK]) * phase[at.BLOCK_TILES]
+    block, joined = begin, record[at.JOINED]
+    while block < end:
+        last = min(block + joined, end)
         stop_cursor(cursor)
-        if block + 1 < end:
-            following = phase_record(geometry, block + 1)
-            next_first = (block + 1 - following[at.FIRST_TASK]) * following[at.BLOCK_TILES]
-            start_ahead(following, buffers, next_first, group, first_panel, panels, cursor)
-        add_tiles(phase, buffers, work, first, group, first_panel, panels, sums, block == begin, cursor)
+        if joined == 1 and last < end:
+            following = phase_record(geometry, last)
+            start_ahead(following, buffers, first_of_block(following, last), group, first_panel, panels, cursor)
+        add_blocks(geometry, buffers, work, block, last, group, first_panel, panels, sums, block == begin, cursor)
+        block = last
 
 
 @float32_kernel

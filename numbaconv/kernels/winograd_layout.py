@@ -87,11 +87,16 @@ GATHERED_ROWS = 66  # position of the offsets of the pixels of a gathered tile
 GATHERED_COLUMNS = 67
 X_SIZE = 68  # numbers of the array read, from its first to its last in memory
 UNIT_TILES = 70  # kernel gradient: register tiles of a unit, 0 where sums go to memory (`winograd_gradient`)
-INPUT_AT = 71  # offset in a worker's workspace of a phase's transformed input
+INPUT_AT = 71  # offset in a worker's workspace of a phase's transformed input; phases in one block have their own
 UNIT_SUMS = 72  # offset of a unit's sums
 UNIT_PLANE = 73  # numbers from one point to the next in a unit's sums
 POINT_TILES = 69  # position of the first tile that has a point, and the one behind the last, for each point
-CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
+CURSOR = 74  # offset in a worker's workspace of the cursor of `winograd_ahead`
+JOINED = 79  # phases that are one block together, this one and the records before it; kernel gradient: how many are
+BLOCKS = 75  # blocks of all groups, those of the same tiles side by side
+BLOCK_TASKS = 76  # tasks that these are dealt to
+FETCH_PANELS = 77  # panels of a task, its last ones, whose products fetch what the next block reads
+FETCH_LINES = 78  # cache lines that a register tile asks for at a time
 
 PLANE_PADDING = 16
 
