@@ -17,19 +17,6 @@ def _shuffled(b, first, second, mask):
     return b.shuffle_vector(first, second, ir.Constant(ir.VectorType(emit.I32, len(mask)), mask))
 
 
-def _with_blocks_swapped(b, rows, block: int):
-    """Swap the blocks of ``block`` x ``block`` numbers beside the diagonal of each block of twice that size."""
-    n = len(rows)
-    lower = [n + j - block if j & block else j for j in range(n)]
-    upper = [n + j if j & block else j + block for j in range(n)]
-    swapped = list(rows)
-    for i in range(n):
-        if not i & block:
-            first, second = rows[i], rows[i + block]
-            swapped[i], swapped[i + block] = _shuffled(b, first, second, lower), _shuffled(b, first, second, upper)
-    return swapped
-
-
 def _interleaved(b, first, second, unit: int, part: int):
     """Interleave the lower, then the upper halves of each ``part`` of two registers, ``unit`` numbers at a time."""
     n = first.type.count
@@ -43,31 +30,46 @@ def _interleaved(b, first, second, unit: int, part: int):
     return halves
 
 
-def _transposed(b, rows, part: int):
-    """Return the transpose of a list of as many registers as each has lanes; ``part`` numbers fill `LANE_BITS`."""
-    if len(rows) == 1:
+def _transposed_parts(b, rows, part: int):
+    """Return the transposes, part by part, of as many registers as ``part`` numbers."""
+    if part == 1:
         return rows
-    part, block = min(part, len(rows)), len(rows) // 2
-    while block >= part:
-        rows = _with_blocks_swapped(b, rows, block)
-        block //= 2
-    result = []
-    for start in range(0, len(rows), part):
-        pairs = [_interleaved(b, rows[start + i], rows[start + i + 1], 1, part) for i in range(0, part, 2)]
-        if part == 2:
-            result += pairs[0]
-        else:
-            (low, high), (next_low, next_high) = pairs
-            result += _interleaved(b, low, next_low, 2, part) + _interleaved(b, high, next_high, 2, part)
-    return result
+    pairs = [_interleaved(b, rows[i], rows[i + 1], 1, part) for i in range(0, part, 2)]
+    if part == 2:
+        return pairs[0]
+    (low, high), (next_low, next_high) = pairs
+    return _interleaved(b, low, next_low, 2, part) + _interleaved(b, high, next_high, 2, part)
+
+
+def _load_parts(b, vector: VectorType, part: int, source, step):
+    """Return the register of the ``part`` numbers at ``source``, and at each ``step`` behind it."""
+    kind = ir.VectorType(vector.ir_type.element, part).as_pointer()
+    registers = []
+    for i in range(vector.lanes // part):
+        place = b.bitcast(b.gep(source, [b.mul(step, emit.index(i))]), kind)
+        registers.append(b.load(place, align=vector.dtype.bitwidth // 8))
+    while len(registers) > 1:
+        lanes = list(range(2 * registers[0].type.count))
+        registers = [_shuffled(b, *registers[i : i + 2], lanes) for i in range(0, len(registers), 2)]
+    return registers[0]
 
 
 def _transpose(vector: VectorType, source, target):
+    """Return the code that transposes as many columns at a time as fill a part of a register.
+
+    Parts are put together as they are loaded, which costs less than to move them between registers, and no load
+    crosses a cache line where numbers lie at multiples of a part's size.
+    """
+
     def codegen(context, b, sig, args):
         source, source_stride, target, target_stride = args
-        rows = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(vector.lanes)]
-        for j, column in enumerate(_transposed(b, rows, LANE_BITS // vector.dtype.bitwidth)):
-            emit.store(b, vector, column, target, b.mul(target_stride, emit.index(j)))
+        part = min(LANE_BITS // vector.dtype.bitwidth, vector.lanes)
+        step = b.mul(source_stride, emit.index(part))
+        for first in range(0, vector.lanes, part):
+            places = [b.gep(source, [b.add(b.mul(source_stride, emit.index(i)), emit.index(first))]) for i in range(part)]
+            rows = [_load_parts(b, vector, part, place, step) for place in places]
+            for j, column in enumerate(_transposed_parts(b, rows, part)):
+                emit.store(b, vector, column, target, b.mul(target_stride, emit.index(first + j)))
         return context.get_dummy_value()
 
     return types.void(source, types.int64, target, types.int64), codegen
@@ -94,11 +96,7 @@ def transpose_narrow(typingctx, source, source_stride, target, target_stride):
     def codegen(context, b, sig, args):
         source, source_stride, target, target_stride = args
         rows = [emit.load(b, vector, source, b.mul(source_stride, emit.index(i))) for i in range(part)]
-        pairs = [_interleaved(b, rows[i], rows[i + 1], 1, part) for i in range(0, part, 2)]
-        columns = pairs[0]
-        if part > 2:
-            (low, high), (next_low, next_high) = pairs
-            columns = _interleaved(b, low, next_low, 2, part) + _interleaved(b, high, next_high, 2, part)
+        columns = _transposed_parts(b, rows, part)
         for j in range(vector.lanes):
             first = j // part * part
             numbers = _shuffled(b, columns[j % part], columns[j % part], list(range(first, first + part)))
