@@ -185,21 +185,22 @@ def _joined_block(spec: ConvSpec, grid: Grid, rows: int) -> tuple[Block, float] 
         cell_count(spec),
         spec.out_spatial[-1],
     )
-    (before, behind), lanes, outputs = reach_of(spec), TARGET.lanes(spec.dtype), spec.strides[-1] * spec.in_channels
-    apart = max(count + behind, pixels + before)
+    lanes, outputs, apart = TARGET.lanes(spec.dtype), spec.strides[-1] * spec.in_channels, max(count, pixels)
     in_rows, joined, numbers = rows - 1 + grid.rows.window, rows * apart, spec.kernel_size[-1] * spec.in_channels
     pitch = spread_pitch(in_rows * apart + 2 * lanes)
     size = channels * pitch
     if spec.ndim != 2 or (size + joined * (numbers + outputs)) * item > TARGET.l2_bytes // 2:
         return None
     of_row = _row_cycles(spec, sum(map(len, grid.taps)), len(grid.taps), joined, joined)
-    gathering = in_rows * (pixels * channels * _number_cycles(spec, pixels, grid.x_column) + ROW_CYCLES)
+    together = in_rows if apart == pixels else 1
+    of_number = _number_cycles(spec, together * pixels, grid.x_column)
+    gathering = in_rows * (pixels * channels * of_number + ROW_CYCLES / together)
     of_image = gathering + of_row + rows * len(grid.taps) * ROW_CYCLES
     if joined * numbers * item > TARGET.l1_bytes * 0.75:
         of_image += joined * numbers * item * len(grid.taps) * SPILLED_CYCLES
     images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if rows == grid.rows.cells else 1
     blocks = -(-grid.batch // images) * -(-grid.rows.cells // rows)
-    cycles = (images * of_image + size / lanes + TASK_CYCLES) * blocks
+    cycles = (images * of_image + TASK_CYCLES) * blocks
     return Block(images, rows, count, pitch, size, cycles, apart), waited_cycles(spec, cycles, blocks)
 
 
@@ -247,6 +248,17 @@ def _describe(record: Record, grid: Grid, block: Block, spec: ConvSpec, x_channe
     }  # fmt: skip
 
 
+def _strays(spec: ConvSpec, joined: int) -> list[int]:
+    """Return, for each number of a kernel row, first and last + 1 of the products of a joined row that are cleared.
+
+    They belong to no pixel, or to outputs before or behind the row: those that follow it are the next row's first.
+    """
+    found = [(0, 0)] * spec.kernel_size[-1]
+    for tap, shift in itertools.chain.from_iterable(shifts(spec, -1)):
+        found[tap] = min(spec.out_spatial[-1], joined + min(shift, 0)), joined + max(shift, 0)
+    return [place for pair in found for _ in range(spec.in_channels) for place in pair]
+
+
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan an input gradient; strides, in elements, of (batch, *spatial, channels) of grad_y and grad_x."""
@@ -269,6 +281,10 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
         at.FOLD_PITCH: fold_pitch, at.FOLD_BEFORE: before, at.FOLD_BEHIND: behind, at.FOLD_NUMBERS: outputs,
         at.FOLD_PIXELS: spec.out_spatial[-1], at.OUT_PITCH: out_pitch, at.FOLD_JOINED: block.joined,
     }  # fmt: skip
+    if block.joined:
+        record.tables[at.FOLD_STRAYS] = _strays(spec, block.joined)
+        whole = block.joined * outputs == spec.in_spatial[-1] * of_input == grid.y_row
+        record.fields[at.FOLD_WHOLE] = int(whole and len(grid.rows.taps) == 1)
     tiles = _tiles(numbers, row if block.joined else _pixels(spec, row), spec.dtype)
     sizes = [(tile.size, tile.row, tile.pixel) for tile in tiles]
     record.tables |= {

@@ -109,24 +109,67 @@ def transpose_narrow(typingctx, source, source_stride, target, target_stride):
 
 def _picked(b, registers, wanted: list[tuple[int, int]]):
     """Return the numbers ``wanted``, register and lane of each: picked from two registers each, and these merged."""
-    lanes, parts = len(wanted), []
-    for first in range(0, len(registers), 2):
-        second = min(first + 1, len(registers) - 1)
-        mask = [lane + lanes * (n - first) if n in (first, second) else 0 for n, lane in wanted]
-        parts.append((_shuffled(b, registers[first], registers[second], mask), {first, second}))
-    while len(parts) > 1:
-        (one, of_one), (other, of_other) = parts[0], parts[1]
-        mask = [lane if n in of_one else lanes + lane for lane, (n, _) in enumerate(wanted)]
-        parts[:2] = [(_shuffled(b, one, other, mask), of_one | of_other)]
-    return parts[0][0]
+    lanes, pairs = len(wanted), len(registers) // 2
+    picked = None
+    for first in range(0, 2 * pairs, 2):
+        mask = [lane + lanes * (n - first) if n in (first, first + 1) else 0 for n, lane in wanted]
+        part = _shuffled(b, registers[first], registers[first + 1], mask)
+        if picked is not None:
+            part = _shuffled(b, picked, part, [lane + lanes * (n >= first) for lane, (n, _) in enumerate(wanted)])
+        picked = part
+    if len(registers) > 2 * pairs:
+        mask = [lanes + at if n == 2 * pairs else lane for lane, (n, at) in enumerate(wanted)]
+        picked = _shuffled(b, picked, registers[-1], mask)
+    return picked
 
 
-def _copy_picked(b, vector: VectorType, count: int, source, source_step, target, target_step, number):
-    """Copy ``count`` registers: each lane of register r is that of the source's which ``number(r, lane)`` names."""
+def _halves(b, first, second, unit: int, is_upper: bool):
+    """Interleave the lower or the upper halves of two registers, ``unit`` numbers at a time."""
+    lanes = first.type.count
+    begin = lanes // 2 if is_upper else 0
+    places = range(begin, begin + lanes // 2, unit)
+    return _shuffled(b, first, second, [n + i for place in places for n in (place, lanes + place) for i in range(unit)])
+
+
+def _interleaved_planes(b, planes, unit: int):
+    """Return the registers of pixels of as many units of ``unit`` numbers as there are registers of one unit each."""
+    count, lanes = len(planes), planes[0].type.count
+    if count == 1 or unit == lanes:
+        return planes
+    if count % 2 == 0:
+        pairs = [planes[i : i + 2] for i in range(0, count, 2)]
+        halves = [[_halves(b, *pair, unit, is_upper) for pair in pairs] for is_upper in (False, True)]
+        return [register for half in halves for register in _interleaved_planes(b, half, 2 * unit)]
+
+    def number(place):
+        pixel, register = divmod(place // unit, count)
+        return register, pixel * unit + place % unit
+
+    return [_picked(b, planes, [number(r * lanes + lane) for lane in range(lanes)]) for r in range(count)]
+
+
+def _planes(b, registers, unit: int):
+    """Return the registers of one unit each: the inverse."""
+    count, lanes = len(registers), registers[0].type.count
+    if count == 1 or unit == lanes:
+        return registers
+    if count % 2 == 0:
+        halves = [_planes(b, registers[i : i + count // 2], 2 * unit) for i in (0, count // 2)]
+        every = [range(start, 2 * lanes, 2 * unit) for start in (0, unit)]
+        masks = [[place + i for place in places for i in range(unit)] for places in every]
+        return [_shuffled(b, *pair, mask) for pair in zip(*halves, strict=True) for mask in masks]
+
+    def number(register, lane):
+        return divmod((lane // unit * count + register) * unit + lane % unit, lanes)
+
+    return [_picked(b, registers, [number(r, lane) for lane in range(lanes)]) for r in range(count)]
+
+
+def _rearrange(b, vector: VectorType, count: int, arrange, source, source_step, target, target_step):
+    """Store the registers that ``arrange`` makes of the ``count`` registers at ``source``."""
     registers = [emit.load(b, vector, source, b.mul(source_step, emit.index(r))) for r in range(count)]
-    for r in range(count):
-        picked = _picked(b, registers, [number(r, lane) for lane in range(vector.lanes)])
-        emit.store(b, vector, picked, target, b.mul(target_step, emit.index(r)))
+    for r, register in enumerate(arrange(b, registers, 1)):
+        emit.store(b, vector, register, target, b.mul(target_step, emit.index(r)))
 
 
 @intrinsic(prefer_literal=True)
@@ -137,12 +180,9 @@ def interleave(typingctx, rows, source, source_stride, target):
     vector, count = VectorType(source.dtype), rows.literal_value
 
     def codegen(context, b, sig, args):
-        def number(register, lane):
-            pixel, row = divmod(register * vector.lanes + lane, count)
-            return row, pixel
-
         _, source, source_stride, target = args
-        _copy_picked(b, vector, count, source, source_stride, target, emit.index(vector.lanes), number)
+        step = emit.index(vector.lanes)
+        _rearrange(b, vector, count, _interleaved_planes, source, source_stride, target, step)
         return context.get_dummy_value()
 
     return types.void(rows, source, types.int64, target), codegen
@@ -156,11 +196,8 @@ def deinterleave(typingctx, rows, source, target, target_stride):
     vector, count = VectorType(source.dtype), rows.literal_value
 
     def codegen(context, b, sig, args):
-        def number(row, pixel):
-            return divmod(pixel * count + row, vector.lanes)
-
         _, source, target, target_stride = args
-        _copy_picked(b, vector, count, source, emit.index(vector.lanes), target, target_stride, number)
+        _rearrange(b, vector, count, _planes, source, emit.index(vector.lanes), target, target_stride)
         return context.get_dummy_value()
 
     return types.void(rows, source, target, types.int64), codegen
