@@ -17,7 +17,14 @@ from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import MANY_REGISTERS, PLANAR_SIZES, by_rows
 from numbaconv.simd.pointers import advance, clear, copy, prefetch
 from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
-from numbaconv.simd.transposes import deinterleave, interleave, part_of, transpose_narrow, transpose_square
+from numbaconv.simd.transposes import (
+    deinterleave,
+    interleave,
+    part_of,
+    transpose_half_square,
+    transpose_narrow,
+    transpose_square,
+)
 from numbaconv.simd.vectors import lanes_of
 
 AHEAD = 2
@@ -100,6 +107,16 @@ def gather_planes(x, step, pixels, channels, channel_step, block, pitch):
         return
     if channel_step == 1 and 1 < channels <= MOST_INTERLEAVED and step == channels and lanes <= pixels:
         deinterleave_pixels(channels, x, pixels, block, pitch)
+        return
+    half = lanes // 2
+    if channel_step == 1 and half <= min(channels, pixels) and pixels < lanes:
+        # Short rows by squares of half the size, the last of which have pixels or channels of the ones before again.
+        for first in range(0, channels, half):
+            channel = min(first, channels - half)
+            for begin in range(0, pixels, half):
+                place = min(begin, pixels - half)
+                source, target = advance(x, place * step + channel), advance(block, channel * pitch + place)
+                transpose_half_square(source, step, target, pitch)
         return
     if channel_step == 1 and channels > 1 and step > 0:
         # The last pixels' registers would reach behind the row.
