@@ -56,7 +56,7 @@ PLANES = (1, 2, 4)  # of grad_y whose outputs a block makes
 ROW_CANDIDATES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 
 TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.45, 0.001  # a float32 that is gathered, fetched ahead, and more for each channel
-MEMORY_CYCLES = 1.1  # more for each float32 of a grad_y that comes from memory
+MEMORY_CYCLES = 0.65  # more for each float32 of a grad_y that comes from memory
 HIDDEN_CYCLES = 0.25  # less of them for each cycle of its products
 CACHED_TIMES = 12  # the size of L2: of a larger grad_y little is found in L3
 STORE_CYCLES = 2.0  # a register of products

@@ -21,7 +21,7 @@ from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.planar import gather_planes, gather_row, leave_planes
 from numbaconv.kernels.tile_sizes import FOLDED_SIZES, by_rows
-from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
+from numbaconv.simd.pointers import advance, as_counters, clear, prefetch_nearby
 from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
@@ -48,7 +48,7 @@ def make_tile(size: int) -> Any:
         for tap in range(taps):
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_taps[tap])
             for i in range(tap * lines, (tap + 1) * lines):
-                prefetch(advance(ahead, i * line))
+                prefetch_nearby(advance(ahead, i * line))
             for i in range(run):
                 acc = tile_fma(acc, advance(weights, i), kernel_column, advance(row, i * run_stride))
         tile_store(acc, y, y_stride)
