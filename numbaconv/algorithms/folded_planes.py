@@ -171,9 +171,7 @@ def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
             row_blocks = -(-rows.cells // block_rows)
             in_rows = (rows.cells + row_blocks * (rows.window - 1)) * grid.plane_taps
             gathering = pixels * channels * of_number + (ROW_CYCLES if parts == 1 else CUT_ROW_CYCLES)
-            of_image = in_rows * gathering + rows.cells * (
-                of_row + OUT_ROW_CYCLES * len(taps)
-            )
+            of_image = in_rows * gathering + rows.cells * (of_row + OUT_ROW_CYCLES * len(taps))
             whole = parts == 1 and row_blocks == 1
             images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = -(-grid.batch // images) * grid.plane_count * row_blocks * parts

@@ -7,8 +7,9 @@ then the sum of the products of the pixels that reach it: planes shifted by whol
 stride, the *numbers* of a pixel, have planes of their own. Layout of a row's products: (columns x channels,
 FOLD_PITCH), the row's first pixel at `LEAD`, zeros before and behind the pixels where an output would read others.
 
-Short rows of an image are joined to one: the kernel's rows are shifts then as its columns are, and there is a single row
-of products for each row of a stride. What an output would read beyond the ends of its row is set to zero in the products.
+Short rows of an image are joined to one: the kernel's rows are shifts then as its columns are, and there is a single
+row of products for each row of a stride. What an output would read beyond the ends of its row is set to zero in the
+products.
 """
 
 from __future__ import annotations

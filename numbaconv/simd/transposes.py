@@ -66,7 +66,8 @@ def _transpose(vector: VectorType, source, target):
         part = min(LANE_BITS // vector.dtype.bitwidth, vector.lanes)
         step = b.mul(source_stride, emit.index(part))
         for first in range(0, vector.lanes, part):
-            places = [b.gep(source, [b.add(b.mul(source_stride, emit.index(i)), emit.index(first))]) for i in range(part)]
+            corner = b.gep(source, [emit.index(first)])
+            places = [b.gep(corner, [b.mul(source_stride, emit.index(i))]) for i in range(part)]
             rows = [_load_parts(b, vector, part, place, step) for place in places]
             for j, column in enumerate(_transposed_parts(b, rows, part)):
                 emit.store(b, vector, column, target, b.mul(target_stride, emit.index(first + j)))
