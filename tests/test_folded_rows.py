@@ -24,6 +24,8 @@ PROBLEMS = [
     ((2, 12, 40, 9), (2, 3, 9, 3), {"strides": (1, 3)}),
     ((1, 30, 33, 12), (5, 7, 12, 2), {"strides": 2, "padding": (4, 5)}),
     ((2, 25, 41, 2), (3, 4, 2, 33), {"dilation_rate": (4, 1), "strides": (2, 1), "padding": 3}),
+    ((3, 12, 12, 2), (3, 3, 2, 24), {"padding": "same"}),
+    ((2, 13, 17, 1), (5, 5, 1, 16), {"strides": (1, 2)}),
     ((2, 9, 11, 1), (2, 2, 1, 1), {"strides": (5, 4)}),
     ((2, 8, 8, 3), (3, 3, 3, 20), {"padding": 5}),
     ((1, 64, 120, 1), (7, 2, 1, 40), {"strides": (2, 2), "padding": ((3, 0), (1, 1))}),
@@ -131,3 +133,19 @@ def test_large_gradients_fold_rows_and_small_images_join_theirs():
     assert not takes_first(folded, resolve_conv((64, 14, 14, 6), (5, 5, 6, 16)))
     assert takes_first(folded_planes, resolve_conv((64, 28, 28, 1), (5, 5, 1, 6), padding=2))
     assert not takes_first(folded_planes, resolve_conv((1, 256, 256, 1), (9, 9, 1, 64), padding=4))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_the_ends_of_a_row_do_not_reach_the_next_one(padding):
+    spec = resolve_conv((2, 28, 28, 1), (5, 5, 1, 6), padding=padding)
+    if not takes_first(folded_planes, spec):
+        pytest.skip("rows are joined where an estimate says so")
+    grad_y, kernel = np.zeros(spec.y_shape, np.float32), np.ones(spec.kernel_shape, np.float32)
+    grad_y[:, 10, [0, -1]] = np.nan
+    reached = np.isnan(planner.input_grad(spec, grad_y, kernel, algorithm="folded_planes"))[..., 0]
+    columns, left, top = spec.out_spatial[-1], spec.padding[-1][0], 10 - spec.padding[0][0]
+    expected = np.zeros_like(reached)
+    for column in (0, columns - 1):
+        first = column - left
+        expected[:, top : top + 5, max(first, 0) : first + 5] = True
+    assert_array_equal(reached, expected)

@@ -109,21 +109,32 @@ def interleaves_eight(worker, task, geometry, buffers):
 
 
 @task_kernel
+def interleaves_six(worker, task, geometry, buffers):
+    transposes.interleave(6, buffers[1], geometry[1], buffers[2])
+
+
+@task_kernel
+def takes_six_apart(worker, task, geometry, buffers):
+    transposes.deinterleave(6, buffers[1], buffers[2], geometry[1])
+
+
+@task_kernel
 def takes_five_apart(worker, task, geometry, buffers):
     transposes.deinterleave(5, buffers[1], buffers[2], geometry[1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dense_rows_are_taken_apart(dtype):
+@pytest.mark.parametrize(("kernel", "rows"), [(takes_five_apart, 5), (takes_six_apart, 6)])
+def test_dense_rows_are_taken_apart(kernel, rows, dtype):
     lanes = TARGET.lanes(dtype)
-    x, out = numbers(5 * lanes, dtype).reshape(lanes, 5), np.zeros((5, lanes + 3), dtype)
-    run(takes_five_apart, dtype, x, out, numbers=(lanes + 3, 0))
+    x, out = numbers(rows * lanes, dtype).reshape(lanes, rows), np.zeros((rows, lanes + 3), dtype)
+    run(kernel, dtype, x, out, numbers=(lanes + 3, 0))
     np.testing.assert_array_equal(out[:, :lanes], x.T)
     assert not out[:, lanes:].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kernel", "rows"), [(interleaves_three, 3), (interleaves_eight, 8)])
+@pytest.mark.parametrize(("kernel", "rows"), [(interleaves_three, 3), (interleaves_six, 6), (interleaves_eight, 8)])
 def test_rows_are_interleaved_densely(kernel, rows, dtype):
     lanes = TARGET.lanes(dtype)
     x, out = numbers(rows * (lanes + 3), dtype).reshape(rows, -1), np.zeros((lanes + 1, rows), dtype)

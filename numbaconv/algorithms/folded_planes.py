@@ -55,13 +55,14 @@ MAX_NUMBERS = 256
 PLANES = (1, 2, 4)  # of grad_y whose outputs a block makes
 ROW_CANDIDATES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 
-TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.6, 0.001  # a float32 that is gathered, fetched ahead, and more for each channel
-MEMORY_CYCLES = 0.9  # more for each float32 of a grad_y that comes from memory
+TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.45, 0.001  # a float32 that is gathered, fetched ahead, and more for each channel
+MEMORY_CYCLES = 0.65  # more for each float32 of a grad_y that comes from memory
 HIDDEN_CYCLES = 0.25  # less of them for each cycle of its products
 CACHED_TIMES = 12  # the size of L2: of a larger grad_y little is found in L3
 STORE_CYCLES = 2.0  # a register of products
 FOLD_CYCLES, FOLD_TAP_CYCLES = 6.0, 2.0  # a register of outputs, and each register of products that it adds
 OUT_ROW_CYCLES = 80  # a row of outputs from a row of pixels of its own, not one of joined rows
+CUT_ROW_CYCLES = 1500  # a gathered row that is a part of one, which prefetchers do not follow
 SPILLED_CYCLES = 0.08  # a byte of products that L1 does not hold until they are folded
 LEAVING_CYCLES = 0.5  # a number that is brought from a plane to the output, by transposes
 
@@ -146,6 +147,11 @@ def _block(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> tuple[Grid
     return grid, block
 
 
+def _row_counts(cells: int) -> list[int]:
+    """Return the rows of blocks that are nearly alike."""
+    return sorted({-(-cells // -(-cells // rows)) for rows in ROW_CANDIDATES})
+
+
 def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
     """Return the cheapest block of a grid, and its cycles with those that threads wait for the last one's."""
     item, channels, count = np.dtype(spec.dtype).itemsize, spec.out_channels, cell_count(spec)
@@ -161,19 +167,19 @@ def _block_of(spec: ConvSpec, grid: Grid) -> tuple[Block, float]:
         of_number = _number_cycles(spec, pixels, grid.x_column)
         if rows.window * grid.plane_taps * row_size * item > TARGET.l2_bytes // 2 and parts < most:
             continue
-        for block_rows in sorted({min(rows.cells, size) for size in ROW_CANDIDATES}):
-            in_rows = (block_rows - 1 + rows.window) * grid.plane_taps
-            of_image = in_rows * (pixels * channels * of_number + ROW_CYCLES) + block_rows * (
-                of_row + OUT_ROW_CYCLES * len(taps)
-            )
-            whole = parts == 1 and block_rows == rows.cells
+        for block_rows in _row_counts(rows.cells):
+            row_blocks = -(-rows.cells // block_rows)
+            in_rows = (rows.cells + row_blocks * (rows.window - 1)) * grid.plane_taps
+            gathering = pixels * channels * of_number + (ROW_CYCLES if parts == 1 else CUT_ROW_CYCLES)
+            of_image = in_rows * gathering + rows.cells * (of_row + OUT_ROW_CYCLES * len(taps))
+            whole = parts == 1 and row_blocks == 1
             images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
-            blocks = -(-grid.batch // images) * grid.plane_count * -(-rows.cells // block_rows) * parts
-            cycles = (images * of_image + TASK_CYCLES) * blocks
+            blocks = -(-grid.batch // images) * grid.plane_count * row_blocks * parts
+            cycles = grid.batch * grid.plane_count * parts * of_image + TASK_CYCLES * blocks
             waiting = waited_cycles(spec, cycles, blocks)
             if waiting < least:
                 least, best = waiting, Block(images, block_rows, columns, pitch, row_size, cycles)
-    joined = [_joined_block(spec, grid, rows) for rows in sorted({min(grid.rows.cells, n) for n in ROW_CANDIDATES})]
+    joined = [_joined_block(spec, grid, block_rows) for block_rows in _row_counts(rows.cells)]
     return min([(best, least), *filter(None, joined)], key=lambda choice: choice[1])
 
 
@@ -185,27 +191,28 @@ def _joined_block(spec: ConvSpec, grid: Grid, rows: int) -> tuple[Block, float] 
         cell_count(spec),
         spec.out_spatial[-1],
     )
-    (before, behind), lanes, outputs = reach_of(spec), TARGET.lanes(spec.dtype), spec.strides[-1] * spec.in_channels
-    apart = max(count + behind, pixels + before)
+    lanes, outputs, apart = TARGET.lanes(spec.dtype), spec.strides[-1] * spec.in_channels, max(count, pixels)
     in_rows, joined, numbers = rows - 1 + grid.rows.window, rows * apart, spec.kernel_size[-1] * spec.in_channels
     pitch = spread_pitch(in_rows * apart + 2 * lanes)
     size = channels * pitch
     if spec.ndim != 2 or (size + joined * (numbers + outputs)) * item > TARGET.l2_bytes // 2:
         return None
     of_row = _row_cycles(spec, sum(map(len, grid.taps)), len(grid.taps), joined, joined)
-    gathering = in_rows * (pixels * channels * _number_cycles(spec, pixels, grid.x_column) + ROW_CYCLES)
+    together = in_rows if apart == pixels else 1
+    of_number = _number_cycles(spec, together * pixels, grid.x_column)
+    gathering = in_rows * (pixels * channels * of_number + ROW_CYCLES / together)
     of_image = gathering + of_row + rows * len(grid.taps) * ROW_CYCLES
     if joined * numbers * item > TARGET.l1_bytes * 0.75:
         of_image += joined * numbers * item * len(grid.taps) * SPILLED_CYCLES
     images = min(grid.batch, max(1, int(BLOCK_CYCLES / of_image))) if rows == grid.rows.cells else 1
     blocks = -(-grid.batch // images) * -(-grid.rows.cells // rows)
-    cycles = (images * of_image + size / lanes + TASK_CYCLES) * blocks
+    cycles = (images * of_image + TASK_CYCLES) * blocks
     return Block(images, rows, count, pitch, size, cycles, apart), waited_cycles(spec, cycles, blocks)
 
 
 def _number_cycles(spec: ConvSpec, pixels: int, step: int) -> float:
     """Return what it costs to gather a number from rows of so many pixels, ``step`` apart."""
-    if spec.out_channels == 1 or pixels < TARGET.lanes(spec.dtype):
+    if spec.out_channels == 1 or pixels < TARGET.lanes(spec.dtype) // 2:
         return COPY_CYCLES if step == 1 else SCALAR_CYCLES
     item, cycles = np.dtype(spec.dtype).itemsize, TRANSPOSE_CYCLES
     if math.prod(spec.y_shape) * item > CACHED_TIMES * TARGET.l2_bytes:
@@ -247,6 +254,17 @@ def _describe(record: Record, grid: Grid, block: Block, spec: ConvSpec, x_channe
     }  # fmt: skip
 
 
+def _strays(spec: ConvSpec, joined: int) -> list[int]:
+    """Return, for each number of a kernel row, first and last + 1 of the products of a joined row that are cleared.
+
+    They belong to no pixel, or to outputs before or behind the row: those that follow it are the next row's first.
+    """
+    found = [(0, 0)] * spec.kernel_size[-1]
+    for tap, shift in itertools.chain.from_iterable(shifts(spec, -1)):
+        found[tap] = min(spec.out_spatial[-1], joined + min(shift, 0)), joined + max(shift, 0)
+    return [place for pair in found for _ in range(spec.in_channels) for place in pair]
+
+
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan:
     """Plan an input gradient; strides, in elements, of (batch, *spatial, channels) of grad_y and grad_x."""
@@ -269,6 +287,10 @@ def product_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Plan
         at.FOLD_PITCH: fold_pitch, at.FOLD_BEFORE: before, at.FOLD_BEHIND: behind, at.FOLD_NUMBERS: outputs,
         at.FOLD_PIXELS: spec.out_spatial[-1], at.OUT_PITCH: out_pitch, at.FOLD_JOINED: block.joined,
     }  # fmt: skip
+    if block.joined:
+        record.tables[at.FOLD_STRAYS] = _strays(spec, block.joined)
+        whole = block.joined * outputs == spec.in_spatial[-1] * of_input == grid.y_row
+        record.fields[at.FOLD_WHOLE] = int(whole and len(grid.rows.taps) == 1)
     tiles = _tiles(numbers, row if block.joined else _pixels(spec, row), spec.dtype)
     sizes = [(tile.size, tile.row, tile.pixel) for tile in tiles]
     record.tables |= {

@@ -7,8 +7,9 @@ then the sum of the products of the pixels that reach it: planes shifted by whol
 stride, the *numbers* of a pixel, have planes of their own. Layout of a row's products: (columns x channels,
 FOLD_PITCH), the row's first pixel at `LEAD`, zeros before and behind the pixels where an output would read others.
 
-Short rows of an image are joined to one, with as many zeros between them as an output reads beyond a row's ends: the
-kernel's rows are shifts then as its columns are, and there is a single row of products for each row of a stride.
+Short rows of an image are joined to one: the kernel's rows are shifts then as its columns are, and there is a single
+row of products for each row of a stride. What an output would read beyond the ends of its row is set to zero in the
+products.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, phase_record
-from numbaconv.kernels.planar import gather_row, leave_planes
+from numbaconv.kernels.planar import gather_planes, gather_row, leave_planes
 from numbaconv.kernels.tile_sizes import FOLDED_SIZES, by_rows
-from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
+from numbaconv.simd.pointers import advance, as_counters, clear, prefetch_nearby
 from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
@@ -48,7 +49,7 @@ def make_tile(size: int) -> Any:
         for tap in range(taps):
             row, weights = advance(x, offsets[tap]), advance(kernel, kernel_taps[tap])
             for i in range(tap * lines, (tap + 1) * lines):
-                prefetch(advance(ahead, i * line))
+                prefetch_nearby(advance(ahead, i * line))
             for i in range(run):
                 acc = tile_fma(acc, advance(weights, i), kernel_column, advance(row, i * run_stride))
         tile_store(acc, y, y_stride)
@@ -175,26 +176,65 @@ def joined_taps(record, which, offsets, kernel_taps):
 
 
 @inline
+def gather_joined(x, record, row_table, rows, work):
+    """Copy rows of an image side by side, at once those that follow one another in memory as in the joined row."""
+    joined, step = record[at.FOLD_JOINED], record[at.COLUMN_STEP]
+    q = 0
+    while q < rows:
+        first, q = q, q + 1
+        if row_table[first] >= 0:
+            while q < rows and row_table[q] - row_table[q - 1] == joined * step:
+                q += 1
+            gather_planes(
+                advance(x, row_table[first]), step, (q - 1 - first) * joined + record[at.FOLD_PIXELS],
+                record[at.CHANNELS], record[at.X_CHANNEL], advance(work, first * joined), record[at.PIXEL_PITCH],
+            )  # fmt: skip
+
+
+@inline
+def clear_padding(record, row_table, rows, work):
+    """Set the rows of padding that joined rows read to zero; they stay so."""
+    joined = record[at.FOLD_JOINED]
+    for q in range(rows):
+        if row_table[q] < 0:
+            for channel in range(record[at.CHANNELS]):
+                clear(advance(work, channel * record[at.PIXEL_PITCH] + q * joined), joined)
+
+
+@inline
+def clear_strays(record, products, rows):
+    """Set to zero what joined rows would add to outputs of the rows beside them, and what no pixel stands for."""
+    joined, strays = record[at.FOLD_JOINED], advance(record, record[at.FOLD_STRAYS])
+    for number in range(record[at.FOLD_TAPS]):
+        plane = advance(products, number * record[at.FOLD_PITCH] + LEAD)
+        for stray in range(strays[2 * number], strays[2 * number + 1]):
+            for row in range(rows):
+                plane[row * joined + stray] = 0
+
+
+@inline
 def joined_rows(
     record, work, x, row_table, ahead, row, rows, kernel, offsets, kernel_taps, bias, lower, products, planes, y, bounce
 ):
     """Compute rows [row, row + rows) of the cells of one image from its rows of pixels, joined to one."""
-    joined, y_rows = record[at.FOLD_JOINED], record[at.FOLD_ROWS]
+    joined, y_rows, numbers = record[at.FOLD_JOINED], record[at.FOLD_ROWS], record[at.FOLD_NUMBERS]
     pixels, lanes, pitch = rows * joined, lanes_of(products), record[at.OUT_PITCH]
-    for q in range(rows + record[at.ROW_REACH] - 1):
-        if row_table[q] >= 0:
-            gather_row(advance(x, row_table[q]), record, 0, record[at.FOLD_PIXELS], advance(work, q * joined))
+    gather_joined(x, record, row_table, rows + record[at.ROW_REACH] - 1, work)
     for which in range(y_rows):
         taps = joined_taps(record, which, offsets, kernel_taps)
         product_row(
             record, work, taps, offsets, kernel, kernel_taps, pixels, products, x,
             advance(record, record[at.PLANE_TABLE]), ahead, which, y_rows,
         )  # fmt: skip
+        clear_strays(record, products, rows)
         clear_behind(record, products, pixels, pixels + record[at.FOLD_BEHIND])
         fold_planes(record, advance(products, LEAD), pixels, bias, lower == 0 and not waits(lower), planes)
         if waits(lower):
             computed = (pixels + lanes - 1) // lanes * lanes
-            leave_bounce(planes, pitch, record[at.FOLD_NUMBERS], computed, lower, planes, pitch)
+            leave_bounce(planes, pitch, numbers, computed, lower, planes, pitch)
+        if record[at.FOLD_WHOLE] > 0:
+            leave_planes(planes, pitch, numbers, pixels, advance(y, row * record[at.Y_ROW]), numbers, bounce)
+            continue
         for r in range(rows):
             y_row = (row + r) * y_rows + which
             if y_row < record[at.FOLD_Y_ROWS]:
@@ -222,8 +262,7 @@ def folded_planes_forward(worker, task, geometry, buffers):
     for number in range(record[at.FOLD_TAPS]):
         clear(advance(products, number * record[at.FOLD_PITCH]), LEAD)
     if record[at.FOLD_JOINED] > 0:
-        # The zeros between the rows, and rows of padding.
-        clear(work, record[at.ROW_STRIDE])
+        clear_padding(record, row_table, rows + reach - 1, work)
     for image in range(batch, batch + images):
         x, y = advance(buffers[at.X], image * record[at.X_BATCH]), advance(buffers[at.Y], image * record[at.Y_BATCH])
         if record[at.FOLD_JOINED] > 0:

@@ -17,7 +17,14 @@ from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import MANY_REGISTERS, PLANAR_SIZES, by_rows
 from numbaconv.simd.pointers import advance, clear, copy, prefetch
 from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
-from numbaconv.simd.transposes import deinterleave, interleave, part_of, transpose_narrow, transpose_square
+from numbaconv.simd.transposes import (
+    deinterleave,
+    interleave,
+    part_of,
+    transpose_half_square,
+    transpose_narrow,
+    transpose_square,
+)
 from numbaconv.simd.vectors import lanes_of
 
 AHEAD = 2
@@ -37,9 +44,15 @@ def make_interleave(channels: int) -> Any:
     """Return the code for ``channels`` planes."""
 
     @inline
-    def interleave_planes(planes, pitch, y):
-        """y[pixel * channels + channel] = planes[channel * pitch + pixel], one register of pixels."""
-        interleave(channels, planes, pitch, y)
+    def interleave_planes(planes, pitch, pixels, y, bounce):
+        """y[pixel * channels + channel] = planes[channel * pitch + pixel]; the last pixels go through `bounce`."""
+        lanes, pixel = lanes_of(planes), 0
+        while pixel + lanes <= pixels:
+            interleave(channels, advance(planes, pixel), pitch, advance(y, pixel * channels))
+            pixel += lanes
+        if pixel < pixels:
+            interleave(channels, advance(planes, pixel), pitch, bounce)
+            copy(advance(y, pixel * channels), bounce, (pixels - pixel) * channels)
 
     return interleave_planes
 
@@ -48,15 +61,23 @@ def make_deinterleave(channels: int) -> Any:
     """Return the code for ``channels`` planes."""
 
     @inline
-    def deinterleave_pixels(x, planes, pitch):
-        """planes[channel * pitch + pixel] = x[pixel * channels + channel], one register of pixels."""
-        deinterleave(channels, x, planes, pitch)
+    def deinterleave_pixels(x, pixels, planes, pitch):
+        """planes[channel * pitch + pixel] = x[pixel * channels + channel] for a register of pixels or more."""
+        lanes, pixel = lanes_of(x), 0
+        while pixel < pixels:
+            # The last register has pixels of the one before again.
+            place = min(pixel, pixels - lanes)
+            source = advance(x, place * channels)
+            for register in range(channels):
+                prefetch(advance(source, (AHEAD * channels + register) * lanes))
+            deinterleave(channels, source, advance(planes, place), pitch)
+            pixel = place + lanes
 
     return deinterleave_pixels
 
 
-interleave_planes = by_rows(make_interleave, INTERLEAVED, "planes, pitch, y")
-deinterleave_pixels = by_rows(make_deinterleave, INTERLEAVED, "x, planes, pitch")
+interleave_planes = by_rows(make_interleave, INTERLEAVED, "planes, pitch, pixels, y, bounce")
+deinterleave_pixels = by_rows(make_deinterleave, INTERLEAVED, "x, pixels, planes, pitch")
 
 
 @inline
@@ -85,15 +106,19 @@ def gather_planes(x, step, pixels, channels, channel_step, block, pitch):
             copy(advance(block, channel * pitch), advance(x, channel * channel_step), pixels)
         return
     if channel_step == 1 and 1 < channels <= MOST_INTERLEAVED and step == channels and lanes <= pixels:
-        while pixel < pixels:
-            # The last register has pixels of the one before again.
-            place = min(pixel, pixels - lanes)
-            source = advance(x, place * step)
-            for register in range(channels):
-                prefetch(advance(source, (AHEAD * channels + register) * lanes))
-            deinterleave_pixels(channels, source, advance(block, place), pitch)
-            pixel = place + lanes
-    elif channel_step == 1 and channels > 1 and step > 0:
+        deinterleave_pixels(channels, x, pixels, block, pitch)
+        return
+    half = lanes // 2
+    if channel_step == 1 and half <= min(channels, pixels) and pixels < lanes:
+        # Short rows by squares of half the size, the last of which have pixels or channels of the ones before again.
+        for first in range(0, channels, half):
+            channel = min(first, channels - half)
+            for begin in range(0, pixels, half):
+                place = min(begin, pixels - half)
+                source, target = advance(x, place * step + channel), advance(block, channel * pitch + place)
+                transpose_half_square(source, step, target, pitch)
+        return
+    if channel_step == 1 and channels > 1 and step > 0:
         # The last pixels' registers would reach behind the row.
         end = pixels - (max(lanes - channels, 0) + step - 1) // step
         while pixel < end and lanes <= end:
@@ -218,12 +243,7 @@ def leave_planes(planes, pitch, channels, pixels, y, y_stride, bounce):
         return
     lanes, part, pixel = lanes_of(planes), part_of(planes), 0
     if MOST_INTERLEAVED >= channels and y_stride == channels:
-        while pixel + lanes <= pixels:
-            interleave_planes(channels, advance(planes, pixel), pitch, advance(y, pixel * channels))
-            pixel += lanes
-        if pixel < pixels:
-            interleave_planes(channels, advance(planes, pixel), pitch, bounce)
-            copy(advance(y, pixel * channels), bounce, (pixels - pixel) * channels)
+        interleave_planes(channels, planes, pitch, pixels, y, bounce)
         return
     idle = max((part if channels <= part else lanes) - channels, 0)
     if idle == 0 or y_stride == channels:

@@ -100,3 +100,14 @@ def prefetch(typingctx, pointer):
         return context.get_dummy_value()
 
     return types.void(pointer), codegen
+
+
+@intrinsic
+def prefetch_nearby(typingctx, pointer):
+    """Ask for the cache line at ``pointer``, to be kept from L2 on, and not in L1; any address is legal."""
+
+    def codegen(context, b, sig, args):
+        emit.prefetch(b, args[0], 2)
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen
