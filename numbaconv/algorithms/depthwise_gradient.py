@@ -24,6 +24,7 @@ from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import GradientPlan, kernel_strides, lattice_extent, launch_gradient
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise_gradient import MET, depthwise_kernel_gradient
+from numbaconv.kernels.depthwise_gradient_streams import STREAM_TAPS
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, strip_rows, tile_number, tile_sizes
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_kernel_gradient
 from numbaconv.shapes import Strides
@@ -97,6 +98,14 @@ def _ahead_step(lattice: Lattice, block: GradientBlock, spec: ConvSpec) -> int:
     return min(rows.phase.stride, len(rows.phase.taps)) * min(columns.phase.stride, len(columns.phase.taps))
 
 
+def _streamed_taps(lattice: Lattice, plane_taps: int, spec: ConvSpec) -> int:
+    """Return the taps of a kernel of one short row, of whose pixels all channels are taken together, else 0."""
+    rows, columns = lattice.rows.phase, lattice.columns.phase
+    taps = len(columns.taps)
+    is_row = plane_taps == len(rows.taps) == spec.in_channels_per_group == columns.stride == 1
+    return taps if is_row and taps in STREAM_TAPS else 0
+
+
 def _record(lattice: Lattice, block: GradientBlock, in_place: bool, spec: ConvSpec, x_channel: int) -> Record:
     """Return the record of one phase."""
     record = Record(task_counts(lattice, block.rows, block.columns))
@@ -106,13 +115,14 @@ def _record(lattice: Lattice, block: GradientBlock, in_place: bool, spec: ConvSp
         return _record(lattice, block, False, spec, x_channel)
     strip = _strip_rows(lattice, spec)
     visits = _visits(lattice, fields[at.PLANE_TAPS], spec.in_channels_per_group, strip)
+    ahead = _ahead_step(lattice, block, spec) if in_place and strip == 1 else 0
     fields |= {
         at.PANEL_CHUNKS: -(-spec.out_channels // block.channels), at.X_CHANNEL: x_channel,
         at.OUT_CHANNELS: spec.out_channels, at.REPEAT: spec.out_channels // spec.in_channels,
         at.SUMMED: spec.in_channels_per_group, at.KERNEL_TAP_COUNT: spec.taps, at.ROW_TAPS: len(rows.taps),
         at.ROW_TAP_STEP: rows.dilation, at.COLUMN_TAPS: len(columns.taps), at.COLUMN_TAP_STEP: columns.dilation,
         at.VISITS: len(visits) // at.VISIT_SIZE,
-        at.AHEAD_STEP: _ahead_step(lattice, block, spec) if in_place and strip == 1 else 0,
+        at.AHEAD_STEP: ahead, at.STREAMED: _streamed_taps(lattice, fields[at.PLANE_TAPS], spec) if ahead else 0,
     }  # fmt: skip
     record.tables[at.VISIT_TABLE] = visits
     return record

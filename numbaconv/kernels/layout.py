@@ -171,7 +171,8 @@ EXCHANGED = 127  # kernel gradient: 1: rows of its tiles are output channels, co
 SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
 ROWS_PACKED = 129  # kernel gradient: 1: the numbers of a tile's rows are packed, and all panels pass over them
 LANES_SUMMED = 130  # depthwise: neighbouring channels of the products that an output channel is the sum of
-RECORD_SIZE = 131
+STREAMED = 131  # depthwise kernel gradient: taps of its row where all channels of a few pixels are taken together, or 0
+RECORD_SIZE = 132
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
