@@ -124,7 +124,7 @@ def _lanes_summed(spec: ConvSpec, direction: str, x_channel: int) -> int:
 
 
 def _product_lattices(
-    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, lanes_summed: int
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, lanes_summed: int = 1
 ) -> list[Lattice]:
     """Return the phases of a forward pass or an input gradient, padding and all."""
     axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]

@@ -73,6 +73,11 @@ def _all_bytes(spec: ConvSpec) -> int:
     return (math.prod(spec.x_shape) + math.prod(spec.y_shape)) * np.dtype(spec.dtype).itemsize
 
 
+def _streams(spec: ConvSpec) -> bool:
+    """Whether input and grad_y come from beyond the caches."""
+    return _all_bytes(spec) > TARGET.l3_bytes // STREAMED_PART
+
+
 def _strip_rows(lattice: Lattice, spec: ConvSpec) -> int:
     """Return of how many rows of pixels a tile holds grad_y: of several where these and the taps are neighbours.
 
@@ -80,7 +85,7 @@ def _strip_rows(lattice: Lattice, spec: ConvSpec) -> int:
     """
     rows, columns = lattice.rows.phase, lattice.columns.phase
     is_apart = {rows.stride, rows.dilation, columns.stride, columns.dilation} != {1}
-    if is_apart or _all_bytes(spec) > TARGET.l3_bytes // STREAMED_PART:
+    if is_apart or _streams(spec):
         return 1
     return strip_rows(len(columns.taps), len(rows.taps), spec.in_channels_per_group)
 
@@ -137,15 +142,14 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     extents = tuple(
         lattice_extent(each, spec.in_channels_per_group, channels, 1, in_place, spec.dtype) for each in phases
     )
-    is_crowded = in_place and crowds_l1(extents[0], x_strides[-2])
-    if is_crowded:
+    if in_place and crowds_l1(extents[0], x_strides[-2]):
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
-    block = choose_gradient_block(extents, _strip_rows(phases[0], spec))
+    block = choose_gradient_block(extents, _strip_rows(phases[0], spec), _streams(spec))
     records, blocks, gathered, pixels, listed = [], 0, 0, 0, 0
     for lattice in phases:
         record = _record(lattice, block, in_place, spec, x_strides[-1])
         fields = record.fields
-        fields |= {at.FIRST_TASK: blocks, at.GRAD_IN_PLACE: int(not is_crowded)}
+        fields[at.FIRST_TASK] = blocks
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
         pixels = max(pixels, fields[at.BLOCK_ROWS] * fields[at.BLOCK_COLUMNS])
@@ -155,7 +159,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     chunks = min(block.chunks, blocks)
     second = round_up(gathered, 16)
     is_narrow = channels - (records[0].fields[at.PANEL_CHUNKS] - 1) * block.channels < lanes
-    bounce = second + (pixels * block.channels if is_narrow or is_crowded else 0)
+    bounce = second + (pixels * block.channels if is_narrow else 0)
     runs = round_up(bounce + lanes, 16)
     sums = runs + round_up(listed * 8 // np.dtype(spec.dtype).itemsize, 16)
     size = math.prod(spec.kernel_shape)

@@ -160,7 +160,7 @@ def add_block(geometry, buffers, work, block, channel, channels, total, fetches)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
     grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     grad_row, grad_pixel = record[at.Y_ROW], record[at.Y_PIXEL]
-    if channels < lanes or record[at.GRAD_IN_PLACE] == 0:
+    if channels < lanes:
         packed = advance(work, geometry[at.SECOND])
         copy_grad(record, grad, rows, columns, channels, packed)
         grad, grad_row, grad_pixel = packed, columns * record[at.CHANNELS], record[at.CHANNELS]
