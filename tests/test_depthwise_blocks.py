@@ -51,8 +51,8 @@ def cut(monkeypatch):
             block, rows=min(block.rows, rows), columns=min(block.columns, columns), channels=channels
         )
 
-    def choose_gradient(extents, strip=1):
-        block, (rows, columns, registers) = original_gradient(extents, strip), smallest[0]
+    def choose_gradient(extents, *arguments):
+        block, (rows, columns, registers) = original_gradient(extents, *arguments), smallest[0]
         lanes, channels = TARGET.lanes(extents[0].dtype), block.channels
         if not extents[0].in_place or extents[0].out_channels % lanes == 0:
             channels = min(channels, registers * lanes)

@@ -12,7 +12,6 @@ from problems import conv
 import numbaconv as nc
 from numbaconv import planner
 from numbaconv.algorithms import depthwise_gradient
-from numbaconv.algorithms.depthwise_blocking import COLUMN_UNIT
 from numbaconv.algorithms.depthwise_gradient import gradient_plan
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise_gradient_tiles import STRIP_ROWS, strip_rows, tile_number
@@ -102,9 +101,17 @@ def test_strips_are_of_neighbours_in_the_caches(place):
 
 
 @pytest.mark.skipif(strip_rows(3, 3, 1) == 1, reason="strips need 32 registers")
-def test_blocks_of_strips_are_narrow_and_fetch_nothing():
+def test_blocks_of_strips_are_whole_rows_and_fetch_nothing():
     geometry = plan_of(layer((112, 112), 32))
     record = geometry[geometry[at.RECORDS] :]
     assert record[at.BLOCK_ROWS] % STRIP_ROWS == 0
-    assert record[at.BLOCK_COLUMNS] == COLUMN_UNIT
+    assert record[at.BLOCK_COLUMNS] == 112
     assert record[at.AHEAD_STEP] == 0
+
+
+def test_blocks_have_more_rows_than_they_share_with_the_next():
+    """If need be of some of the channels."""
+    geometry = plan_of(layer((64, 64), 240, (5, 5), batch=1))
+    record = geometry[geometry[at.RECORDS] :]
+    assert record[at.BLOCK_ROWS] >= 8
+    assert record[at.BLOCK_ROWS] * record[at.PANEL_CHUNKS] >= 16

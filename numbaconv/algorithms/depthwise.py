@@ -92,8 +92,9 @@ def estimate(spec: ConvSpec, direction: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProductPlan(Plan):
-    """The plan of a forward pass or an input gradient."""
+    """The plan of a forward pass or an input gradient; the bias lies in ``bias_groups`` of ``bias_width`` numbers."""
 
+    bias_groups: int
     bias_width: int
 
 
@@ -112,11 +113,23 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     )
 
 
-def _product_lattices(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[Lattice]:
+def _lanes_summed(spec: ConvSpec, direction: str, x_channel: int) -> int:
+    """Return how many neighbouring channels of the products are summed to one of the result.
+
+    The products of an input gradient with a multiplier are those of a layer with as many channels as grad_y.
+    """
+    multiplier, lanes = spec.depth_multiplier, TARGET.lanes(spec.dtype)
+    is_whole = spec.in_channels_per_group == 1 == x_channel and lanes % multiplier == 0 and spec.out_channels >= lanes
+    return multiplier if direction == "input_grad" and is_whole else 1
+
+
+def _product_lattices(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, lanes_summed: int = 1
+) -> list[Lattice]:
     """Return the phases of a forward pass or an input gradient, padding and all."""
     axes, kernel = pass_axes(spec, direction), kernel_strides(spec)[:-2]
     phases = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)
-    if direction == "forward" or spec.in_channels_per_group > 1:
+    if direction == "forward" or spec.in_channels_per_group > 1 or lanes_summed > 1:
         return phases
     return [_with_multiplier(lattice, spec.depth_multiplier, x_strides[-1]) for lattice in phases]
 
@@ -179,10 +192,13 @@ def _ahead_steps(fields: dict[int, int], channels: int, lanes: int) -> list[int]
     return steps
 
 
-def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int, int]:
+def _channel_fields(spec: ConvSpec, direction: str, x_channel: int, lanes_summed: int) -> dict[int, int]:
     """Return the fields that say how output channels read the input's channels, ``x_channel`` apart, and the kernel."""
     forward, group, multiplier = direction == "forward", spec.in_channels_per_group, spec.depth_multiplier
-    fields = {at.OUT_CHANNELS: spec.out_channels if forward else spec.in_channels, at.SUMMED: group, at.REPEAT: 1}
+    fields = {
+        at.OUT_CHANNELS: spec.out_channels if forward else spec.in_channels * lanes_summed, at.SUMMED: group,
+        at.REPEAT: 1, at.LANES_SUMMED: lanes_summed,
+    }  # fmt: skip
     if group > 1:
         first = GROUP_SIZES.index(group) * TILES
         fields |= {at.X_CHANNEL: x_channel, at.FIRST_TILE: first}
@@ -194,7 +210,8 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int) -> dict[int,
     fields |= {at.FIRST_TILE: 0, at.KERNEL_WITHIN: 1}
     if forward:
         return fields | {at.X_CHANNEL: x_channel, at.KERNEL_GROUP: 1, at.REPEAT: multiplier}
-    return fields | {at.X_CHANNEL: x_channel * multiplier, at.KERNEL_GROUP: multiplier}
+    step = multiplier // lanes_summed
+    return fields | {at.X_CHANNEL: x_channel * step, at.KERNEL_GROUP: step}
 
 
 def _leaves_caches(spec: ConvSpec, direction: str) -> bool:
@@ -257,10 +274,11 @@ def _product_record(
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    lanes, channel_fields = TARGET.lanes(spec.dtype), _channel_fields(spec, direction, x_strides[-1])
+    lanes, lanes_summed = TARGET.lanes(spec.dtype), _lanes_summed(spec, direction, x_strides[-1])
+    channel_fields = _channel_fields(spec, direction, x_strides[-1], lanes_summed)
     channels, summed = channel_fields[at.OUT_CHANNELS], channel_fields[at.SUMMED]
     in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes
-    phases = _product_lattices(spec, direction, x_strides, y_strides)
+    phases = _product_lattices(spec, direction, x_strides, y_strides, lanes_summed)
     extents = tuple(lattice_extent(each, summed, channels, 1, in_place, spec.dtype) for each in phases)
     strips = [_strip_fields(each, summed, in_place, channels, lanes) for each in phases]
     by_choice = in_place and is_gathered(extents[0], x_strides[-2], strips[0][at.STRIP_TAPS] >= 0)
@@ -294,11 +312,12 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     header = {
         at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce, at.RUNS: runs,
         at.STRIP: 1 if in_place and strips[0][at.STRIP_TAPS] < 0 else block.rows,
-        at.PAST_CACHES: int(_leaves_caches(spec, direction)),
+        at.PAST_CACHES: int(lanes_summed == 1 and _leaves_caches(spec, direction)),
     }  # fmt: skip
     fields = records[0].fields
     tasks = phases[0].batch * math.prod(counts.values()) * fields[at.PANEL_CHUNKS]
-    return ProductPlan(assemble(header, records), tasks, workspace, width)
+    bias_groups, bias_width = (1, width) if lanes_summed == 1 else (spec.in_channels, lanes_summed)
+    return ProductPlan(assemble(header, records), tasks, workspace, bias_groups, bias_width)
 
 
 def prepare(
@@ -318,6 +337,6 @@ def prepare(
         return gradient_launch(spec, first_strides, second_strides)
     shape = spec.result_shape(direction)
     plan = product_plan(spec, direction, first_strides, contiguous_strides(shape))
-    parts = (BiasPart(0, 1, plan.bias_width),)
+    parts, groups = (BiasPart(0, 1, plan.bias_width),), plan.bias_groups
     kernel = depthwise_forward if spec.in_channels_per_group == 1 else grouped_forward
-    return launch_product(kernel, spec, plan, shape, parts, activation, has_bias, (0, 1, 1), (2,), 1)
+    return launch_product(kernel, spec, plan, shape, parts, activation, has_bias, (0, 1, 1), (2,), groups)

@@ -22,7 +22,8 @@ TASKS = 16
 MIN_COLUMNS = 8 * LONG
 MIN_REGISTERS = 16
 GATHERED_REGISTERS, CHOSEN_REGISTERS = 4, 8
-"""Registers of channels of a gathered block, so that many of its rows fit L2; of one gathered by choice."""
+"""Registers of channels of a gathered block, so that many of its rows fit L2; of one gathered by choice, or of a
+kernel gradient from the caches."""
 
 GATHERED_TAPS = 25
 """Taps from which a gathered block pays."""
@@ -163,15 +164,24 @@ COLUMN_UNIT = 28
 
 MIN_GRADIENT_REGISTERS = 4
 
+SHARED_ROWS = 2
+"""Rows of a block, at least, for each row of input that it has in common with the next one."""
+
 
 def crowds_l1(extent: Extent, pixel_stride: int) -> bool:
-    """Whether the input that a kernel gradient's tile reads from several rows has too few sets of L1, as grad_y has."""
+    """Whether the input that a kernel gradient's tile reads from several rows has too few sets of L1.
+
+    Grad_y, which is read once, is not copied for that.
+    """
     return extent.row_reach > 1 and pixels_in_l1(pixel_stride, extent.dtype) <= CROWDED_PIXELS
 
 
-def _gradient_width(main: Extent, registers: int, parts: int) -> int:
-    """Return the registers of channels of a task where the channels are dealt to ``parts`` tasks, if there are many."""
-    width = registers if main.in_place else min(registers, GATHERED_REGISTERS)
+def _gradient_width(main: Extent, registers: int, parts: int, most: int) -> int:
+    """Return the registers of channels of a task where the channels are dealt to ``parts`` tasks, if there are many.
+
+    Gathered blocks have ``most`` at most.
+    """
+    width = registers if main.in_place else min(registers, most)
     while -(-registers // width) < parts and width >= 2 * MIN_GRADIENT_REGISTERS:
         width = -(-width // 2)
     # A last chunk of a part of one register could not be read in place.
@@ -181,11 +191,12 @@ def _gradient_width(main: Extent, registers: int, parts: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def choose_gradient_block(extents: tuple[Extent, ...], strip: int = 1) -> GradientBlock:
+def choose_gradient_block(extents: tuple[Extent, ...], strip: int = 1, streams: bool = False) -> GradientBlock:
     """Return the block that all phases of a kernel gradient have in common; it depends on shape and CPU alone.
 
-    Rows are whole strips of ``strip`` of them. Where these are several, columns are so few that what strips read in
-    common stays in L1.
+    Rows are whole strips of ``strip`` of them. Blocks read some rows of input that others read too, so they have many
+    rows, if need be of some of the channels, unless input and grad_y are so many that they are fetched ahead
+    (``streams``), in the order of memory.
     """
     main = max(extents, key=lambda extent: extent.rows * extent.columns)
     lanes = TARGET.lanes(main.dtype)
@@ -195,20 +206,26 @@ def choose_gradient_block(extents: tuple[Extent, ...], strip: int = 1) -> Gradie
     taps = main.depth // main.channels
     chunks = max(1, min(MAX_PIXEL_CHUNKS, pixels // min(MOST_PIXELS, max(LEAST_PIXELS, PIXELS_PER_TAP * taps))))
     wanted = max(1, min(TASKS, pixels * main.depth * main.out_channels // MIN_TASK_WORK))
-    width = _gradient_width(main, -(-main.out_channels // lanes), wanted // chunks) * lanes
+    registers, panels = -(-main.out_channels // lanes), wanted // chunks
+    most = GATHERED_REGISTERS if streams else CHOSEN_REGISTERS
+    width = _gradient_width(main, registers, panels, most) * lanes
 
     def size(rows: int, columns: int) -> int:
         grad = rows * columns * width * (4 if main.dtype == "float32" else 8)
         return _bytes(main, rows, columns, width) + grad
 
     # What comes from beyond L2 is fetched for the next block meanwhile.
-    room = (
-        TARGET.l2_bytes // 2 if images * size(most_rows, most_columns) < TARGET.l2_bytes else TARGET.l2_bytes * 5 // 16
-    )
+    room = TARGET.l2_bytes * 5 // 16 if streams or main.row_reach == 1 else TARGET.l2_bytes * 2 // 3
+    if images * size(most_rows, most_columns) < TARGET.l2_bytes:
+        room = max(room, TARGET.l2_bytes // 2)
+    elif not streams and main.row_reach > 1:
+        least = min(most_rows, SHARED_ROWS * (main.row_reach - 1))
+        while size(least, most_columns) > room and width >= 2 * MIN_GRADIENT_REGISTERS * lanes:
+            panels = 2 * max(panels, -(-registers * lanes // width))
+            width = _gradient_width(main, registers, panels, most) * lanes
+        if width < main.out_channels:
+            chunks = min(chunks, -(-TASKS // -(-registers * lanes // width)))
     columns, parts = most_columns, 1
-    if strip > 1:
-        parts = -(-most_columns // COLUMN_UNIT)
-        columns = _part(most_columns, parts, 7)
     while size(1, columns) > room and columns > COLUMN_UNIT:
         parts += 1
         columns = max(_part(most_columns, parts, COLUMN_UNIT), COLUMN_UNIT)

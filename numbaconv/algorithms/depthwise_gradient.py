@@ -24,6 +24,7 @@ from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import GradientPlan, kernel_strides, lattice_extent, launch_gradient
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise_gradient import MET, depthwise_kernel_gradient
+from numbaconv.kernels.depthwise_gradient_streams import STREAM_TAPS
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, strip_rows, tile_number, tile_sizes
 from numbaconv.kernels.grouped import GROUP_SIZES, grouped_kernel_gradient
 from numbaconv.shapes import Strides
@@ -72,6 +73,11 @@ def _all_bytes(spec: ConvSpec) -> int:
     return (math.prod(spec.x_shape) + math.prod(spec.y_shape)) * np.dtype(spec.dtype).itemsize
 
 
+def _streams(spec: ConvSpec) -> bool:
+    """Whether input and grad_y come from beyond the caches."""
+    return _all_bytes(spec) > TARGET.l3_bytes // STREAMED_PART
+
+
 def _strip_rows(lattice: Lattice, spec: ConvSpec) -> int:
     """Return of how many rows of pixels a tile holds grad_y: of several where these and the taps are neighbours.
 
@@ -79,7 +85,7 @@ def _strip_rows(lattice: Lattice, spec: ConvSpec) -> int:
     """
     rows, columns = lattice.rows.phase, lattice.columns.phase
     is_apart = {rows.stride, rows.dilation, columns.stride, columns.dilation} != {1}
-    if is_apart or _all_bytes(spec) > TARGET.l3_bytes // STREAMED_PART:
+    if is_apart or _streams(spec):
         return 1
     return strip_rows(len(columns.taps), len(rows.taps), spec.in_channels_per_group)
 
@@ -97,6 +103,14 @@ def _ahead_step(lattice: Lattice, block: GradientBlock, spec: ConvSpec) -> int:
     return min(rows.phase.stride, len(rows.phase.taps)) * min(columns.phase.stride, len(columns.phase.taps))
 
 
+def _streamed_taps(lattice: Lattice, plane_taps: int, spec: ConvSpec) -> int:
+    """Return the taps of a kernel of one short row, of whose pixels all channels are taken together, else 0."""
+    rows, columns = lattice.rows.phase, lattice.columns.phase
+    taps = len(columns.taps)
+    is_row = plane_taps == len(rows.taps) == spec.in_channels_per_group == columns.stride == 1
+    return taps if is_row and taps in STREAM_TAPS else 0
+
+
 def _record(lattice: Lattice, block: GradientBlock, in_place: bool, spec: ConvSpec, x_channel: int) -> Record:
     """Return the record of one phase."""
     record = Record(task_counts(lattice, block.rows, block.columns))
@@ -106,13 +120,14 @@ def _record(lattice: Lattice, block: GradientBlock, in_place: bool, spec: ConvSp
         return _record(lattice, block, False, spec, x_channel)
     strip = _strip_rows(lattice, spec)
     visits = _visits(lattice, fields[at.PLANE_TAPS], spec.in_channels_per_group, strip)
+    ahead = _ahead_step(lattice, block, spec) if in_place and strip == 1 else 0
     fields |= {
         at.PANEL_CHUNKS: -(-spec.out_channels // block.channels), at.X_CHANNEL: x_channel,
         at.OUT_CHANNELS: spec.out_channels, at.REPEAT: spec.out_channels // spec.in_channels,
         at.SUMMED: spec.in_channels_per_group, at.KERNEL_TAP_COUNT: spec.taps, at.ROW_TAPS: len(rows.taps),
         at.ROW_TAP_STEP: rows.dilation, at.COLUMN_TAPS: len(columns.taps), at.COLUMN_TAP_STEP: columns.dilation,
         at.VISITS: len(visits) // at.VISIT_SIZE,
-        at.AHEAD_STEP: _ahead_step(lattice, block, spec) if in_place and strip == 1 else 0,
+        at.AHEAD_STEP: ahead, at.STREAMED: _streamed_taps(lattice, fields[at.PLANE_TAPS], spec) if ahead else 0,
     }  # fmt: skip
     record.tables[at.VISIT_TABLE] = visits
     return record
@@ -127,15 +142,14 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     extents = tuple(
         lattice_extent(each, spec.in_channels_per_group, channels, 1, in_place, spec.dtype) for each in phases
     )
-    is_crowded = in_place and crowds_l1(extents[0], x_strides[-2])
-    if is_crowded:
+    if in_place and crowds_l1(extents[0], x_strides[-2]):
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
-    block = choose_gradient_block(extents, _strip_rows(phases[0], spec))
+    block = choose_gradient_block(extents, _strip_rows(phases[0], spec), _streams(spec))
     records, blocks, gathered, pixels, listed = [], 0, 0, 0, 0
     for lattice in phases:
         record = _record(lattice, block, in_place, spec, x_strides[-1])
         fields = record.fields
-        fields |= {at.FIRST_TASK: blocks, at.GRAD_IN_PLACE: int(not is_crowded)}
+        fields[at.FIRST_TASK] = blocks
         blocks += block_count(record)
         gathered = max(gathered, gathered_size(record))
         pixels = max(pixels, fields[at.BLOCK_ROWS] * fields[at.BLOCK_COLUMNS])
@@ -145,7 +159,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
     chunks = min(block.chunks, blocks)
     second = round_up(gathered, 16)
     is_narrow = channels - (records[0].fields[at.PANEL_CHUNKS] - 1) * block.channels < lanes
-    bounce = second + (pixels * block.channels if is_narrow or is_crowded else 0)
+    bounce = second + (pixels * block.channels if is_narrow else 0)
     runs = round_up(bounce + lanes, 16)
     sums = runs + round_up(listed * 8 // np.dtype(spec.dtype).itemsize, 16)
     size = math.prod(spec.kernel_shape)

@@ -32,6 +32,7 @@ from numbaconv.kernels.depthwise_tiles import (
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import stores_past_caches
 from numbaconv.kernels.gather import gather_block, repeat_channels
+from numbaconv.kernels.lane_sums import leave_lane_sums, no_bound
 from numbaconv.simd.pointers import advance, as_counters, clear, fence
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
@@ -163,13 +164,17 @@ def depthwise_pixels(
     """Run one tile of `rows` outputs for all channels of the chunk.
 
     The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
-    or written. Fewer channels than a register, and tiles whose activation needs it, go by way of `bounce`.
+    or written. Fewer channels than a register, tiles whose activation needs it, and those whose channels are summed, go
+    by way of `bounce`.
     """
     lanes = lanes_of(x)
     vectors, end = (channels + lanes - 1) // lanes, max(channels - lanes, 0)
     pixel_stride, y_stride = record[at.PIXEL_STRIDE], record[at.Y_PIXEL]
     step = record[at.TAPS] * record[at.SUMMED] * lanes
-    is_apart = channels < lanes or waits(lower)
+    summed = record[at.LANES_SUMMED]
+    is_apart, bound = channels < lanes or waits(lower) or summed > 1, lower
+    if summed > 1:
+        bound = no_bound(bounce)
     ahead_steps = advance(record, record[at.AHEAD_TABLE])
     wide, tile, wide_tile = 0, LONG_TILE + window, 0
     if rows == SHORT:
@@ -189,11 +194,13 @@ def depthwise_pixels(
         elif vector < wide:
             last, number = wide, wide_tile
         depthwise_tile(
-            record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower,
+            record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, bound,
             target, target_stride, vector, last, end, ahead, reads, ahead_steps,
             past_caches and not is_apart,
         )  # fmt: skip
-        if is_apart:
+        if summed > 1:
+            leave_lane_sums(bounce, rows, summed, lower, advance(y, c // summed), y_stride)
+        elif is_apart:
             leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, c), y_stride)
         vector = last
 
@@ -257,8 +264,8 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
     past_caches = stores_past_caches(geometry, buffers[at.Y])
     runs = as_counters(advance(work, geometry[at.RUNS]))
     lists = advance(runs, 2 * record[at.PLANE_TAPS] * record[at.ROW_TAPS])
-    y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel)
-    y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+    y = advance(buffers[at.Y], batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane])
+    y = advance(y, row * record[at.Y_ROW] + column * record[at.Y_PIXEL] + channel // record[at.LANES_SUMMED])
     bias, lower = advance(buffers[at.BIAS], at.BIAS_HEADER + channel), buffers[at.BIAS][0]
     if HAS_STRIPS and record[at.STRIP_TAPS] >= 0 and rows >= PAIR_ROWS and columns >= NARROW_COLUMNS:
         depthwise_strips(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.depthwise import gather_rows
+from numbaconv.kernels.depthwise_gradient_streams import stream_sums
 from numbaconv.kernels.depthwise_gradient_tiles import tap_tile
 from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.vector_copy import add_columns, copy_columns, copy_pixel
@@ -88,6 +89,12 @@ def block_sums(
     pixel = record[at.COLUMN_STEP] if record[at.IN_PLACE] == 1 else record[at.CHANNELS]
     base, tap_step = record[at.COLUMN_BASE], record[at.COLUMN_TAP_STEP]
     table, is_window = advance(record, record[at.VISIT_TABLE]), base <= 2 and tap_step == 1
+    if record[at.STREAMED] > 0:
+        stream_sums(
+            record[at.STREAMED], source, offsets, rows, columns, channels, begin, end, pixel, tap_step, grad, grad_row,
+            grad_pixel, zeros, total,
+        )  # fmt: skip
+        return
     last_channel = max(channels - lanes, 0)
     for register in range((channels + lanes - 1) // lanes):
         c = min(register * lanes, last_channel)
@@ -153,7 +160,7 @@ def add_block(geometry, buffers, work, block, channel, channels, total, fetches)
     offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + channel
     grad = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     grad_row, grad_pixel = record[at.Y_ROW], record[at.Y_PIXEL]
-    if channels < lanes or record[at.GRAD_IN_PLACE] == 0:
+    if channels < lanes:
         packed = advance(work, geometry[at.SECOND])
         copy_grad(record, grad, rows, columns, channels, packed)
         grad, grad_row, grad_pixel = packed, columns * record[at.CHANNELS], record[at.CHANNELS]

@@ -17,6 +17,7 @@ from numbaconv.kernels.depthwise_strip_tiles import (
     strip_tile,
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
+from numbaconv.kernels.lane_sums import leave_lane_sums, no_bound
 from numbaconv.simd.pointers import advance
 from numbaconv.simd.vectors import lanes_of
 
@@ -119,6 +120,28 @@ def strip_pixels(
 
 
 @inline
+def strip_lane_sums(
+    record, number, rows, columns, x, entries, count, begin, end, zeros, pixel, weights, bias, lower, y, channels,
+    bounce, ahead, ahead_count,
+):  # fmt: skip
+    """Run one tile for all channels of the chunk, of which some neighbours each are summed."""
+    lanes, summed, bound = lanes_of(x), record[at.LANES_SUMMED], no_bound(bounce)
+    for vector in range((channels + lanes - 1) // lanes):
+        c = min(vector * lanes, channels - lanes)
+        strip_tile(
+            number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights,
+            record[at.TAPS] * lanes, bias, bound, advance(bounce, -c), columns * lanes, lanes, vector, vector + 1,
+            channels - lanes, ahead, ahead_count, 0, False,
+        )  # fmt: skip
+        # Parts of a register that go to the output by way of a function use the register behind theirs.
+        for row in range(rows - 1, -1, -1):
+            leave_lane_sums(
+                advance(bounce, row * columns * lanes), columns, summed, lower,
+                advance(y, row * record[at.Y_ROW] + c // summed), record[at.Y_PIXEL],
+            )  # fmt: skip
+
+
+@inline
 def depthwise_strip(
     record, source, plane, row, rows, first_row, column, columns, weights, bias, lower, y, channels, bounce, entries,
     past_caches,
@@ -146,11 +169,18 @@ def depthwise_strip(
         if left <= NARROW_COLUMNS or columns < WIDE_COLUMNS:
             width = NARROW_COLUMNS
         done = min(done, columns - width)
-        strip_pixels(
-            record, first_number + (taps * 4 + rows) * 8 + width, rows, width, advance(x, done * base * pixel),
-            entries, count, begin - done * base, end - done * base, zeros, pixel, weights, bias, lower,
-            advance(y, done * record[at.Y_PIXEL]), channels, bounce, ahead, ahead_count, past_caches,
-        )  # fmt: skip
+        number, reads = first_number + (taps * 4 + rows) * 8 + width, advance(x, done * base * pixel)
+        low, high, target = begin - done * base, end - done * base, advance(y, done * record[at.Y_PIXEL])
+        if record[at.LANES_SUMMED] > 1:
+            strip_lane_sums(
+                record, number, rows, width, reads, entries, count, low, high, zeros, pixel, weights, bias, lower,
+                target, channels, bounce, ahead, ahead_count,
+            )  # fmt: skip
+        else:
+            strip_pixels(
+                record, number, rows, width, reads, entries, count, low, high, zeros, pixel, weights, bias, lower,
+                target, channels, bounce, ahead, ahead_count, past_caches,
+            )  # fmt: skip
         done += width
 
 

@@ -172,7 +172,9 @@ SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
 ROWS_PACKED = 129  # kernel gradient: 1: the numbers of a tile's rows are packed, and all panels pass over them
 FOLD_STRAYS = 130  # joined rows: position of the first product of a row that is none of an output's, and of the end
 FOLD_WHOLE = 131  # joined rows: 1: their outputs follow one another in memory
-RECORD_SIZE = 132
+LANES_SUMMED = 132  # depthwise: neighbouring channels of the products that an output channel is the sum of
+STREAMED = 133  # depthwise kernel gradient: taps of its row where all channels of a few pixels are taken together, or 0
+RECORD_SIZE = 134
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -43,6 +43,19 @@ def where_above(typingctx, x, lower, chosen, otherwise):
     return x(x, x, x, x), codegen
 
 
+@intrinsic
+def add_pairs(typingctx, x):
+    """Return the sums of each two neighbouring lanes of ``x``, in order, and once more behind them."""
+
+    def codegen(context, b, sig, args):
+        (x,), lanes = args, sig.args[0].lanes
+        masks = [[lane * 2 % lanes + odd for lane in range(lanes)] for odd in (0, 1)]
+        pairs = [b.shuffle_vector(x, x, ir.Constant(ir.VectorType(emit.I32, lanes), mask)) for mask in masks]
+        return b.fadd(*pairs)
+
+    return x(x), codegen
+
+
 def _halved(b, first, second, parts: int):
     """Return sums of two registers' halves of each of so many parts, those of the first before those of the second."""
     lanes = first.type.count
