@@ -170,7 +170,8 @@ PIECE_OFFSETS = 126  # position of the offset of each piece from a pixel's first
 EXCHANGED = 127  # kernel gradient: 1: rows of its tiles are output channels, columns numbers of a run
 SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
 ROWS_PACKED = 129  # kernel gradient: 1: the numbers of a tile's rows are packed, and all panels pass over them
-RECORD_SIZE = 130
+GROUPS_TOGETHER = 130  # kernel gradient: groups of a task
+RECORD_SIZE = 131
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
