@@ -171,7 +171,8 @@ EXCHANGED = 127  # kernel gradient: 1: rows of its tiles are output channels, co
 SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
 ROWS_PACKED = 129  # kernel gradient: 1: the numbers of a tile's rows are packed, and all panels pass over them
 GROUPS_TOGETHER = 130  # kernel gradient: groups of a task
-RECORD_SIZE = 131
+FIRST_STRIP = 131  # depthwise: number of the first of the strips' tiles for groups of this size
+RECORD_SIZE = 132
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
