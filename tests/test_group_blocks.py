@@ -6,14 +6,16 @@ import dataclasses
 
 import oracle
 import pytest
-from direct_gradients import assert_exact, forget_plans, plan_of
+from direct_gradients import assert_exact, forget_plans, plan_of, spec_of
 from numpy.testing import assert_array_equal
 from passes import draw, run
 from problems import Problem, conv
 
 import numbaconv as nc
-from numbaconv.algorithms import direct_gradient
+from numbaconv import planner
+from numbaconv.algorithms import direct, direct_gradient
 from numbaconv.algorithms.blocking import Extent, choose_block, gathered
+from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.kernels import layout as at
 from numbaconv.target import TARGET
 
@@ -45,6 +47,13 @@ def first_record(problem):
     """Return the first record of a kernel gradient's plan."""
     plan = plan_of(problem, "float32")
     return plan.geometry[plan.geometry[at.RECORDS] :]
+
+
+def forget_products():
+    """Let the next call be planned anew."""
+    planner.clear_plans()
+    direct.product_plan.cache_clear()
+    direct._product_launch.cache_clear()
 
 
 TOGETHER = {
@@ -83,3 +92,33 @@ def test_tasks_take_all_groups_where_pixels_are_enough_tasks(monkeypatch):
         direct_gradient.gradient_plan.cache_clear()
     monkeypatch.undo()
     forget_plans()
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_outputs_of_one_group_or_all_in_a_task_are_exact(name, together, monkeypatch, rng):
+    problem = TOGETHER[name]
+    monkeypatch.setattr(direct, "_groups_together", lambda spec, records: spec.groups if together else 1)
+    forget_products()
+    arrays = draw(problem, rng, "float32")
+    for pass_name in ("conv", "conv_input_grad"):
+        expected = run(oracle, pass_name, problem, arrays)
+        assert_array_equal(run(nc, pass_name, problem, arrays, algorithm="direct"), expected)
+    monkeypatch.undo()
+    forget_products()
+
+
+def test_tasks_gather_all_groups_where_l2_holds_them_and_blocks_are_enough_tasks(monkeypatch):
+    def together(problem):
+        direct.product_plan.cache_clear()
+        spec = spec_of(problem)
+        geometry = direct.product_plan(spec, "forward", *array_strides(spec)).geometry
+        return geometry[geometry[at.RECORDS] + at.GROUPS_TOGETHER]
+
+    monkeypatch.setattr(type(TARGET), "threads", 2)
+    strided = {"groups": 9, "strides": 2, "padding": 1}
+    assert together(Problem("3x3", (4, 56, 56, 216), (3, 3, 24, 216), strided)) == 9
+    assert together(Problem("3x3", (1, 14, 14, 216), (3, 3, 24, 216), strided)) == 1
+    assert together(Problem("1x1", (4, 56, 56, 96), (1, 1, 48, 96), {"groups": 2})) == 1
+    monkeypatch.undo()
+    forget_products()

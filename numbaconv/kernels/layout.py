@@ -170,7 +170,7 @@ PIECE_OFFSETS = 126  # position of the offset of each piece from a pixel's first
 EXCHANGED = 127  # kernel gradient: 1: rows of its tiles are output channels, columns numbers of a run
 SUMS_SIZE = 128  # kernel gradient: numbers of a panel's sums in one task
 ROWS_PACKED = 129  # kernel gradient: 1: the numbers of a tile's rows are packed, and all panels pass over them
-GROUPS_TOGETHER = 130  # kernel gradient: groups of a task
+GROUPS_TOGETHER = 130  # groups of a task
 FIRST_STRIP = 131  # depthwise: number of the first of the strips' tiles for groups of this size
 RECORD_SIZE = 132
 
