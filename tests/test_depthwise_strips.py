@@ -186,7 +186,7 @@ def test_few_channels_and_many_taps_have_pixels_in_the_lanes(direction):
 def test_strips_of_groups_are_exact(group, stride, dtype, way, rng):
     lanes = TARGET.lanes(dtype)
     for size, channels in zip([(4, 9), (9, 14), (13, 31)], [lanes, 2 * lanes, lanes + group], strict=True):
-        channels = -(-channels // group) * group
+        channels = max(2 * group, -(-channels // group) * group)
         for kernel_size, padding in (((3, 3), 1), ((3, 3), ((0, 2), (3, 1))), ((2, 3, 3), (1, 1, 1))):
             spatial = (3,) * (len(kernel_size) - 2) + size
             options = {"groups": channels // group, "strides": stride, "padding": padding}
