@@ -178,3 +178,30 @@ def test_few_channels_and_many_taps_have_pixels_in_the_lanes(direction):
     assert chosen(3, (9, 9)) == "planar"
     assert chosen(3, (3, 3)) == chosen(TARGET.lanes("float32") - 1, (9, 9)) == depthwise.NAME
     assert chosen(3, (9, 9), strides=2) == chosen(3, (9, 9), dilation_rate=2) == depthwise.NAME
+
+
+@pytest.mark.parametrize("group", [2, 4, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_strips_of_groups_are_exact(group, stride, dtype, way, rng):
+    lanes = TARGET.lanes(dtype)
+    for size, channels in zip([(4, 9), (9, 14), (13, 31)], [lanes, 2 * lanes, lanes + group], strict=True):
+        channels = max(2 * group, -(-channels // group) * group)
+        for kernel_size, padding in (((3, 3), 1), ((3, 3), ((0, 2), (3, 1))), ((2, 3, 3), (1, 1, 1))):
+            spatial = (3,) * (len(kernel_size) - 2) + size
+            options = {"groups": channels // group, "strides": stride, "padding": padding}
+            problem = conv(spatial, channels, channels, kernel_size, **options)
+            arrays = draw(problem, rng, dtype)
+            for name in ("conv", "conv_input_grad"):
+                assert_array_equal(run(nc, name, problem, arrays), run(oracle, name, problem, arrays), str(problem))
+            expected = run(oracle, "conv", problem, arrays, bias=True, activation="relu")
+            assert_array_equal(run(nc, "conv", problem, arrays, bias=True, activation="relu"), expected)
+
+
+@pytest.mark.skipif(not HAS_STRIPS, reason="strips need 32 registers")
+def test_groups_have_strips_for_three_taps_a_row():
+    assert [strip_taps(3, 3, stride, group) for group in (2, 4, 8) for stride in (1, 2)] == [3, 3, 3, 3, 0, 3]
+    assert strip_taps(5, 5, 1, 4) is None
+    for group in (4, 8):
+        _, record = record_of(conv((28, 28), 64, 64, (3, 3), groups=64 // group, padding="same"))
+        assert (record[at.STRIP_ROWS], record[at.STRIP_TAPS]) == (2, strip_taps(3, 3, 1, group))

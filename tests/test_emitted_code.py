@@ -18,6 +18,7 @@ from numbaconv.kernels.depthwise_strip_tiles import HAS_STRIPS, NUMBERS, tile_nu
 from numbaconv.kernels.folded import folded_forward
 from numbaconv.kernels.folded_planes import folded_planes_forward
 from numbaconv.kernels.forward import direct_forward
+from numbaconv.kernels.grouped import grouped_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_matrix_gradient, many_rows_product
 from numbaconv.kernels.short_sums import PIXELS, short_forward
@@ -97,6 +98,15 @@ def test_sums_of_depthwise_strips_stay_in_registers():
     cells = {(0, 3, 7): 9 * 21, (0, 3, 4): 9 * 12, (0, 2, 7): 9 * 14, (7, 2, 7): 7 * 14, (5, 2, 7): 5 * 14}
     assert {tile_number(*size) for size in cells} <= set(NUMBERS)
     assert set(cells.values()) <= set(products)
+    assert [spills(block) for block, count in zip(blocks, products, strict=True) if count >= 70 and spills(block)] == []
+
+
+@pytest.mark.skipif(not HAS_STRIPS, reason="strips need 32 registers")
+def test_sums_of_strips_of_groups_stay_in_registers():
+    register = REGISTER[TARGET.vector_bytes]
+    blocks = assembly_blocks(grouped_forward)
+    products = [len(re.findall(rf"vfn?madd\d+ps\s.*%{register}\d+", block)) for block in blocks]
+    assert {3 * 14 * channels for channels in (2, 4)} <= set(products)
     assert [spills(block) for block, count in zip(blocks, products, strict=True) if count >= 70 and spills(block)] == []
 
 

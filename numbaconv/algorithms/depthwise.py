@@ -45,7 +45,7 @@ from numbaconv.kernels.depthwise_strip_tiles import (
     strip_taps,
 )
 from numbaconv.kernels.depthwise_tiles import APART, LONG, SHORT, STREAMED, TILES, WHOLE_LINES
-from numbaconv.kernels.grouped import GROUP_SIZES, grouped_forward
+from numbaconv.kernels.grouped import GROUP_SIZES, STRIPS, grouped_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -200,14 +200,14 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int, lanes_summed
         at.REPEAT: 1, at.LANES_SUMMED: lanes_summed,
     }  # fmt: skip
     if group > 1:
-        first = GROUP_SIZES.index(group) * TILES
-        fields |= {at.X_CHANNEL: x_channel, at.FIRST_TILE: first}
+        size = GROUP_SIZES.index(group)
+        fields |= {at.X_CHANNEL: x_channel, at.FIRST_TILE: size * TILES, at.FIRST_STRIP: size * STRIPS}
         if forward:
             return fields | {at.KERNEL_WITHIN: 1, at.KERNEL_GROUP: 1, at.KERNEL_CHANNEL: spec.out_channels}
         return fields | {
             at.KERNEL_WITHIN: group, at.KERNEL_GROUP: group, at.KERNEL_COLUMN: spec.out_channels, at.KERNEL_CHANNEL: 1,
         }  # fmt: skip
-    fields |= {at.FIRST_TILE: 0, at.KERNEL_WITHIN: 1}
+    fields |= {at.FIRST_TILE: 0, at.FIRST_STRIP: 0, at.KERNEL_WITHIN: 1}
     if forward:
         return fields | {at.X_CHANNEL: x_channel, at.KERNEL_GROUP: 1, at.REPEAT: multiplier}
     step = multiplier // lanes_summed
@@ -224,8 +224,8 @@ def _strip_fields(lattice: Lattice, summed: int, in_place: bool, channels: int, 
     """Return the fields of strips of some rows of outputs, which need neighbouring taps and padding with zeros."""
     rows, columns = lattice.rows.phase, lattice.columns.phase
     is_even = rows.dilation == columns.dilation == 1 and rows.stride == columns.stride <= 2
-    has_tiles = is_even and summed == 1 and channels >= lanes
-    taps = strip_taps(len(rows.taps), len(columns.taps), rows.stride) if has_tiles else None
+    has_tiles = is_even and channels >= lanes
+    taps = strip_taps(len(rows.taps), len(columns.taps), rows.stride, summed) if has_tiles else None
     if in_place:
         first, last = unit_columns(lattice.columns.offsets, column_step(lattice.columns))
         if last - first != np.count_nonzero(lattice.columns.offsets >= 0):
@@ -236,8 +236,8 @@ def _strip_fields(lattice: Lattice, summed: int, in_place: bool, channels: int, 
     streams = 2 * items * TARGET.vector_bytes // lanes > TARGET.l3_bytes // STREAMED_PART
     entries = SQUARE_ROWS + SQUARE if taps == 0 else len(rows.taps) * (1 + PAIR_ROWS)
     return {
-        at.STRIP_TAPS: taps, at.STRIP_ROWS: PAIR_ROWS if taps else SQUARE_ROWS, at.STRIP_ENTRIES: entries,
-        at.STRIP_GROUPS: len(columns.taps) // (taps or SQUARE), at.STRIP_AHEAD: int(streams),
+        at.STRIP_TAPS: taps, at.STRIP_ROWS: PAIR_ROWS if taps or summed > 1 else SQUARE_ROWS, at.STRIP_ENTRIES: entries,
+        at.STRIP_GROUPS: len(columns.taps) // (taps or SQUARE), at.STRIP_AHEAD: int(streams or summed > 1),
     }  # fmt: skip
 
 

@@ -175,6 +175,22 @@ def _met_columns(lattice: Lattice) -> list[int]:
     return met * math.prod(len(axis.phase.taps) for axis in lattice.axes[:-1])
 
 
+GROUP_TASKS, GROUPS_PART = 4, 0.75
+"""Tasks for each thread, at least, where a task takes all groups, and the part of L2 that these may gather."""
+
+
+def _groups_together(spec: ConvSpec, records: list[Record]) -> int:
+    """Return how many groups a task takes: all where L2 holds what they gather, and there are enough tasks.
+
+    Together they read whole pixels in the order of memory. No sum depends on it.
+    """
+    item, sizes = np.dtype(spec.dtype).itemsize, [gathered_size(record) for record in records]
+    tasks = sum(block_count(record) * record.fields[at.PANEL_CHUNKS] for record in records)
+    fits = 0 < max(sizes) * spec.groups * item <= GROUPS_PART * TARGET.l2_bytes
+    is_dense = all(record.fields[at.X_CHANNEL] == 1 for record in records)
+    return spec.groups if fits and is_dense and tasks >= GROUP_TASKS * TARGET.threads else 1
+
+
 def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides) -> ProductPlan:
     """Write the geometry of the chosen phases."""
     forward, of_output = direction == "forward", spec.out_channels_per_group
@@ -216,7 +232,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
                 packed += width * depth * groups
                 states += panels * groups
         record.fields |= {
-            at.FIRST_TASK: tasks, at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
+            at.GROUPS: groups, at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS: panels,
             at.PANELS_PER_CHUNK: chunk, at.X_GROUP: channels * x_strides[-1], at.X_CHANNEL: x_strides[-1],
             at.Y_GROUP: outs, at.OUT_CHANNELS: outs, at.PACKED: kernels[key][0],
             at.PACKED_GROUP: width * depth, at.STATES: kernels[key][1], at.KERNEL_TAP_COUNT: len(taps) // beside,
@@ -238,13 +254,16 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         }
         table = max(table, table_size(block.rows * block.columns, spec.dtype))
         records.append(record)
-        tasks += block_count(record) * groups * record.fields[at.PANEL_CHUNKS]
-        gathered = max(gathered, gathered_size(record))
         sums = max(sums, block.images * block.rows * block.columns * 2 * lanes * max(1, own_panels))
     is_short = all(has_short_sums(record, spec.dtype) for record in records)
     if is_short:
         for record in records:
             describe_numbers(record)
+    together = 1 if is_short else _groups_together(spec, records)
+    for record in records:
+        record.fields |= {at.FIRST_TASK: tasks, at.GROUPS_TOGETHER: together}
+        tasks += block_count(record) * groups // together * record.fields[at.PANEL_CHUNKS]
+        gathered = max(gathered, gathered_size(record) * together)
     second = round_up(gathered, 16)
     third = second + round_up(table if is_short else sums, 16)
     bounce = third + round_up(own, 16)

@@ -71,6 +71,7 @@ class _GradientPhase:
     pieces: tuple[int, ...] = ()
     exchanged: int = 0  # numbers of a run where they are the columns of tiles, output channels the rows
     packs_rows: bool = False
+    together: int = 1  # groups of a task
 
 
 LONG_RUN, LONG_PIECES_COST = 28, 1.02
@@ -89,12 +90,19 @@ def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> 
     choices = []
     for variant in lattice_variants(spec, "forward", x_strides, y_strides):
         phases = with_taps(variant)
-        choices.append([_gradient_phase(spec, lattice, x_strides, len(phases) == 1) for lattice in phases])
+        for together in _groups_together(spec):
+            choices.append([_gradient_phase(spec, each, x_strides, len(phases) == 1, together) for each in phases])
         forms = [_exchanged_forms(spec, lattice, x_strides) for lattice in phases]
         best = [min(each, key=lambda phase: phase.block.cycles) for each in forms if each]
         if len(best) == len(phases) and len({phase.exchanged for phase in best}) == 1:
             choices.append(best)
     return min(choices, key=_cycles)
+
+
+def _groups_together(spec: ConvSpec) -> list[int]:
+    """Return how many groups a task may take: one, or all where pixels alone are enough tasks."""
+    is_many = spec.groups > 1 and pixel_chunks(*gradient_sizes(spec)) >= GRADIENT_TASKS
+    return [1, spec.groups] if is_many else [1]
 
 
 def _cycles(phases: list[_GradientPhase]) -> float:
@@ -157,7 +165,7 @@ def _exchanged_forms(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> li
         run, rows = _runs(spec, form, merged)
         if rows == list(range(0, numbers, run)) and not (in_place and run * HALVES % TARGET.lanes(spec.dtype)):
             taps = len(form.columns.phase.taps) if merged else 1
-            block = choose_gradient_block(extent, taps, pitch, sums, True, spec.groups > 1, exchanged=True)
+            block = choose_gradient_block(extent, taps, pitch, sums, True, 1, exchanged=True)
             forms.append(_GradientPhase(form, in_place, block, True, exchanged=run))
     return forms
 
@@ -170,10 +178,13 @@ def _phase_cycles(phase: _GradientPhase) -> float:
     return phase.block.cycles * (LONG_PIECES_COST if phase.pieces and run > LONG_RUN else 1.0)
 
 
-def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides, is_whole: bool) -> _GradientPhase:
-    """Return the cheapest form of a phase, which ``is_whole`` where there is no other one."""
+def _gradient_phase(
+    spec: ConvSpec, lattice: Lattice, x_strides: Strides, is_whole: bool, together: int
+) -> _GradientPhase:
+    """Return the cheapest form of a phase, which ``is_whole`` where there is no other one, by tasks of some groups."""
     of_output = spec.out_channels_per_group
-    sums, packed_sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups, pixel_chunks(*gradient_sizes(spec), True)
+    sums, packed_sums = pixel_chunks(*gradient_sizes(spec)), pixel_chunks(*gradient_sizes(spec), True)
+    sums *= spec.groups // together
     packs = PACKS_ROWS and spec.groups == 1 and panel_count(of_output, spec.dtype) > 1
     grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
     forms = []
@@ -181,10 +192,10 @@ def _gradient_phase(spec: ConvSpec, lattice: Lattice, x_strides: Strides, is_who
         taps = len(form.columns.phase.taps) if merged else 1
         for pieces in _tilings(spec, form, merged):
             unpacked = grad_in_place or bool(pieces)
-            block = choose_gradient_block(extent, taps, pitch, sums, unpacked, spec.groups > 1, pieces)
-            forms.append(_GradientPhase(form, in_place, block, unpacked, pieces))
+            block = choose_gradient_block(extent, taps, pitch, sums, unpacked, together, pieces)
+            forms.append(_GradientPhase(form, in_place, block, unpacked, pieces, together=together))
         if packs and not grad_in_place and (in_place or (is_whole and packed_sums == 1)):
-            block = choose_gradient_block(extent, taps, pitch, packed_sums, False, False, (), False, True, is_whole)
+            block = choose_gradient_block(extent, taps, pitch, packed_sums, False, 1, (), False, True, is_whole)
             forms.append(_GradientPhase(form, in_place, block, False, packs_rows=True))
     return min(forms, key=_phase_cycles)
 
@@ -244,23 +255,27 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     all_pixels, gradient_bytes = gradient_sizes(spec)
     packs_rows = all(phase.packs_rows for phase in phases)
     chunks = min(blocks, pixel_chunks(all_pixels, gradient_bytes, packs_rows))
-    panel_chunks = panel_parts(chunks * parts * groups, panels)
+    # With more threads than that gives tasks, single groups do; sums are the same.
+    together = phases[0].together if chunks >= 2 * TARGET.threads else 1
+    group_tasks = groups // together
+    panel_chunks = panel_parts(chunks * parts * group_tasks, panels)
     chunk = -(-panels // panel_chunks)
     registers = min(2 * chunk, math.ceil(of_output / lanes))
     for record, (by_runs, by_pieces) in zip(records, visits, strict=True):
         # The others fetch rows of the same block.
         fetches_rows = record.fields[at.ROWS_PACKED] and record.fields[at.IN_PLACE]
         fetching = chunk - min(ROW_FETCHES, chunk // 2) if fetches_rows else chunk
+        visited = by_pieces * registers or by_runs * fetching
         record.fields |= {
-            at.PANEL_CHUNKS: panel_chunks,
-            at.AHEAD_STEP: ahead_step(record, by_pieces * registers or by_runs * fetching, groups),
+            at.PANEL_CHUNKS: panel_chunks, at.GROUPS_TOGETHER: together,
+            at.AHEAD_STEP: ahead_step(record, visited * together, group_tasks == 1),
         }  # fmt: skip
     # Columns of exchanged tiles read up to a panel behind a gathered block.
     packed = round_up(gathered + (2 * lanes if exchanged else 0), 16)
     third = packed + round_up(pixels * 2 * lanes, 16)
     sums = third + round_up(packed_rows, 16)
     size = round_up(chunk * sums_size, 16)
-    workspace = sums if chunks > 1 else sums + size
+    workspace = sums if chunks > 1 else sums + size * together
     # Of several phases, or taps that meet only padding, the first block's products are not all rows of the sums.
     covered = records[0].fields[at.RUN] * len(records[0].tables[at.PACKED_TAPS])
     is_complete = len(records) == 1 and covered == spec.taps * channels
@@ -269,10 +284,10 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
         at.BLOCKS: blocks, at.GRADIENT_SIZE: size, at.FIRST_STORED: int(packs_rows and is_complete),
         at.SUMS_WRITTEN: int(packs_rows and is_complete and chunks == 1 and blocks <= WRITTEN_BLOCKS),
     }  # fmt: skip
-    counters = records[0].fields[at.PANEL_CHUNKS] * parts * groups
+    counters = panel_chunks * parts * groups
     partial = size * counters * chunks if chunks > 1 else 0
-    geometry = assemble(header, records)
-    return GradientPlan(geometry, counters * chunks, workspace, partial, counters)
+    geometry, tasks = assemble(header, records), panel_chunks * parts * group_tasks * chunks
+    return GradientPlan(geometry, tasks, workspace, partial, counters)
 
 
 def gradient_launch(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> parallel.Launch:

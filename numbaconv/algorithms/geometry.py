@@ -194,13 +194,13 @@ def _tap_offsets(
     ]
 
 
-def ahead_step(record: Record, visits: int, groups: int) -> int:
+def ahead_step(record: Record, visits: int, all_groups: bool) -> int:
     """Return how many numbers a kernel gradient fetches ahead with each pixel of a tile's visit.
 
-    All ``visits`` of a block together fetch the next one's input and grad_y. A group's numbers are too far apart for
-    that.
+    All ``visits`` of a block together fetch the next one's input and grad_y, unless tasks take some of the groups,
+    whose numbers are too far apart.
     """
-    if groups > 1:
+    if not all_groups:
         return 0
     fields = record.fields
     of_pixel = fields[at.Y_PIXEL] + fields[at.COLUMN_BASE] * fields[at.COLUMN_STEP] * fields[at.ROW_STEP]

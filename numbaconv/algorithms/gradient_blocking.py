@@ -27,6 +27,7 @@ from numbaconv.algorithms.cache_sets import CACHE_LINE, conflict_cycles, pixel_p
 from numbaconv.kernels.tile_sizes import HALVES, piece_rows, split_rows
 from numbaconv.target import TARGET
 
+GROUPS_PART = 0.75  # of L2, for what all groups of two blocks read, and their sums
 AHEAD_BYTES_PER_CYCLE = 8  # of what was fetched ahead and has to be fetched again
 
 
@@ -72,8 +73,11 @@ WRITTEN_BYTES_PER_CYCLE = 4
 PACKED_ROW_CYCLES = 7
 """What it takes to pack the numbers of a pixel that are the rows of a tile, from L2 or L3."""
 
+STRETCH_RATE = 7
+"""Bytes gathered or packed in a cycle where tasks take all groups: a pixel's numbers of one are a short stretch."""
+
 GROUP_COSTS = (4.0, TILE_CYCLES, 4.0, 0.0, 0)
-"""The same for groups, whose blocks are not fetched ahead."""
+"""The same for single groups, whose blocks are not fetched ahead."""
 
 
 def channel_chunks(channels: int) -> list[int]:
@@ -104,7 +108,7 @@ def choose_gradient_block(
     pitch: int,
     sums: int,
     grad_in_place: bool,
-    grouped: bool,
+    of_task: int,
     pieces: tuple[int, ...] = (),
     exchanged: bool = False,
     packs_rows: bool = False,
@@ -113,18 +117,22 @@ def choose_gradient_block(
     """Return the block of a kernel gradient: it depends on the problem and the CPU alone, never on threads in use.
 
     ``merged_taps`` is the number of taps in a run where all input channels are taken together, ``pitch`` the distance
-    of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. With
-    ``grouped`` channels the next block is not fetched ahead. ``pieces`` are the tiles that cover all taps' runs where
-    they are not covered one by one. ``exchanged`` tiles have output channels as rows and a run's numbers as columns.
-    Blocks whose tiles have packed rows, ``packs_rows``, are pixels of one row where they lie in place. With few blocks
-    such tiles write to the gradient where ``extent`` ``is_whole``, all pixels and taps.
+    of the pixels then, ``sums`` the number of tasks before channels are dealt out: groups and chunks of pixels. A task
+    takes ``of_task`` groups: all of them, or a single one, whose next block is not fetched ahead. ``pieces`` are the
+    tiles that cover all taps' runs where they are not covered one by one. ``exchanged`` tiles have output channels as
+    rows and a run's numbers as columns. Blocks whose tiles have packed rows, ``packs_rows``, are pixels of one row
+    where they lie in place. With few blocks such tiles write to the gradient where ``extent`` ``is_whole``, all pixels
+    and taps.
     """
     itemsize = 4 if extent.dtype == "float32" else 8
     lanes = TARGET.lanes(extent.dtype)
     widths = panel_vectors(extent.channels * merged_taps if exchanged else extent.out_channels, extent.dtype)
     all_panels, vectors = len(widths), sum(widths) / len(widths)
     all_taps = extent.depth // max(extent.channels, 1)
-    rate, entering, adding, gathering, beginning = GROUP_COSTS if grouped else GRADIENT_COSTS
+    alone = of_task < extent.groups
+    rate, entering, adding, gathering, beginning = GROUP_COSTS if alone else GRADIENT_COSTS
+    if of_task > 1:
+        rate = STRETCH_RATE
     if extent.plane_taps > 1:
         gathering *= 1.5  # rows of the first plane alone are fetched ahead
     best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
@@ -165,7 +173,7 @@ def choose_gradient_block(
             # Each pixel's channels of one sweep are a stretch of memory of its own. Where panels end in half a
             # register, few channels were measured to be packed faster.
             width, part = 2.0, 1.0
-            if HALVES > 1 and not grouped:
+            if HALVES > 1 and not alone:
                 width, part = vectors, min(1.0, extent.out_channels * itemsize / CACHE_LINE)
             packed = pixels * panels * (width * lanes * itemsize / rate + STRETCH_CYCLES * part / together)
             packed = 0.0 if grad_in_place else packed
@@ -179,13 +187,17 @@ def choose_gradient_block(
             spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
             # The next block is fetched meanwhile, and has to wait in L2.
             ahead = pixels * (extent.row_stride * extent.column_stride * extent.channels + extent.out_channels)
-            ahead = 0 if grouped else ahead
+            ahead = 0 if alone else ahead * of_task
+            if of_task > 1:
+                # So does this block, until its last group is done, and all sums.
+                ahead = 2 * ahead + extent.depth * extent.out_channels * of_task
             if packs_rows:
                 conflicts = 0.0
                 ahead = 0 if in_place else ahead
                 copied += PACKED_ROW_CYCLES * pixels * visits * taps * math.ceil(panels / together)
             held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
-            spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
+            most = TARGET.l2_bytes * (0.4 if of_task == 1 else GROUPS_PART)
+            spilled += max(0.0, held - most) / AHEAD_BYTES_PER_CYCLE / of_task
             if pieces and columns < extent.columns:
                 # Of a block that is not whole rows a single one is fetched.
                 spilled += (pixels - columns) * extent.out_channels * itemsize / MEMORY_BYTES_PER_CYCLE

@@ -37,12 +37,12 @@ def input_row(record, plane, tap_plane, position, first_position):
 
 
 @inline
-def list_squares(record, plane, row, rows, first_row, lanes, entries):
+def list_squares(record, plane, row, rows, first_row, tap_size, entries):
     """List for each plane of taps where its weights begin, and the rows of input; return how many."""
     count = 0
     for p in range(record[at.PLANE_TAPS]):
         entry, met = advance(entries, count * (rows + SQUARE)), 0
-        entry[0] = p * SQUARE * SQUARE * lanes
+        entry[0] = p * SQUARE * SQUARE * tap_size
         for i in range(rows + SQUARE - 1):
             entry[1 + i] = input_row(record, plane, p, row + i, first_row)
             met += entry[1 + i] >= 0
@@ -52,13 +52,13 @@ def list_squares(record, plane, row, rows, first_row, lanes, entries):
 
 
 @inline
-def list_kernel_rows(record, plane, row, rows, first_row, lanes, entries):
+def list_kernel_rows(record, plane, row, rows, first_row, tap_size, entries):
     """List for each row of the kernel where its weights begin, and the row of input for each row of outputs."""
     count, taps = 0, record[at.ROW_TAPS]
     for p in range(record[at.PLANE_TAPS]):
         for i in range(taps):
             entry, met = advance(entries, count * (1 + rows)), 0
-            entry[0] = (p * taps + i) * record[at.COLUMN_TAPS] * lanes
+            entry[0] = (p * taps + i) * record[at.COLUMN_TAPS] * tap_size
             for r in range(rows):
                 entry[1 + r] = input_row(
                     record, plane, p, (row + r) * record[at.ROW_STEP] + i, first_row * record[at.ROW_STEP]
@@ -100,15 +100,15 @@ def strip_pixels(
     vectors, last_channel, is_apart = (channels + lanes - 1) // lanes, channels - lanes, waits(lower)
     target, y_row, y_pixel = y, record[at.Y_ROW], record[at.Y_PIXEL]
     ahead_rows = 0 if past_caches else rows * record[at.STRIP_AHEAD]
-    vector = 0
+    vector, step = 0, record[at.TAPS] * record[at.SUMMED] * lanes
     while vector < vectors:
         last, c = vectors, min(vector * lanes, last_channel)
         if is_apart:
             last, target, y_row, y_pixel = vector + 1, advance(bounce, -c), columns * lanes, lanes
         strip_tile(
-            number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights,
-            record[at.TAPS] * lanes, bias, lower, target, y_row, y_pixel, vector, last, last_channel, ahead,
-            ahead_count, ahead_rows, past_caches and not is_apart,
+            number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights, step, bias, lower,
+            target, y_row, y_pixel, vector, last, last_channel, ahead, ahead_count, ahead_rows,
+            past_caches and not is_apart,
         )  # fmt: skip
         if is_apart:
             for row in range(rows):
@@ -151,10 +151,11 @@ def depthwise_strip(
     `y` is the first output of the rows.
     """
     lanes, taps, base = lanes_of(source), record[at.STRIP_TAPS], record[at.COLUMN_BASE]
+    tap_size = record[at.SUMMED] * lanes
     if taps == 0:
-        count = list_squares(record, plane, row, rows, first_row, lanes, entries)
+        count = list_squares(record, plane, row, rows, first_row, tap_size, entries)
     else:
-        count = list_kernel_rows(record, plane, row, rows, first_row, lanes, entries)
+        count = list_kernel_rows(record, plane, row, rows, first_row, tap_size, entries)
     ahead = advance(entries, record[at.PLANE_TAPS] * record[at.STRIP_ENTRIES])
     ahead_count = list_next_rows(record, plane, row, rows, ahead)
     zeros, pixel = advance(bounce, ZEROS * lanes), record[at.CHANNELS]
@@ -163,7 +164,7 @@ def depthwise_strip(
         pixel = record[at.COLUMN_STEP]
         begin, end = record[at.COLUMN_FIRST] - column * base, record[at.COLUMN_LAST] - column * base
         x = advance(source, record[record[at.COLUMN_TABLE] + record[at.COLUMN_FIRST]] - begin * pixel)
-    done, first_number = 0, (base - 1) * STRIDED
+    done, first_number = 0, record[at.FIRST_STRIP] + (base - 1) * STRIDED
     while done < columns:
         left, width = columns - done, WIDE_COLUMNS
         if left <= NARROW_COLUMNS or columns < WIDE_COLUMNS:

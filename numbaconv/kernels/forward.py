@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.gather import gather_block
+from numbaconv.kernels.gather import gather_block, gather_groups
 from numbaconv.kernels.packing import pack_panels, require_panel, rounded_width
 from numbaconv.kernels.register_tile import INPUTS_TOO, OUTPUTS, product_columns
 from numbaconv.simd.pointers import advance, as_counters, fence, is_aligned
@@ -165,27 +165,52 @@ def product_block(
             done, tap = done + count, 0
 
 
+@inline
+def groups_input(record, x, block, batch, images, plane, row, rows, column, columns, group, together):
+    """Gather what a block's outputs of neighbouring groups read; return the distance of the groups."""
+    size = record[at.IMAGES] * record[at.IMAGE_STRIDE]
+    source = advance(x, batch * record[at.X_BATCH] + group * record[at.X_GROUP])
+    for image in range(images):
+        gather_groups(
+            advance(source, image * record[at.X_BATCH]), record, plane, row, rows, column, columns, together,
+            advance(block, image * record[at.IMAGE_STRIDE]), size,
+        )  # fmt: skip
+    return size
+
+
 @task_kernel
 def direct_forward(worker, task, geometry, buffers):
-    """Compute one block of outputs of one phase."""
+    """Compute one block of outputs of one phase, for one group after the other."""
     work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
     record = phase_record(geometry, task)
-    index = task - record[at.FIRST_TASK]
+    index, together = task - record[at.FIRST_TASK], record[at.GROUPS_TOGETHER]
     chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
-    group, index = index % record[at.GROUPS], index // record[at.GROUPS]
+    group_tasks = record[at.GROUPS] // together
+    first_group, index = index % group_tasks * together, index // group_tasks
     batch, images, plane, row, rows, column, columns = block_extent(record, index)
-    source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, 0)
     first_panel = chunk * record[at.PANELS_PER_CHUNK]
     panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
-    offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane] + group * record[at.Y_GROUP]
-    y = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
+    offset = batch * record[at.Y_BATCH] + record[record[at.Y_PLANES] + plane]
+    outputs = advance(buffers[at.Y], offset + row * record[at.Y_ROW] + column * record[at.Y_PIXEL])
     last_column = column + columns == record[at.OUT_COLUMNS]
     sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     own = advance(work, geometry[at.OWN_KERNEL])
-    past_caches = stores_past_caches(geometry, y)
-    product_block(
-        worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
-        past_caches, own,
-    )  # fmt: skip
-    if past_caches:
+    size = 0
+    if together > 1 and record[at.IN_PLACE] == 0:
+        size = groups_input(
+            record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, first_group, together
+        )
+    for i in range(together):
+        group, source = first_group + i, advance(work, i * size)
+        if size == 0:
+            source = block_input(
+                record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, 0
+            )
+        y = advance(outputs, group * record[at.Y_GROUP])
+        past_caches = stores_past_caches(geometry, y)
+        product_block(
+            worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
+            past_caches, own,
+        )  # fmt: skip
+    if geometry[at.PAST_CACHES] > 0:
         fence()

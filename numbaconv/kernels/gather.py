@@ -93,6 +93,33 @@ def gather_block(x, record, plane, row, rows, column, columns, channels, block, 
 
 
 @inline
+def gather_groups(x, record, plane, row, rows, column, columns, groups, block, size):
+    """Do what `gather_block` does for some groups of a few channels each, whose blocks are ``size`` numbers apart.
+
+    Whole pixels are read in the order of memory: those of one group alone are short stretches, pixels apart.
+    """
+    channels, width = record[at.CHANNELS], record[at.PIXEL_PITCH]
+    in_rows = (rows - 1) * record[at.ROW_STEP] + record[at.ROW_REACH]
+    in_columns = (columns - 1) * record[at.COLUMN_BASE] + record[at.COLUMN_REACH]
+    row_table = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_STEP])
+    plane_table = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
+    column_table = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_BASE])
+    for tap in range(record[at.PLANE_TAPS]):
+        for q in range(in_rows):
+            target = advance(block, (tap * record[at.TAP_ROWS] + q) * record[at.TAP_COLUMNS] * width)
+            is_padding = plane_table[tap] < 0 or row_table[q] < 0
+            source = advance(x, plane_table[tap] + row_table[q])
+            for pixel in range(in_columns):
+                offset = column_table[pixel]
+                for group in range(groups):
+                    copied = advance(target, pixel * width + group * size)
+                    if is_padding or offset < 0:
+                        clear(copied, channels)
+                    else:
+                        copy_pixel(advance(source, offset + group * channels), channels, copied)
+
+
+@inline
 def repeat_registers(block, pixels, width, registers, repeat):
     """Repeat each pixel's channels in place by a literal number that divides a register's lanes."""
     lanes = lanes_of(block)

@@ -15,7 +15,16 @@ from numbaconv.kernels.depthwise import depthwise_forward, pack_taps
 from numbaconv.kernels.depthwise_gradient import depthwise_kernel_gradient
 from numbaconv.kernels.depthwise_gradient_tiles import MOST_NUMBERS, make_tap_tile, tap_tile, tile_numbers
 from numbaconv.kernels.depthwise_gradient_tiles import PARAMETERS as GRADIENT_PARAMETERS
-from numbaconv.kernels.depthwise_strips import depthwise_strips
+from numbaconv.kernels.depthwise_strip_tiles import (
+    HAS_STRIPS,
+    PAIR_ROWS,
+    WIDTHS,
+    make_strip_tile,
+    square_taps,
+    strip_tile,
+)
+from numbaconv.kernels.depthwise_strip_tiles import PARAMETERS as STRIP_PARAMETERS
+from numbaconv.kernels.depthwise_strip_tiles import tile_number as strip_number
 from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, WHOLE_LINES, depthwise_tile, leave_tile
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
@@ -89,11 +98,25 @@ _grouped_tap_tile = by_rows(
 )
 
 
-@inline
-def _no_strips(
-    record, source, plane, row, rows, column, columns, weights, bias, lower, y, channels, bounce, entries, past_caches
-):
-    """Do nothing: groups have no strips."""
+STRIPS = 1024
+"""Numbers of tiles of strips for each size of group."""
+
+
+def _make_strip_tile(number: int) -> Any:
+    return make_strip_tile(number % STRIPS, GROUP_SIZES[number // STRIPS])
+
+
+def _strip_numbers() -> tuple[int, ...]:
+    return tuple(
+        STRIPS * size + strip_number(square_taps(stride, group), PAIR_ROWS, width, stride)
+        for size, group in enumerate(GROUP_SIZES)
+        for stride in (1, 2)
+        for width in WIDTHS
+        if HAS_STRIPS
+    )
+
+
+_grouped_strip_tile = by_rows(_make_strip_tile, _strip_numbers(), STRIP_PARAMETERS)
 
 
 def _renamed(function: Any, name: str) -> Any:
@@ -105,7 +128,7 @@ grouped_forward = task_kernel(
     _renamed(
         replaced(
             depthwise_forward.function,
-            {depthwise_tile: _grouped_tile, depthwise_strips: _no_strips, pack_taps: pack_group_taps},
+            {depthwise_tile: _grouped_tile, strip_tile: _grouped_strip_tile, pack_taps: pack_group_taps},
         ),
         "grouped_forward",
     )

@@ -161,28 +161,31 @@ def exchanged_gradient(record, source, grad, images, rows, columns, total, ahead
                 )  # fmt: skip
                 total = advance(total, count * width)
                 channel += count
+    return fetched
 
 
 @inline
-def add_block(geometry, buffers, work, block, last, group, channel, first_panel, panels, total, place, adds):
+def add_block(
+    geometry, buffers, work, block, last, first_group, group, channel, first_panel, panels, total, place, adds, fetched
+):
     """Add the products of one block of pixels to the sums of some panels and input channels of a group.
 
-    Whole panels of packed rows have their sums at `place`, of which `packed_gradient` tells.
+    Whole panels of packed rows have their sums at `place`, of which `packed_gradient` tells. Of the next block, from
+    `first_group` on, `fetched` numbers were fetched by the groups before; return how many are.
     """
     record, lanes = phase_record(geometry, block), lanes_of(work)
     batch, images, plane, row, rows, column, columns = block_extent(record, block - record[at.FIRST_TASK])
     source = block_input(record, buffers[at.X], work, batch, images, plane, row, rows, column, columns, group, channel)
     packed, packed_rows = advance(work, geometry[at.SECOND]), advance(work, geometry[at.THIRD])
     _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
-    ahead = next_block(geometry, buffers, min(block + 1, last), group, channel)
-    step, fetched = record[at.AHEAD_STEP], 0
+    ahead = next_block(geometry, buffers, min(block + 1, last), first_group, channel)
+    step = record[at.AHEAD_STEP]
     if record[at.ROWS_PACKED] != 0 and record[at.IN_PLACE] != 0 and block == last:
         step = 0  # where grad_y is read in place, the block itself is fetched: its first tile is ahead of the others
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
     grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]
     if record[at.EXCHANGED] != 0:
-        exchanged_gradient(record, source, grad, images, rows, columns, total, ahead, fetched, step)
-        return
+        return exchanged_gradient(record, source, grad, images, rows, columns, total, ahead, fetched, step)
     first = 0
     while first < panels:
         count = min(together, panels - first)
@@ -216,6 +219,7 @@ def add_block(geometry, buffers, work, block, last, group, channel, first_panel,
                     record, source, pixels, strides, images, rows, columns, target, tile_width, ahead, fetched, step
                 )  # fmt: skip
         first += count
+    return fetched
 
 
 @inline
@@ -260,44 +264,60 @@ def write_exchanged(record, sums, out):
 
 @task_kernel
 def direct_kernel_gradient(worker, task, geometry, buffers):
-    """Sum one chunk of pixel blocks into the gradient of some panels and input channels of one group."""
+    """Sum one chunk of pixel blocks into the gradient of some panels and input channels of some groups.
+
+    A block is summed for one group after the other: together they read whole pixels, which the block before fetched.
+    """
     work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
     record = advance(geometry, geometry[at.RECORDS])
-    chunks, lanes = geometry[at.CHUNKS], lanes_of(work)
+    chunks, lanes, together = geometry[at.CHUNKS], lanes_of(work), record[at.GROUPS_TOGETHER]
     panel_chunk, index = task % record[at.PANEL_CHUNKS], task // record[at.PANEL_CHUNKS]
     channel_chunk, index = index % record[at.CHANNEL_CHUNKS], index // record[at.CHANNEL_CHUNKS]
-    group, chunk = index % record[at.GROUPS], index // record[at.GROUPS]
+    group_tasks = record[at.GROUPS] // together
+    first_group, chunk = index % group_tasks * together, index // group_tasks
     first_panel = panel_chunk * record[at.PANELS] // record[at.PANEL_CHUNKS]
     panels = (panel_chunk + 1) * record[at.PANELS] // record[at.PANEL_CHUNKS] - first_panel
     channel, first_out = channel_chunk * record[at.CHANNELS], first_panel * 2 * lanes
     outs = min(panels * 2 * lanes, record[at.OUT_CHANNELS] - first_out)
-    parts = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS]
-    part, size = group * parts + channel_chunk * record[at.PANEL_CHUNKS] + panel_chunk, record[at.SUMS_SIZE]
+    parts, size = record[at.PANEL_CHUNKS] * record[at.CHANNEL_CHUNKS], record[at.SUMS_SIZE]
+    part = first_group * parts + channel_chunk * record[at.PANEL_CHUNKS] + panel_chunk
     private = advance(buffers[at.PACKED_KERNEL], part * geometry[at.GRADIENT_SIZE])
     chunk_size = record[at.GROUPS] * parts * geometry[at.GRADIENT_SIZE]
-    total = advance(private, chunk * chunk_size) if chunks > 1 else advance(work, geometry[at.SUMS])
-    offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + group * record[at.OUT_CHANNELS] + first_out
+    totals, group_size = advance(work, geometry[at.SUMS]), geometry[at.GRADIENT_SIZE]
+    if chunks > 1:
+        totals, group_size = advance(private, chunk * chunk_size), parts * geometry[at.GRADIENT_SIZE]
+    offset = channel * record[at.GROUPS] * record[at.OUT_CHANNELS] + first_group * record[at.OUT_CHANNELS] + first_out
     out = advance(buffers[at.KERNEL], offset)
     blocks, width = geometry[at.BLOCKS], 2 * lanes
     block, end = chunk * blocks // chunks, (chunk + 1) * blocks // chunks
     whole = outs // width if geometry[at.FIRST_STORED] != 0 else 0
-    clear(advance(total, whole * size), (panels - whole) * size)
-    place, written = (total, size, width, record[at.CHANNELS]), 0
+    for i in range(together):
+        clear(advance(totals, i * group_size + whole * size), (panels - whole) * size)
+    place, written = (totals, size, width, record[at.CHANNELS]), 0
     if geometry[at.SUMS_WRITTEN] != 0:
         place, written = (out, width, record[at.OUT_CHANNELS], record[at.GRADIENT_CHANNELS]), whole
     adds = whole == 0
     while block < end:
-        add_block(geometry, buffers, work, block, end - 1, group, channel, first_panel, panels, total, place, adds)
+        fetched = 0
+        for i in range(together):
+            fetched = add_block(
+                geometry, buffers, work, block, end - 1, first_group, first_group + i, channel, first_panel, panels,
+                advance(totals, i * group_size), place, adds, fetched,
+            )  # fmt: skip
         block, adds = block + 1, True
 
     if chunks > 1:
         if atomic_fetch_add(advance(as_counters(buffers[at.COUNTERS]), part), 1) < chunks - 1:
             return
-        for panel in range(panels):
-            for other in range(1, chunks):
-                add_run(advance(private, other * chunk_size + panel * size), size, advance(private, panel * size))
-        total = private
-    if record[at.EXCHANGED] != 0:
-        write_exchanged(record, total, out)
-    elif written < panels:
-        write_gradient(record, total, written, panels, outs, out)
+        for i in range(together):
+            first = advance(private, i * group_size)
+            for panel in range(panels):
+                for other in range(1, chunks):
+                    add_run(advance(first, other * chunk_size + panel * size), size, advance(first, panel * size))
+        totals = private
+    for i in range(together):
+        total, target = advance(totals, i * group_size), advance(out, i * record[at.OUT_CHANNELS])
+        if record[at.EXCHANGED] != 0:
+            write_exchanged(record, total, target)
+        elif written < panels:
+            write_gradient(record, total, written, panels, outs, target)

@@ -174,7 +174,9 @@ FOLD_STRAYS = 130  # joined rows: position of the first product of a row that is
 FOLD_WHOLE = 131  # joined rows: 1: their outputs follow one another in memory
 LANES_SUMMED = 132  # depthwise: neighbouring channels of the products that an output channel is the sum of
 STREAMED = 133  # depthwise kernel gradient: taps of its row where all channels of a few pixels are taken together, or 0
-RECORD_SIZE = 134
+GROUPS_TOGETHER = 134  # groups of a task
+FIRST_STRIP = 135  # depthwise: number of the first of the strips' tiles for groups of this size
+RECORD_SIZE = 136
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

@@ -26,17 +26,31 @@ def group_rows(typingctx, rows, vectors, group, row):
     if not are_literals(*sizes):
         return None
     count, whole, lanes = (size.literal_value for size in sizes)
-    is_half = TARGET.splits_registers and 2 * lanes == VectorType(row.dtype).lanes
-    tile = RegisterTileType(row.dtype, count, *((0, 2 * whole) if is_half else (whole, 0)))
+    tile = RegisterTileType(row.dtype, count, *((0, 2 * whole) if _is_half(row, lanes) else (whole, 0)))
+    return tile(rows, vectors, group, row), lambda context, b, sig, args: _repeated(context, b, tile, args[3])
 
-    def codegen(context, b, sig, args):
-        numbers = [emit.load(b, vector, args[3], emit.index(first)) for vector, first in zip(tile.row, tile.first)]
-        acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        for cell in range(tile.rows * tile.vectors):
-            acc = b.insert_value(acc, numbers[cell % tile.vectors], cell)
-        return acc
 
-    return tile(rows, vectors, group, row), codegen
+@intrinsic(prefer_literal=True)
+def group_cells(typingctx, cells, group, row):
+    """Return ``cells`` registers that each are the numbers at ``row``: half registers where a group fills one."""
+    if not are_literals(cells, group):
+        return None
+    is_half = _is_half(row, group.literal_value)
+    tile = RegisterTileType(row.dtype, cells.literal_value, int(not is_half), int(is_half))
+    return tile(cells, group, row), lambda context, b, sig, args: _repeated(context, b, tile, args[2])
+
+
+def _is_half(row, group: int) -> bool:
+    return TARGET.splits_registers and 2 * group == VectorType(row.dtype).lanes
+
+
+def _repeated(context, b, tile: RegisterTileType, row):
+    """Emit a tile each of whose rows is that at ``row``."""
+    numbers = [emit.load(b, vector, row, emit.index(first)) for vector, first in zip(tile.row, tile.first)]
+    acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
+    for cell in range(tile.rows * tile.vectors):
+        acc = b.insert_value(acc, numbers[cell % tile.vectors], cell)
+    return acc
 
 
 @intrinsic(prefer_literal=True)

@@ -17,7 +17,7 @@ SPREAD_TOGETHER = 4
 _OFFSETS = types.CPointer(types.int64)
 
 
-def _spread(b, vector, numbers, group: int, channel: int):
+def spread(b, vector, numbers, group: int, channel: int):
     """Return the register in whose lanes stands a ``channel`` of the lane's group."""
     if group == 1:
         return numbers
@@ -42,11 +42,15 @@ class Rows:
 
     def load(self, vector, row: int, position, offset):
         """Load from ``offset`` behind the row's start, where ``position`` is inside."""
+        return emit.load(self.b, vector, self.place(row, position, offset))
+
+    def place(self, row: int, position, offset):
+        """Return where `load` reads."""
         b, address = self.b, self.b.gep(self.starts[row], [offset])
         if not self.checks:
-            return emit.load(b, vector, address)
+            return address
         inside = b.icmp_unsigned("<", b.sub(position, self.begin), self.spans[row])
-        return emit.load(b, vector, b.select(inside, address, self.zeros))
+        return b.select(inside, address, self.zeros)
 
 
 @intrinsic(prefer_literal=True)
@@ -84,7 +88,7 @@ def tile_fma_shifted(
                 loaded = reads.load(tile.vector, at_row, position, offset)
                 pairs = [(r, at_row - r) for r in range(deep) if 0 <= at_row - r < kernel_rows]
                 for some in (range(g, min(g + SPREAD_TOGETHER, size)) for g in range(0, size, SPREAD_TOGETHER)):
-                    spreads = {g: _spread(b, tile.vector, loaded, size, g) for g in some}
+                    spreads = {g: spread(b, tile.vector, loaded, size, g) for g in some}
                     totals = {}
                     for (r, i), (p, t), g in itertools.product(pairs, readers, some):
                         cell = (i * count + t) * size + g

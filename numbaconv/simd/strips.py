@@ -1,4 +1,4 @@
-"""Register tiles of some rows x columns of outputs, one register of channels: depthwise products.
+"""Register tiles of some rows x columns of outputs, one register of channels: depthwise products, those of groups.
 
 Cells are row by row. Each register of input is loaded once for all outputs and taps that meet there; positions in
 padding are read from an address of zeros.
@@ -10,67 +10,108 @@ from numba import types
 from numba.extending import intrinsic
 
 from numbaconv.simd import emit
-from numbaconv.simd.shifted import Rows
-from numbaconv.simd.types import are_literals
+from numbaconv.simd.shifted import Rows, spread
+from numbaconv.simd.types import VectorType, are_literals
+
+CHANNELS_TOGETHER = 4
+"""Channels of a group that kernel rows of three taps multiply by what they find at one address."""
 
 _OFFSETS = types.CPointer(types.int64)
 
 
 @intrinsic(prefer_literal=True)
-def tile_fma_square(typingctx, acc, columns, x, offsets, begin, end, zeros, pixel, weights, taps):
+def tile_fma_square(typingctx, acc, columns, x, offsets, begin, end, zeros, pixel, weights, step, taps, group, channel):
     """Return ``acc[r, c] + sum over i, t < taps of x_(r + i)[c + t] * weights[i, t]``, lane by lane.
 
     Row x_i lies ``offsets[i]`` behind x, its positions ``pixel`` numbers apart; those outside [begin, end), and all
-    where the offset is negative, are zero. All weights, one register after the other, are held.
+    where the offset is negative, are zero. Weights of a tap, ``step`` behind those of the one before, are a register
+    for each channel of a ``group`` of neighbouring lanes, whose number each lane of x has then. Half registers are
+    given the products of one ``channel``, from whose weights on ``weights`` are.
     """
-    if not are_literals(columns, taps):
+    if not are_literals(columns, taps, group):
         return None
-    width, count = columns.literal_value, taps.literal_value
+    width, count, size = columns.literal_value, taps.literal_value, group.literal_value
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, _, x, offsets, begin, end, zeros, pixel, weights, _ = args
-        lanes, rows = tile.vector.lanes, tile.rows // width
+        acc, _, x, offsets, begin, end, zeros, pixel, weights, step, _, _, channel = args
+        rows = tile.rows // width
         reads = Rows(b, x, offsets, emit.index(1), begin, end, zeros, rows + count - 1, True)
-        held = [emit.load(b, tile.vector, weights, emit.index(n * lanes)) for n in range(count * count)]
-        for i in range(rows + count - 1):
-            for position in range(width + count - 1):
-                where = emit.index(position)
-                numbers = reads.load(tile.vector, i, where, b.mul(where, pixel))
-                acc = _add_products(
-                    b, tile, acc, width, count, numbers, held, position, [(r, i - r) for r in range(rows)]
-                )
+        for first in _channels(tile, size):
+            held = _weights(b, tile, weights, step, first, count * count)
+            for i in range(rows + count - 1):
+                for position in range(width + count - 1):
+                    numbers = _numbers(b, tile, reads, i, emit.index(position), pixel, size, first, channel)
+                    acc = _add_products(
+                        b, tile, acc, width, count, numbers, held, position, [(r, i - r) for r in range(rows)]
+                    )
         return acc
 
     number = types.int64
-    return acc(acc, columns, x, _OFFSETS, number, number, zeros, number, weights, taps), codegen
+    where = (number, number, zeros, number, weights, number)
+    return acc(acc, columns, x, _OFFSETS, *where, taps, group, number), codegen
 
 
 @intrinsic(prefer_literal=True)
-def tile_fma_strips(typingctx, acc, columns, x, offsets, begin, end, zeros, pixel, weights, taps, step):
-    """Return ``acc[r, c] + sum over t < taps of x_r[c * step + t] * weights[t]``: a kernel row, as `tile_fma_square`.
+def tile_fma_strips(
+    typingctx, acc, columns, x, offsets, begin, end, zeros, pixel, weights, step, taps, group, channel, move
+):
+    """Return ``acc[r, c] + sum over t < taps of x_r[c * move + t] * weights[t]``: a kernel row, as `tile_fma_square`.
 
     Row x_r lies ``offsets[r]`` behind x.
     """
-    if not are_literals(columns, taps, step):
+    if not are_literals(columns, taps, group, move):
         return None
-    width, count, move = columns.literal_value, taps.literal_value, step.literal_value
+    width, count, size, apart = (each.literal_value for each in (columns, taps, group, move))
 
     def codegen(context, b, sig, args):
         tile = sig.args[0]
-        acc, _, x, offsets, begin, end, zeros, pixel, weights, *_ = args
+        acc, _, x, offsets, begin, end, zeros, pixel, weights, step, _, _, channel, _ = args
         rows = tile.rows // width
         reads = Rows(b, x, offsets, emit.index(1), begin, end, zeros, rows, True)
-        held = [emit.load(b, tile.vector, weights, emit.index(t * tile.vector.lanes)) for t in range(count)]
-        for position in range((width - 1) * move + count):
-            where = emit.index(position)
-            for r in range(rows):
-                numbers = reads.load(tile.vector, r, where, b.mul(where, pixel))
-                acc = _add_products(b, tile, acc, width, count, numbers, held, position, [(r, 0)], move)
+        for first in range(0, 1 if _is_half(tile) else size, CHANNELS_TOGETHER):
+            channels = range(first, min(first + CHANNELS_TOGETHER, size))
+            held = [_weights(b, tile, weights, step, each, count) for each in channels]
+            for position in range((width - 1) * apart + count):
+                for r in range(rows):
+                    place = reads.place(r, emit.index(position), b.mul(emit.index(position), pixel))
+                    loaded = None if _is_half(tile) else emit.load(b, tile.vector, place)
+                    for each, factors in zip(channels, held, strict=True):
+                        numbers = _spread(b, tile, place, loaded, size, each, channel)
+                        acc = _add_products(b, tile, acc, width, count, numbers, factors, position, [(r, 0)], apart)
         return acc
 
     number = types.int64
-    return acc(acc, columns, x, _OFFSETS, number, number, zeros, number, weights, taps, step), codegen
+    where = (number, number, zeros, number, weights, number)
+    return acc(acc, columns, x, _OFFSETS, *where, taps, group, number, move), codegen
+
+
+def _is_half(tile) -> bool:
+    return tile.vector.lanes < VectorType(tile.vector.dtype).lanes
+
+
+def _channels(tile, group: int) -> range:
+    """Return the channels of a group whose products are emitted."""
+    return range(1 if _is_half(tile) else group)
+
+
+def _weights(b, tile, weights, step, channel: int, taps: int):
+    first = [b.gep(weights, [b.mul(step, emit.index(tap))]) for tap in range(taps)]
+    lanes = VectorType(tile.vector.dtype).lanes
+    return [emit.load(b, tile.vector, place, emit.index(channel * lanes)) for place in first]
+
+
+def _numbers(b, tile, reads, row: int, position, pixel, group: int, first: int, channel):
+    """Return what each lane multiplies: its own number, or its group's channel."""
+    place = reads.place(row, position, b.mul(position, pixel))
+    loaded = None if _is_half(tile) else emit.load(b, tile.vector, place)
+    return _spread(b, tile, place, loaded, group, first, channel)
+
+
+def _spread(b, tile, place, loaded, group: int, first: int, channel):
+    if loaded is None:
+        return emit.splat(b, tile.vector, b.load(b.gep(place, [b.add(channel, emit.index(first))])))
+    return spread(b, tile.vector, loaded, group, first)
 
 
 def _add_products(b, tile, acc, width: int, count: int, numbers, held, position: int, pairs, move: int = 1):

@@ -50,7 +50,7 @@ def _load_parts(b, vector: VectorType, part: int, source, step):
         registers.append(b.load(place, align=vector.dtype.bitwidth // 8))
     while len(registers) > 1:
         lanes = list(range(2 * registers[0].type.count))
-        registers = [_shuffled(b, *registers[i : i + 2], lanes) for i in range(0, len(registers), 2)]
+        registers = [_shuffled(b, registers[i], registers[i + 1], lanes) for i in range(0, len(registers), 2)]
     return registers[0]
 
 
@@ -138,8 +138,8 @@ def _interleaved_planes(b, planes, unit: int):
     if count == 1 or unit == lanes:
         return planes
     if count % 2 == 0:
-        pairs = [planes[i : i + 2] for i in range(0, count, 2)]
-        halves = [[_halves(b, *pair, unit, is_upper) for pair in pairs] for is_upper in (False, True)]
+        firsts = range(0, count, 2)
+        halves = [[_halves(b, planes[i], planes[i + 1], unit, upper) for i in firsts] for upper in (False, True)]
         return [register for half in halves for register in _interleaved_planes(b, half, 2 * unit)]
 
     def number(place):
@@ -158,7 +158,7 @@ def _planes(b, registers, unit: int):
         halves = [_planes(b, registers[i : i + count // 2], 2 * unit) for i in (0, count // 2)]
         every = [range(start, 2 * lanes, 2 * unit) for start in (0, unit)]
         masks = [[place + i for place in places for i in range(unit)] for places in every]
-        return [_shuffled(b, *pair, mask) for pair in zip(*halves, strict=True) for mask in masks]
+        return [_shuffled(b, low, high, mask) for low, high in zip(*halves, strict=True) for mask in masks]
 
     def number(register, lane):
         return divmod((lane // unit * count + register) * unit + lane % unit, lanes)
