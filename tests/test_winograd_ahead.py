@@ -1,4 +1,4 @@
-"""Blocks of Winograd's tiles fetch what the next one reads: the same values wherever that lies."""
+"""Blocks of a Winograd gradient's tiles fetch what the next one reads: the same values wherever that lies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 from passes import normal
 
 from numbaconv import planner
-from numbaconv.algorithms import winograd, winograd_blocks, winograd_gradient
-from numbaconv.algorithms.plan_parts import array_strides
+from numbaconv.algorithms import winograd_gradient
 from numbaconv.spec import resolve_conv
 
 RELATIVE_ERROR = 4e-6
@@ -27,23 +26,14 @@ CASES = [
 ]
 
 
-def clear_plans():
-    planner.clear_plans()
-    for cached in (winograd_gradient.gradient_plan, winograd.product_plan, winograd_blocks.deal):
-        cached.cache_clear()
-
-
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(winograd_gradient, "BLOCK_TILES", (5,))
-    monkeypatch.setattr(winograd_blocks, "WIDE_SIZES", (5,))
-    monkeypatch.setattr(winograd_blocks, "BLOCK_UNITS", (1,))
-    monkeypatch.setattr(winograd_blocks, "MIN_FETCHED_BYTES", 0)
-    monkeypatch.setattr(winograd_blocks, "MIN_TASKS", 1)
-    monkeypatch.setattr(winograd_blocks, "MAX_TASK_BLOCKS", 3)
-    clear_plans()
+    planner.clear_plans()
+    winograd_gradient.gradient_plan.cache_clear()
     yield
-    clear_plans()
+    planner.clear_plans()
+    winograd_gradient.gradient_plan.cache_clear()
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -55,27 +45,6 @@ def test_values(x_shape, kernel_shape, options, padding, rng):
     wide_x, wide_grad = x.astype(np.float64), grad_y.astype(np.float64)
     reference = oracle.conv_kernel_grad(wide_x, wide_grad, kernel_shape, padding=padding, **options)
     assert np.sqrt(np.mean((result - reference) ** 2) / np.mean(reference**2)) < RELATIVE_ERROR
-
-
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(("x_shape", "kernel_shape", "options"), CASES)
-def test_values_of_products(x_shape, kernel_shape, options, padding, rng):
-    spec = resolve_conv(x_shape, kernel_shape, padding=padding, **options)
-    x, kernel, grad_y = (normal(rng, s, "float32") for s in (spec.x_shape, kernel_shape, spec.y_shape))
-    wide_x, wide_kernel, wide_grad = (each.astype(np.float64) for each in (x, kernel, grad_y))
-    reference = oracle.conv(wide_x, wide_kernel, padding=padding, **options)
-    result = planner.forward(spec, x, kernel, algorithm="winograd")
-    assert np.sqrt(np.mean((result - reference) ** 2) / np.mean(reference**2)) < RELATIVE_ERROR
-    reference = oracle.conv_input_grad(wide_grad, wide_kernel, x_shape, padding=padding, **options)
-    result = planner.input_grad(spec, grad_y, kernel, algorithm="winograd")
-    assert np.sqrt(np.mean((result - reference) ** 2) / np.mean(reference**2)) < RELATIVE_ERROR
-
-
-def test_blocks_of_a_task_follow_one_another():
-    spec = resolve_conv((3, 9, 70, 16), (3, 3, 16, 40), padding="same")
-    plan = winograd.product_plan(spec, "forward", *array_strides(spec))
-    assert winograd_blocks.deal(spec, "forward", *array_strides(spec)).blocks[0].tiles == 5
-    assert 3 * plan.tasks >= 3 * 3 * 18 / 5 > plan.tasks
 
 
 def test_operands_that_are_views(rng):

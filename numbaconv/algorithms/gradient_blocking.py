@@ -27,7 +27,6 @@ from numbaconv.algorithms.cache_sets import CACHE_LINE, conflict_cycles, pixel_p
 from numbaconv.kernels.tile_sizes import HALVES, piece_rows, split_rows
 from numbaconv.target import TARGET
 
-GROUPS_PART = 0.75  # of L2, for what all groups of two blocks read, and their sums
 AHEAD_BYTES_PER_CYCLE = 8  # of what was fetched ahead and has to be fetched again
 
 
@@ -187,17 +186,13 @@ def choose_gradient_block(
             spilled = max(0.0, beyond_l1) / (4 * L2_BYTES_PER_CYCLE) * visits * taps * panels
             # The next block is fetched meanwhile, and has to wait in L2.
             ahead = pixels * (extent.row_stride * extent.column_stride * extent.channels + extent.out_channels)
-            ahead = 0 if alone else ahead * of_task
-            if of_task > 1:
-                # So does this block, until its last group is done, and all sums.
-                ahead = 2 * ahead + extent.depth * extent.out_channels * of_task
+            ahead = 0 if alone else ahead
             if packs_rows:
                 conflicts = 0.0
                 ahead = 0 if in_place else ahead
                 copied += PACKED_ROW_CYCLES * pixels * visits * taps * math.ceil(panels / together)
             held = (numbers + ahead + (0 if grad_in_place else pixels * together * 2 * lanes)) * itemsize
-            most = TARGET.l2_bytes * (0.4 if of_task == 1 else GROUPS_PART)
-            spilled += max(0.0, held - most) / AHEAD_BYTES_PER_CYCLE / of_task
+            spilled += max(0.0, held - TARGET.l2_bytes * 0.4) / AHEAD_BYTES_PER_CYCLE
             if pieces and columns < extent.columns:
                 # Of a block that is not whole rows a single one is fetched.
                 spilled += (pixels - columns) * extent.out_channels * itemsize / MEMORY_BYTES_PER_CYCLE

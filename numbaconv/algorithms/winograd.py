@@ -33,7 +33,7 @@ from numbaconv.algorithms.plan_parts import (
     leaves_caches,
     product_channels,
 )
-from numbaconv.algorithms.winograd_blocks import deal, fetches, kernel_key
+from numbaconv.algorithms.winograd_blocks import deal, kernel_key
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
     MAX_KERNEL_BYTES,
@@ -48,7 +48,6 @@ from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.winograd import winograd_kernel, winograd_product
-from numbaconv.kernels.winograd_ahead import CURSOR_SIZE
 from numbaconv.kernels.winograd_points import POINTS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
@@ -151,7 +150,6 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
-        fetch = fetches(spec, direction, phases, block, size * 4)
         own = used = 0
         members = [tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles)) for each in phases]
         for each, record in zip(phases, members, strict=True):
@@ -168,17 +166,14 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
             own = round_up(products + each.points * product_plane, 16)
             used = max(used, each.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes)
         scratch = own + round_up(size, 16) * whole
-        cursor = scratch + max(round_up(used, 16), kernel_workspace)
         for record in members:
             record.fields |= {
-                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.CURSOR: cursor, at.FIRST_TASK: tasks,
+                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.FIRST_TASK: tasks,
                 at.JOINED: len(members), at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
-                at.BLOCKS: fetch.blocks, at.BLOCK_TASKS: fetch.tasks, at.FETCH_PANELS: fetch.panels,
-                at.FETCH_LINES: fetch.lines,
             }  # fmt: skip
         records += members
-        tasks += fetch.tasks * -(-panels // chunk)
-        workspace = max(workspace, cursor + 2 * CURSOR_SIZE)
+        tasks += -(-sum(each.tiles for each in phases) // block.tiles) * groups * -(-panels // chunk)
+        workspace = max(workspace, scratch + max(round_up(used, 16), kernel_workspace))
     return ProductPlan(
         assemble({head.WORKSPACE: workspace}, records),
         tasks,

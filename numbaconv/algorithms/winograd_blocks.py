@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import panel_count, tile_cycles
-from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.plan_parts import product_channels
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
@@ -26,7 +25,6 @@ from numbaconv.algorithms.winograd_tiles import (
     wide_panels,
 )
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.kernels.winograd_products import FETCH_STEPS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -92,12 +90,6 @@ BLOCK_UNITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
 MAX_JOINED_TILES, MIN_JOINED_BYTES = 70, TARGET.l3_bytes // 2
 """Tiles of phases that are one block together, at most, and what they share of the transformed kernel, at least."""
 
-MIN_FETCHED_BYTES = 2 * TARGET.l2_bytes
-"""Input that does not stay in L2 until it is transformed."""
-
-MIN_TASKS, MAX_TASK_BLOCKS = 8, 8
-"""Tasks for each thread, at least, and blocks of a task, at most, where one block fetches the input of the next."""
-
 MAX_WHOLE_BYTES = 8 << 20
 """Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads.
 
@@ -154,36 +146,3 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
 def kernel_key(phase: TilePhase) -> tuple[tuple[int, ...], int, int]:
     """Return what phases have in common that share one transformed kernel."""
     return tuple(kernel_taps(phase)), phase.row_points, phase.column_points
-
-
-@dataclass(frozen=True, slots=True)
-class Fetches:
-    """Blocks of all groups and tasks that they are dealt to, and how the input of each one's next block is fetched."""
-
-    blocks: int
-    tasks: int
-    panels: int  # panels of a task, its last ones, whose products fetch
-    lines: int  # cache lines at a time
-
-
-def fetches(spec: ConvSpec, direction: str, phases: tuple[TilePhase, ...], block: Block, panel_bytes: int) -> Fetches:
-    """Deal the blocks of a phase, or the one of joined phases, to tasks; the first of a task is fetched by none.
-
-    It is not worth it where L2 holds the input, or not that of a block, or where tiles share most of what they read.
-    The transformed kernel passes through L2, so that only what its last part fetches stays there.
-    """
-    channels, outs = product_channels(spec, direction)
-    phase = phases[0]
-    blocks = -(-sum(each.tiles for each in phases) // block.tiles) * spec.groups
-    x_shape = spec.x_shape if direction == "forward" else spec.y_shape
-    outputs, pixel_lines = math.prod(phase.outputs), -(-channels * 4 // CACHE_LINE)
-    is_far = math.prod(x_shape) * 4 >= MIN_FETCHED_BYTES and outputs * 4 >= phase.points
-    if not is_far or len(phases) > 1 or block.tiles * outputs * pixel_lines * CACHE_LINE > TARGET.l2_bytes:
-        return Fetches(blocks, blocks, 0, 0)
-    tasks = min(blocks, max(-(-MIN_TASKS * TARGET.threads // block.panel_chunks), -(-blocks // MAX_TASK_BLOCKS)))
-    panels = min(-(-panel_count(outs, spec.dtype) // block.panel_chunks), max(2, TARGET.l2_bytes // panel_bytes))
-    depth = phase.summed_taps * channels
-    # A quarter more than their outputs: rows at borders and at the begin of a row of tiles.
-    lines = block.tiles * phase.plane_taps * outputs * pixel_lines * 5 // 4
-    times = phase.points * -(-block.tiles // WIDE_SIZES[0]) * panels * -(-depth // FETCH_STEPS)
-    return Fetches(blocks, tasks, panels, -(-lines // times))

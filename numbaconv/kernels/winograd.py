@@ -12,7 +12,6 @@ from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.epilogue import waits
 from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
-from numbaconv.kernels.winograd_ahead import MOST, start_cursor, stop_cursor
 from numbaconv.kernels.winograd_points import FEWER_POINTS
 from numbaconv.kernels.winograd_positions import fetch_tile, next_position, tile_points, tile_position, tiles_with
 from numbaconv.kernels.winograd_products import multiply_point
@@ -25,7 +24,7 @@ from numbaconv.kernels.winograd_transforms import (
     output_tile,
     panel_tile,
 )
-from numbaconv.simd.pointers import advance, as_counters, clear, fence, is_aligned
+from numbaconv.simd.pointers import advance, clear, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of, load, splat, store
 
 # Buffers.
@@ -254,14 +253,14 @@ def tiles_of_block(record, first):
 
 
 @inline
-def multiply_tiles(record, work, first, point, valid, depth, kernel, cursor):
+def multiply_tiles(record, work, first, point, valid, depth, kernel):
     """Multiply those of a block's tiles that have a point by one panel."""
     wide, width = valid > lanes_of(work), panel_width(valid, lanes_of(work))
     begin, count = tiles_with(record, point, first, tiles_of_block(record, first))
     cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
     x = advance(work, record[at.INPUT_AT] + point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW])
     y = advance(work, record[at.PRODUCTS] + point * record[at.PRODUCT_PLANE] + begin * width)
-    multiply_point(advance(cover, cover[count]), wide, x, record[at.INPUT_ROW], depth, kernel, y, cursor)
+    multiply_point(advance(cover, cover[count]), wide, x, record[at.INPUT_ROW], depth, kernel, y)
 
 
 @inline
@@ -270,12 +269,17 @@ def joined_phase(record, index):
     return advance(record, (index + 1 - record[at.JOINED]) * head.RECORD_SIZE)
 
 
-@inline
-def multiply_block(record, buffers, work, group, first, first_panel, panels, cursor, next_group, next_first):
-    """Compute one block of tiles for some panels of output channels of a group.
+@float32_kernel
+def winograd_product(worker, task, geometry, buffers):
+    """Compute one block of tiles of one phase, or of some phases, for some panels of output channels of a group.
 
-    The last panels fetch the input of the next block, if there is one: `next_first` is its first tile, or -1.
+    Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
     """
+    record = phase_record(geometry, task)
+    index = task - record[at.FIRST_TASK]
+    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
+    group, first = index % record[at.GROUPS], index // record[at.GROUPS] * record[at.BLOCK_TILES]
+    work = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
     scratch, lanes, joined = advance(work, record[at.SCRATCH]), lanes_of(work), record[at.JOINED]
     for i in range(joined):
         phase = joined_phase(record, i)
@@ -288,12 +292,8 @@ def multiply_block(record, buffers, work, group, first, first_panel, panels, cur
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
-    stop_cursor(cursor)
-    for panel in range(first_panel, first_panel + panels):
-        if next_first >= 0 and panel == max(first_panel, first_panel + panels - record[at.FETCH_PANELS]):
-            x = advance(buffers[X], next_group * record[at.X_GROUP])
-            start_cursor(cursor, record, next_first, x, x, 0)
-            cursor[MOST] = record[at.FETCH_LINES]
+    first_panel = chunk * record[at.PANELS_PER_CHUNK]
+    for panel in range(first_panel, min(first_panel + record[at.PANELS_PER_CHUNK], record[at.PANELS])):
         channel = panel * 2 * lanes
         valid = min(2 * lanes, record[at.OUT_CHANNELS] - channel)
         panel_kernel = advance(kernel, panel * record[at.PACKED_PANEL])
@@ -303,12 +303,9 @@ def multiply_block(record, buffers, work, group, first, first_panel, panels, cur
             for part in range(record[at.CHANNEL_CHUNKS]):
                 transform_panel(record, taken, panel, part, panel_kernel, scratch)
         for point in range(points):
+            of_point = advance(panel_kernel, point * record[at.KERNEL_PLANE])
             for i in range(joined):
-                phase = joined_phase(record, i)
-                multiply_tiles(
-                    phase, work, first, point, valid, depth, advance(panel_kernel, point * record[at.KERNEL_PLANE]),
-                    cursor,
-                )  # fmt: skip
+                multiply_tiles(joined_phase(record, i), work, first, point, valid, depth, of_point)
         for i in range(joined):
             phase = joined_phase(record, i)
             store_block(
@@ -317,29 +314,6 @@ def multiply_block(record, buffers, work, group, first, first_panel, panels, cur
             )  # fmt: skip
     if past_caches:
         fence()
-
-
-@float32_kernel
-def winograd_product(worker, task, geometry, buffers):
-    """Compute some blocks of tiles of one phase, or all tiles of some, for some panels of output channels of a group.
-
-    Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
-    """
-    record = phase_record(geometry, task)
-    index = task - record[at.FIRST_TASK]
-    chunk, index = index % record[at.PANEL_CHUNKS], index // record[at.PANEL_CHUNKS]
-    blocks, tasks, groups = record[at.BLOCKS], record[at.BLOCK_TASKS], record[at.GROUPS]
-    begin, end = index * blocks // tasks, (index + 1) * blocks // tasks
-    first_panel = chunk * record[at.PANELS_PER_CHUNK]
-    panels = min(record[at.PANELS_PER_CHUNK], record[at.PANELS] - first_panel)
-    work = advance(buffers[head.WORK_BUFFER], worker * geometry[head.WORKSPACE])
-    cursor = as_counters(advance(work, record[at.CURSOR]))
-    for block in range(begin, end):
-        following = (block + 1) // groups * record[at.BLOCK_TILES] if block + 1 < end else -1
-        multiply_block(
-            record, buffers, work, block % groups, block // groups * record[at.BLOCK_TILES], first_panel, panels,
-            cursor, (block + 1) % groups, following,
-        )  # fmt: skip
 
 
 @float32_kernel

@@ -1,11 +1,10 @@
-"""What a task's next block of Winograd's tiles reads, fetched while the products of this one are made.
+"""What the next block of a Winograd gradient's tiles reads, fetched while the products of this one are made.
 
 Transforms read memory faster than it comes, products hardly at all. A *cursor* walks through the next block's input
-and, for kernel gradients, grad_y, one *run* of cache lines after the other: those of a row of pixels of all tiles side
-by side or, where other memory lies between the pixels, those of a single pixel, or one of each. In a kernel gradient
-each register tile asks for as many lines of a run as it multiplies tiles, in the other passes for some at a time
-(`numbaconv.kernels.winograd_products`). What is left when all products are made, and the first block of a task, are
-read by the transforms alone.
+and grad_y, one *run* of cache lines after the other: those of a row of pixels of all tiles side by side or, where other
+memory lies between the pixels, those of a single pixel, or one of each. Each register tile asks for as many lines of a
+run as it multiplies tiles. What is left when all products are made, and the first block of a task, are read by the
+transforms alone.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numbaconv.kernels.forward import CACHE_LINE
 from numbaconv.kernels.winograd_positions import tile_of_grad, tile_position
 from numbaconv.simd.addresses import at_address
 from numbaconv.simd.calls import address_of
-from numbaconv.simd.pointers import advance, prefetch
+from numbaconv.simd.pointers import advance
 
 # Cursor.
 RECORD = 0  # address of the phase record of the block
@@ -31,8 +30,7 @@ CHANNELS = 8  # of the panels
 ADDRESS = 9  # of what is fetched next
 LINES = 10  # left of the run
 STEP = 11  # numbers from one to the next
-MOST = 12  # lines that `fetch_lines` asks for
-CURSOR_SIZE = 13
+CURSOR_SIZE = 12
 
 LINE = CACHE_LINE // 4
 
@@ -45,7 +43,7 @@ def stop_cursor(cursor):
 
 @inline
 def start_cursor(cursor, record, first, x, y, channels):
-    """Begin with a block of tiles, from `first` on; without channels of grad_y only its input is fetched."""
+    """Begin with a block of tiles, from `first` on."""
     stop_cursor(cursor)
     cursor[RECORD], cursor[FIRST] = address_of(record), first
     cursor[LEFT] = min(record[at.BLOCK_TILES], record[at.TILES] - first)
@@ -148,14 +146,3 @@ def move_cursor(cursor, lines, idle, idle_step):
     cursor[ADDRESS] = address + lines * step * 4
     cursor[LINES] -= lines
     return at_address(idle, address), step
-
-
-@inline
-def fetch_lines(cursor):
-    """Ask for the next lines of a cursor's run, MOST of them at most."""
-    address, step = cursor[ADDRESS], cursor[STEP] * 4
-    lines = min(cursor[MOST], cursor[LINES])
-    for line in range(lines):
-        prefetch(at_address(cursor, address + line * step))
-    cursor[ADDRESS] = address + lines * step
-    cursor[LINES] -= lines

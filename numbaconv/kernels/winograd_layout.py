@@ -91,12 +91,8 @@ INPUT_AT = 71  # offset in a worker's workspace of a phase's transformed input; 
 UNIT_SUMS = 72  # offset of a unit's sums
 UNIT_PLANE = 73  # numbers from one point to the next in a unit's sums
 POINT_TILES = 69  # position of the first tile that has a point, and the one behind the last, for each point
-CURSOR = 74  # offset in a worker's workspace of the cursor of `winograd_ahead`
-JOINED = 79  # phases that are one block together, this one and the records before it; kernel gradient: how many are
-BLOCKS = 75  # blocks of all groups, those of the same tiles side by side
-BLOCK_TASKS = 76  # tasks that these are dealt to
-FETCH_PANELS = 77  # panels of a task, its last ones, whose products fetch what the next block reads
-FETCH_LINES = 78  # cache lines that a register tile asks for at a time
+CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
+JOINED = 75  # phases that are one block together, this one and the records before it; kernel gradient: how many are
 
 PLANE_PADDING = 16
 
