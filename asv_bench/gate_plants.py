@@ -84,7 +84,7 @@ PLANTS = (
     ),
     Plant(
         "Winograd forward: products",
-        "numbaconv/kernels/winograd.py",
+        "numbaconv/kernels/winograd_products.py",
         f"        for i in range(depth):\n            {_POINT}\n",
         f"        for i in range(depth):\n            {_POINT}\n"
         f"        for i in range(depth // 7):\n            {_POINT}\n",

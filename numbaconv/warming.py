@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from numbaconv import code_cache
 from numbaconv.code_cache import CacheInfo
 from numbaconv.inlining import code_size
@@ -87,6 +85,9 @@ def warmup(dtypes: Sequence[str] = DTYPES, progress: bool = True, processes: int
     start = time.perf_counter()
     before = {function.name for function in wanted if function.compile_seconds is not None}
     elsewhere: set[str] = set()
+    # Imported where it is needed, as little else needs it.
+    from tqdm import tqdm
+
     bar = tqdm(total=len(wanted), desc="compiling kernels", unit="kernel", dynamic_ncols=True, disable=not progress)
     with compiling(lambda name: None), bar:
 
