@@ -98,47 +98,42 @@ def test_transpose_of_a_few_rows(dtype):
     assert parts == [part]
 
 
-@task_kernel
-def interleaves_three(worker, task, geometry, buffers):
-    transposes.interleave(3, buffers[1], geometry[1], buffers[2])
+def interleaves(rows):
+    """Return a kernel that interleaves so many rows."""
+
+    @task_kernel
+    def interleaves_rows(worker, task, geometry, buffers):
+        transposes.interleave(rows, buffers[1], geometry[1], buffers[2])
+
+    return interleaves_rows
 
 
-@task_kernel
-def interleaves_eight(worker, task, geometry, buffers):
-    transposes.interleave(8, buffers[1], geometry[1], buffers[2])
+def takes_apart(rows):
+    """Return a kernel that takes so many rows apart."""
 
+    @task_kernel
+    def takes_rows_apart(worker, task, geometry, buffers):
+        transposes.deinterleave(rows, buffers[1], buffers[2], geometry[1])
 
-@task_kernel
-def interleaves_six(worker, task, geometry, buffers):
-    transposes.interleave(6, buffers[1], geometry[1], buffers[2])
-
-
-@task_kernel
-def takes_six_apart(worker, task, geometry, buffers):
-    transposes.deinterleave(6, buffers[1], buffers[2], geometry[1])
-
-
-@task_kernel
-def takes_five_apart(worker, task, geometry, buffers):
-    transposes.deinterleave(5, buffers[1], buffers[2], geometry[1])
+    return takes_rows_apart
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kernel", "rows"), [(takes_five_apart, 5), (takes_six_apart, 6)])
-def test_dense_rows_are_taken_apart(kernel, rows, dtype):
+@pytest.mark.parametrize("rows", [5, 6])
+def test_dense_rows_are_taken_apart(rows, dtype):
     lanes = TARGET.lanes(dtype)
     x, out = numbers(rows * lanes, dtype).reshape(lanes, rows), np.zeros((rows, lanes + 3), dtype)
-    run(kernel, dtype, x, out, numbers=(lanes + 3, 0))
+    run(takes_apart(rows), dtype, x, out, numbers=(lanes + 3, 0))
     np.testing.assert_array_equal(out[:, :lanes], x.T)
     assert not out[:, lanes:].any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("kernel", "rows"), [(interleaves_three, 3), (interleaves_six, 6), (interleaves_eight, 8)])
-def test_rows_are_interleaved_densely(kernel, rows, dtype):
+@pytest.mark.parametrize("rows", [3, 6, 8])
+def test_rows_are_interleaved_densely(rows, dtype):
     lanes = TARGET.lanes(dtype)
     x, out = numbers(rows * (lanes + 3), dtype).reshape(rows, -1), np.zeros((lanes + 1, rows), dtype)
-    run(kernel, dtype, x, out, numbers=(lanes + 3, 0))
+    run(interleaves(rows), dtype, x, out, numbers=(lanes + 3, 0))
     np.testing.assert_array_equal(out[:lanes], x[:, :lanes].T)
     assert not out[lanes:].any()
 

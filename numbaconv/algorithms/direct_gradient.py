@@ -233,7 +233,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             at.CHANNEL_CHUNKS: parts, at.KERNEL_TAP_COUNT: spec.taps, at.GRADIENT_CHANNELS: of_input,
             at.PANELS_TOGETHER: block.panels, at.GRAD_IN_PLACE: int(phase.grad_in_place),
             at.EXCHANGED: int(exchanged > 0), at.SUMS_SIZE: sums_size,
-            at.ROWS_PACKED: int(phase.packs_rows),
+            at.ROWS_PACKED: int(phase.packs_rows), at.ROWS_AHEAD: int(phase.packs_rows and phase.in_place),
         }  # fmt: skip
         record.tables |= {
             at.PACKED_TAPS: packed_offsets(lattice, merged, channels),
@@ -263,8 +263,7 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
     registers = min(2 * chunk, math.ceil(of_output / lanes))
     for record, (by_runs, by_pieces) in zip(records, visits, strict=True):
         # The others fetch rows of the same block.
-        fetches_rows = record.fields[at.ROWS_PACKED] and record.fields[at.IN_PLACE]
-        fetching = chunk - min(ROW_FETCHES, chunk // 2) if fetches_rows else chunk
+        fetching = chunk - min(ROW_FETCHES, chunk // 2) if record.fields[at.ROWS_AHEAD] else chunk
         visited = by_pieces * registers or by_runs * fetching
         record.fields |= {
             at.PANEL_CHUNKS: panel_chunks, at.GROUPS_TOGETHER: together,

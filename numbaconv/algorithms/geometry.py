@@ -204,8 +204,8 @@ def ahead_step(record: Record, visits: int, all_groups: bool) -> int:
         return 0
     fields = record.fields
     of_pixel = fields[at.Y_PIXEL] + fields[at.COLUMN_BASE] * fields[at.COLUMN_STEP] * fields[at.ROW_STEP]
-    if fields[at.ROWS_PACKED] and fields[at.IN_PLACE]:
-        of_pixel = fields[at.Y_PIXEL]  # a tile's rows are fetched by the one before
+    if fields[at.ROWS_AHEAD]:
+        of_pixel = fields[at.Y_PIXEL]
     return -(-of_pixel // max(visits, 1))
 
 

@@ -32,7 +32,7 @@ from numbaconv.kernels.depthwise_tiles import (
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import stores_past_caches
 from numbaconv.kernels.gather import gather_block, repeat_channels
-from numbaconv.kernels.lane_sums import leave_lane_sums, no_bound
+from numbaconv.kernels.lane_sums import leave_lane_sums
 from numbaconv.simd.pointers import advance, as_counters, clear, fence
 from numbaconv.simd.transposes import transpose_square
 from numbaconv.simd.vectors import lanes_of, load, store
@@ -172,9 +172,7 @@ def depthwise_pixels(
     pixel_stride, y_stride = record[at.PIXEL_STRIDE], record[at.Y_PIXEL]
     step = record[at.TAPS] * record[at.SUMMED] * lanes
     summed = record[at.LANES_SUMMED]
-    is_apart, bound = channels < lanes or waits(lower) or summed > 1, lower
-    if summed > 1:
-        bound = no_bound(bounce)
+    is_apart, activates = channels < lanes or waits(lower) or summed > 1, lower == 0 and summed == 1
     ahead_steps = advance(record, record[at.AHEAD_TABLE])
     wide, tile, wide_tile = 0, LONG_TILE + window, 0
     if rows == SHORT:
@@ -194,8 +192,8 @@ def depthwise_pixels(
         elif vector < wide:
             last, number = wide, wide_tile
         depthwise_tile(
-            record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, bound,
-            target, target_stride, vector, last, end, ahead, reads, ahead_steps,
+            record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias,
+            activates, target, target_stride, vector, last, end, ahead, reads, ahead_steps,
             past_caches and not is_apart,
         )  # fmt: skip
         if summed > 1:

@@ -22,7 +22,7 @@ from numbaconv.simd.vectors import lanes_of
 from numbaconv.target import TARGET
 
 PARAMETERS = (
-    "x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, lower, y, y_row, y_pixel, "
+    "x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, activates, y, y_row, y_pixel, "
     "first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches"
 )
 
@@ -92,58 +92,68 @@ def leave_strip(acc, columns, y, y_row, y_pixel, past_caches):
         tile_store_strips(acc, columns, y, y_row, y_pixel, 0)
 
 
-def make_square_tile(rows: int, columns: int, group: int = 1) -> Any:
-    """Return the product of rows x columns of outputs with square kernels, one register of channels."""
-    cells, lines = rows * columns, columns * TARGET.vector_bytes // CACHE_LINE
+def make_squares(columns: int, group: int) -> Any:
+    """Return the products of an entry, three rows of three taps each.
 
-    @inline
-    def square_tile(
-        x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, lower, y, y_row, y_pixel,
-        first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches,
-    ):  # fmt: skip
-        """y[r, m, c] = max(lower, bias[c] + sum over taps, i of x[tap offset + m * pixel + group of c + i] * weight).
+    They are a part of the tile's loop in any case: a call would have the tile go through memory.
+    """
 
-        `entries` lists the offset in the weights of each of `count` squares and those of the rows that it reads.
-        `ahead` lists where rows begin that are read next.
-        """
-        lanes = lanes_of(x)
-        parts, alone = register_parts(lanes, group)
-        for i in range(first, last):
-            c = min(i * lanes, last_channel)
-            for row in range(ahead_count):
-                prefetch_lines(advance(x, ahead[row] + i * columns * lanes), lines, 2)
-            for row in range(ahead_rows):
-                prefetch_lines(advance(y, row * y_row + columns * y_pixel + i * columns * lanes), lines, 3)
-            for part in range(parts):
-                lane = part * lanes // parts
-                acc = group_cells(cells, group, advance(bias, c + lane))
-                source, weight, entry = advance(x, c + lane), advance(weights, i * step + lane), entries
-                for _ in range(count):
-                    offsets, factors = advance(entry, 1), advance(weight, entry[0])
-                    for channel in range(alone):
-                        acc = tile_fma_square(
-                            acc, columns, source, offsets, begin, end, zeros, pixel, advance(factors, channel * lanes),
-                            group * lanes, SQUARE, group, channel,
-                        )  # fmt: skip
-                    entry = advance(entry, rows + SQUARE)
-                leave_strip(activate_tile(acc, lower == 0), columns, advance(y, c + lane), y_row, y_pixel, past_caches)
+    def squares(acc, source, offsets, factors, groups, begin, end, zeros, pixel):
+        """acc[r, m] + sum over taps of source[tap offset + m * pixel] * factor."""
+        lanes = lanes_of(source)
+        _, alone = register_parts(lanes, group)
+        for channel in range(alone):
+            acc = tile_fma_square(
+                acc, columns, source, offsets, begin, end, zeros, pixel, advance(factors, channel * lanes),
+                group * lanes, SQUARE, group, channel,
+            )  # fmt: skip
+        return acc
 
-    return square_tile
+    return inline(squares, always=True)
 
 
-def make_window_tile(taps: int, rows: int, columns: int, stride: int, group: int = 1) -> Any:
-    """Return the product of rows x columns of outputs by ``taps`` taps at once, outputs ``stride`` apart."""
+def make_windows(taps: int, columns: int, stride: int, group: int) -> Any:
+    """Return the products of an entry, a row of the kernel, whose `groups` groups of ``taps`` taps are held at once."""
+
+    def windows(acc, source, offsets, factors, groups, begin, end, zeros, pixel):
+        """acc[r, m] + sum over taps of source[tap offset + m * stride * pixel] * factor."""
+        lanes = lanes_of(source)
+        _, alone = register_parts(lanes, group)
+        turns = -(-alone // CHANNELS_TOGETHER)
+        for turn in range(groups * turns):
+            shift, channel = turn // turns * taps, turn % turns * CHANNELS_TOGETHER
+            acc = tile_fma_strips(
+                acc, columns, advance(source, shift * pixel), offsets, begin - shift, end - shift, zeros, pixel,
+                advance(factors, (shift * group + channel) * lanes), group * lanes, taps, group, channel, stride,
+            )  # fmt: skip
+        return acc
+
+    return inline(windows, always=True)
+
+
+def make_strip_tile(number: int, group: int = 1) -> Any:
+    """Return the product of rows x columns of outputs, one register of channels, with a number of `tile_number`."""
+    strided, number = divmod(number, STRIDED)
+    size, columns = divmod(number, 8)
+    (taps, rows), stride = divmod(size, 4), 1 + strided
+    multiply = make_windows(taps, columns, stride, group) if taps else make_squares(columns, group)
+    entry_size = 1 + rows if taps else SQUARE + rows
     cells, lines = rows * columns, columns * TARGET.vector_bytes // CACHE_LINE
     reads = lines * stride
 
     @inline
-    def window_tile(
-        x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, lower, y, y_row, y_pixel,
+    def strip_tile(
+        x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, activates, y, y_row, y_pixel,
         first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches,
     ):  # fmt: skip
-        """As `square_tile`; an entry is a row of the kernel, of `groups` groups of taps, and the rows of input."""
+        """y[r, m, c] = bias[c] + sum over taps, i of x[tap offset + m * stride * pixel + group of c + i] * weight.
+
+        Or relu of that, where it `activates`. `entries` lists for each of `count` parts of the kernel, squares or rows
+        of `groups` groups of taps, the offset in the weights and those of the rows that it reads. `ahead` lists where
+        rows begin that are read next.
+        """
         lanes = lanes_of(x)
-        parts, alone = register_parts(lanes, group)
+        parts, _ = register_parts(lanes, group)
         for i in range(first, last):
             c = min(i * lanes, last_channel)
             for row in range(ahead_count):
@@ -155,29 +165,12 @@ def make_window_tile(taps: int, rows: int, columns: int, stride: int, group: int
                 acc = group_cells(cells, group, advance(bias, c + lane))
                 source, weight, entry = advance(x, c + lane), advance(weights, i * step + lane), entries
                 for _ in range(count):
-                    offsets, factors = advance(entry, 1), advance(weight, entry[0])
-                    turns = -(-alone // CHANNELS_TOGETHER)
-                    for turn in range(groups * turns):
-                        shift, channel = turn // turns * taps, turn % turns * CHANNELS_TOGETHER
-                        acc = tile_fma_strips(
-                            acc, columns, advance(source, shift * pixel), offsets, begin - shift, end - shift, zeros,
-                            pixel, advance(factors, (shift * group + channel) * lanes), group * lanes, taps, group,
-                            channel, stride,
-                        )  # fmt: skip
-                    entry = advance(entry, 1 + rows)
-                leave_strip(activate_tile(acc, lower == 0), columns, advance(y, c + lane), y_row, y_pixel, past_caches)
+                    factors = advance(weight, entry[0])
+                    acc = multiply(acc, source, advance(entry, 1), factors, groups, begin, end, zeros, pixel)
+                    entry = advance(entry, entry_size)
+                leave_strip(activate_tile(acc, activates), columns, advance(y, c + lane), y_row, y_pixel, past_caches)
 
-    return window_tile
-
-
-def make_strip_tile(number: int, group: int = 1) -> Any:
-    """Return the tile with a number that `tile_number` gives."""
-    strided, number = divmod(number, STRIDED)
-    size, columns = divmod(number, 8)
-    taps, rows = divmod(size, 4)
-    if taps:
-        return make_window_tile(taps, rows, columns, 1 + strided, group)
-    return make_square_tile(rows, columns, group)
+    return strip_tile
 
 
 def _numbers() -> tuple[int, ...]:

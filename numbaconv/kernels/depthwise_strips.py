@@ -17,7 +17,7 @@ from numbaconv.kernels.depthwise_strip_tiles import (
     strip_tile,
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
-from numbaconv.kernels.lane_sums import leave_lane_sums, no_bound
+from numbaconv.kernels.lane_sums import leave_lane_sums
 from numbaconv.simd.pointers import advance
 from numbaconv.simd.vectors import lanes_of
 
@@ -106,8 +106,8 @@ def strip_pixels(
         if is_apart:
             last, target, y_row, y_pixel = vector + 1, advance(bounce, -c), columns * lanes, lanes
         strip_tile(
-            number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights, step, bias, lower,
-            target, y_row, y_pixel, vector, last, last_channel, ahead, ahead_count, ahead_rows,
+            number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights, step, bias,
+            lower == 0, target, y_row, y_pixel, vector, last, last_channel, ahead, ahead_count, ahead_rows,
             past_caches and not is_apart,
         )  # fmt: skip
         if is_apart:
@@ -125,12 +125,12 @@ def strip_lane_sums(
     bounce, ahead, ahead_count,
 ):  # fmt: skip
     """Run one tile for all channels of the chunk, of which some neighbours each are summed."""
-    lanes, summed, bound = lanes_of(x), record[at.LANES_SUMMED], no_bound(bounce)
+    lanes, summed = lanes_of(x), record[at.LANES_SUMMED]
     for vector in range((channels + lanes - 1) // lanes):
         c = min(vector * lanes, channels - lanes)
         strip_tile(
             number, x, entries, count, record[at.STRIP_GROUPS], begin, end, zeros, pixel, weights,
-            record[at.TAPS] * lanes, bias, bound, advance(bounce, -c), columns * lanes, lanes, vector, vector + 1,
+            record[at.TAPS] * lanes, bias, False, advance(bounce, -c), columns * lanes, lanes, vector, vector + 1,
             channels - lanes, ahead, ahead_count, 0, False,
         )  # fmt: skip
         # Parts of a register that go to the output by way of a function use the register behind theirs.

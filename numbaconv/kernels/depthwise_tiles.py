@@ -25,7 +25,7 @@ from numbaconv.simd.vectors import lanes_of
 from numbaconv.target import TARGET
 
 PARAMETERS = (
-    "x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride, "
+    "x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride, "
     "first, last, end, ahead, ahead_count, ahead_steps, past_caches"
 )
 
@@ -53,12 +53,13 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
 
     @inline
     def window_tile(
-        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
+        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride,
         first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c]).
+        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c].
 
-        `taps` lists offset in the input and in the weights of each three neighbouring taps, two taps, and single tap.
+        Or relu of that, where it `activates`. `taps` lists offset in the input and in the weights of each three
+        neighbouring taps, two taps, and single tap.
         """
         lanes, pixel = lanes_of(x), pixel_stride // stride
         for i in range(first, last, vectors):
@@ -78,7 +79,7 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
             for _ in range(singles):
                 acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 1, stride)
                 tap = advance(tap, 2)
-            leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
+            leave_tile(activate_tile(acc, activates), advance(y, c), y_stride, past_caches)
 
     return window_tile
 
@@ -88,10 +89,13 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def spread_tile(
-        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
+        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride,
         first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = max(lower, bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c])."""
+        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c].
+
+        Or relu of that, where it `activates`.
+        """
         lanes = lanes_of(x)
         for i in range(first, last, vectors):
             c = min(i * lanes, end)
@@ -104,7 +108,7 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
             for tap in range(singles):
                 pixel = advance(source, taps[2 * tap])
                 acc = tile_fma_lanes(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step)
-            leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
+            leave_tile(activate_tile(acc, activates), advance(y, c), y_stride, past_caches)
 
     return spread_tile
 

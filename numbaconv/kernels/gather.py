@@ -114,7 +114,7 @@ def gather_groups(x, record, plane, row, rows, column, columns, groups, block, s
                 for group in range(groups):
                     copied = advance(target, pixel * width + group * size)
                     if is_padding or offset < 0:
-                        clear(copied, channels)
+                        clear_pixel(channels, copied)
                     else:
                         copy_pixel(advance(source, offset + group * channels), channels, copied)
 

@@ -42,6 +42,6 @@ def next_block(geometry, buffers, block, group, channel):
     x, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
     row_size, x_size = columns * record[at.Y_PIXEL], columns * record[at.COLUMN_BASE] * record[at.COLUMN_STEP]
     count = images * rows if record[at.COLUMN_BLOCKS] == 1 else 1
-    if record[at.ROWS_PACKED] != 0 and record[at.IN_PLACE] != 0:
-        x_size = 0  # a tile's rows are fetched by the one before
+    if record[at.ROWS_AHEAD] != 0:
+        x_size = 0
     return x, grad, x_size * count * record[at.ROW_STEP], row_size * count

@@ -101,8 +101,8 @@ def packed_gradient(
     sums, panel_step, stride, tap_rows = place
     sums = advance(sums, first * panel_step)
     lanes, pixel = lanes_of(source), record[at.PIXEL_STRIDE]
-    fetches = min(ROW_FETCHES, panels // 2) if record[at.IN_PLACE] != 0 else 0
-    most = PACKED_REGISTERS // pixels if record[at.IN_PLACE] != 0 else 1
+    fetches = min(ROW_FETCHES, panels // 2) if record[at.ROWS_AHEAD] != 0 else 0
+    most = PACKED_REGISTERS // pixels if record[at.ROWS_AHEAD] != 0 else 1
     tiles = advance(record, record[at.WIDE_FULL])
     for tap in range(record[at.TAPS]):
         rows, next_tap = advance(source, record[record[at.TAP_OFFSETS] + tap]), ahead[0]

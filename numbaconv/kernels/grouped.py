@@ -43,10 +43,13 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
 
     @inline
     def group_tile(
-        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, lower, y, y_stride,
+        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride,
         first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = max(lower, bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight)."""
+        """y[m, c] = bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight.
+
+        Or relu of that, where it `activates`.
+        """
         lanes = lanes_of(x)
         for i in range(first, last, vectors):
             c = min(i * lanes, end)
@@ -59,7 +62,7 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
             for tap in range(singles):
                 pixel = advance(source, taps[2 * tap])
                 acc = tile_fma_groups(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step, group)
-            leave_tile(activate_tile(acc, lower == 0), advance(y, c), y_stride, past_caches)
+            leave_tile(activate_tile(acc, activates), advance(y, c), y_stride, past_caches)
 
     return group_tile
 

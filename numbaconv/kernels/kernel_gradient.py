@@ -180,7 +180,7 @@ def add_block(
     _, grad = first_numbers(record, buffers, batch, plane, row, column, group, channel)
     ahead = next_block(geometry, buffers, min(block + 1, last), first_group, channel)
     step = record[at.AHEAD_STEP]
-    if record[at.ROWS_PACKED] != 0 and record[at.IN_PLACE] != 0 and block == last:
+    if record[at.ROWS_AHEAD] != 0 and block == last:
         step = 0  # where grad_y is read in place, the block itself is fetched: its first tile is ahead of the others
     width, together = 2 * lanes, record[at.PANELS_TOGETHER]
     grad_strides, grad_in_place = (record[at.Y_BATCH], record[at.Y_ROW], record[at.Y_PIXEL]), record[at.GRAD_IN_PLACE]

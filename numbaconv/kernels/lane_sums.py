@@ -14,13 +14,6 @@ from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store
 
 
 @inline
-def no_bound(bounce):
-    """Return what a tile takes as the lower bound where its numbers are summed first; `bounce` is overwritten."""
-    bounce[0] = -1.0
-    return bounce[0]
-
-
-@inline
 def leave_lane_sums(bounce, rows, summed, lower, y, y_stride):
     """y[m, c] = max(lower, sum over i < summed of bounce[m, c * summed + i]), a row of the bounce being one register.
 

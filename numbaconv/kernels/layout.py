@@ -176,7 +176,8 @@ LANES_SUMMED = 132  # depthwise: neighbouring channels of the products that an o
 STREAMED = 133  # depthwise kernel gradient: taps of its row where all channels of a few pixels are taken together, or 0
 GROUPS_TOGETHER = 134  # groups of a task
 FIRST_STRIP = 135  # depthwise: number of the first of the strips' tiles for groups of this size
-RECORD_SIZE = 136
+ROWS_AHEAD = 136  # kernel gradient: 1: packed rows lie in place, and each tile fetches those of the next one
+RECORD_SIZE = 137
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last

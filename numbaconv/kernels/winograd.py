@@ -13,7 +13,14 @@ from numbaconv.kernels.epilogue import waits
 from numbaconv.kernels.forward import CACHE_LINE, phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.winograd_points import FEWER_POINTS
-from numbaconv.kernels.winograd_positions import fetch_tile, next_position, tile_points, tile_position, tiles_with
+from numbaconv.kernels.winograd_positions import (
+    fetch_tile,
+    next_position,
+    tile_points,
+    tile_position,
+    tiles_of_block,
+    tiles_with,
+)
 from numbaconv.kernels.winograd_products import multiply_point
 from numbaconv.kernels.winograd_transforms import (
     border_tile,
@@ -244,12 +251,6 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
                     record[at.KERNEL_PLANE],
                 )  # fmt: skip
                 v += lanes
-
-
-@inline
-def tiles_of_block(record, first):
-    """Return how many tiles the block has that begins with tile `first` of a phase."""
-    return min(record[at.BLOCK_TILES], record[at.TILES] - first)
 
 
 @inline

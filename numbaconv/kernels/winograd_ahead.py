@@ -12,7 +12,7 @@ from __future__ import annotations
 from numbaconv.jit import inline
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.forward import CACHE_LINE
-from numbaconv.kernels.winograd_positions import tile_of_grad, tile_position
+from numbaconv.kernels.winograd_positions import tile_of_grad, tile_position, tiles_of_block
 from numbaconv.simd.addresses import at_address
 from numbaconv.simd.calls import address_of
 from numbaconv.simd.pointers import advance
@@ -46,7 +46,7 @@ def start_cursor(cursor, record, first, x, y, channels):
     """Begin with a block of tiles, from `first` on."""
     stop_cursor(cursor)
     cursor[RECORD], cursor[FIRST] = address_of(record), first
-    cursor[LEFT] = min(record[at.BLOCK_TILES], record[at.TILES] - first)
+    cursor[LEFT] = tiles_of_block(record, first)
     cursor[X], cursor[Y], cursor[CHANNELS] = address_of(x), address_of(y), channels
 
 

@@ -23,7 +23,13 @@ from numbaconv.kernels.vector_copy import copy_pixel
 from numbaconv.kernels.winograd import transform_block
 from numbaconv.kernels.winograd_ahead import move_cursor, start_cursor, stop_cursor
 from numbaconv.kernels.winograd_points import POINTS
-from numbaconv.kernels.winograd_positions import next_position, tile_of_grad, tile_position, tiles_with
+from numbaconv.kernels.winograd_positions import (
+    next_position,
+    tile_of_grad,
+    tile_position,
+    tiles_of_block,
+    tiles_with,
+)
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_store, tile_zeros
@@ -231,8 +237,7 @@ def add_blocks(geometry, buffers, work, begin, end, group, first_panel, panels, 
     for block in range(begin, end):
         phase = phase_record(geometry, block)
         first = first_of_block(phase, block)
-        tiles = min(phase[at.BLOCK_TILES], phase[at.TILES] - first)
-        transform_tiles(phase, buffers, work, first, tiles, group, first_panel, panels)
+        transform_tiles(phase, buffers, work, first, tiles_of_block(phase, first), group, first_panel, panels)
     for point in range(record[at.ROW_POINTS] * record[at.COLUMN_POINTS]):
         for panel in range(panels):
             valid = valid_channels(record, first_panel + panel, lanes)
@@ -241,10 +246,9 @@ def add_blocks(geometry, buffers, work, begin, end, group, first_panel, panels, 
             for block in range(begin, end):
                 phase = phase_record(geometry, block)
                 first = first_of_block(phase, block)
-                tiles = min(phase[at.BLOCK_TILES], phase[at.TILES] - first)
                 add_products(
-                    phase, work, first, tiles, point, panel, valid, 0, advance(cover, 1), cover[0], total,
-                    begins and block == begin, 0, cursor,
+                    phase, work, first, tiles_of_block(phase, first), point, panel, valid, 0, advance(cover, 1),
+                    cover[0], total, begins and block == begin, 0, cursor,
                 )  # fmt: skip
 
 

@@ -9,6 +9,12 @@ from numbaconv.simd.pointers import advance, prefetch
 
 
 @inline
+def tiles_of_block(record, first):
+    """Return how many tiles the block has that begins with tile `first` of a phase."""
+    return min(record[at.BLOCK_TILES], record[at.TILES] - first)
+
+
+@inline
 def tile_position(record, tile):
     """Return image, plane, tile row and tile column of a tile."""
     ends, row, column = advance(record, record[at.KINDS]), 0, 0

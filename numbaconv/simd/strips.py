@@ -37,11 +37,12 @@ def tile_fma_square(typingctx, acc, columns, x, offsets, begin, end, zeros, pixe
         acc, _, x, offsets, begin, end, zeros, pixel, weights, step, _, _, channel = args
         rows = tile.rows // width
         reads = Rows(b, x, offsets, emit.index(1), begin, end, zeros, rows + count - 1, True)
-        for first in _channels(tile, size):
+        for first in range(1 if _is_half(tile) else size):
             held = _weights(b, tile, weights, step, first, count * count)
             for i in range(rows + count - 1):
                 for position in range(width + count - 1):
-                    numbers = _numbers(b, tile, reads, i, emit.index(position), pixel, size, first, channel)
+                    found = _find(b, tile, reads, i, position, pixel)
+                    numbers = _spread(b, tile, found, size, first, channel)
                     acc = _add_products(
                         b, tile, acc, width, count, numbers, held, position, [(r, i - r) for r in range(rows)]
                     )
@@ -74,10 +75,9 @@ def tile_fma_strips(
             held = [_weights(b, tile, weights, step, each, count) for each in channels]
             for position in range((width - 1) * apart + count):
                 for r in range(rows):
-                    place = reads.place(r, emit.index(position), b.mul(emit.index(position), pixel))
-                    loaded = None if _is_half(tile) else emit.load(b, tile.vector, place)
+                    found = _find(b, tile, reads, r, position, pixel)
                     for each, factors in zip(channels, held, strict=True):
-                        numbers = _spread(b, tile, place, loaded, size, each, channel)
+                        numbers = _spread(b, tile, found, size, each, channel)
                         acc = _add_products(b, tile, acc, width, count, numbers, factors, position, [(r, 0)], apart)
         return acc
 
@@ -90,25 +90,22 @@ def _is_half(tile) -> bool:
     return tile.vector.lanes < VectorType(tile.vector.dtype).lanes
 
 
-def _channels(tile, group: int) -> range:
-    """Return the channels of a group whose products are emitted."""
-    return range(1 if _is_half(tile) else group)
-
-
 def _weights(b, tile, weights, step, channel: int, taps: int):
     first = [b.gep(weights, [b.mul(step, emit.index(tap))]) for tap in range(taps)]
     lanes = VectorType(tile.vector.dtype).lanes
     return [emit.load(b, tile.vector, place, emit.index(channel * lanes)) for place in first]
 
 
-def _numbers(b, tile, reads, row: int, position, pixel, group: int, first: int, channel):
+def _find(b, tile, reads, row: int, position: int, pixel):
+    """Return where the numbers at a position of a row are, and these, which half registers do not load together."""
+    where = emit.index(position)
+    place = reads.place(row, where, b.mul(where, pixel))
+    return place, None if _is_half(tile) else emit.load(b, tile.vector, place)
+
+
+def _spread(b, tile, found, group: int, first: int, channel):
     """Return what each lane multiplies: its own number, or its group's channel."""
-    place = reads.place(row, position, b.mul(position, pixel))
-    loaded = None if _is_half(tile) else emit.load(b, tile.vector, place)
-    return _spread(b, tile, place, loaded, group, first, channel)
-
-
-def _spread(b, tile, place, loaded, group: int, first: int, channel):
+    place, loaded = found
     if loaded is None:
         return emit.splat(b, tile.vector, b.load(b.gep(place, [b.add(channel, emit.index(first))])))
     return spread(b, tile.vector, loaded, group, first)
