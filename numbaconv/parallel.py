@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from numba.np.ufunc import parallel as numba_parallel
 
 from numbaconv.jit import CONFIGURATION, CompiledFunction, TaskKernel
 from numbaconv.memory import aligned_bytes, aligned_size
+from numbaconv.simd.cores import system_functions
 from numbaconv.simd.driver import (
     BUFFER_CODES,
     DATA_FIELD,
@@ -86,8 +86,8 @@ class _Layer:
         # workqueue aborts the process when two threads enter it: whoever does not get this lock runs serially.
         self.entry: threading.Lock | None = None
         self.is_usable = TARGET.threads > 1
-        # What a worker calls that has waited for long: its core may be the one that the other worker needs.
-        self.give_way = llvm.address_of_symbol("SwitchToThread" if sys.platform == "win32" else "sched_yield") or 0
+        self.system = _NOTHING
+        self.system_address = 0
 
     def start(self) -> None:
         """Start the layer's threads, once."""
@@ -99,6 +99,9 @@ class _Layer:
             self.get_num_threads = ctypes.CFUNCTYPE(ctypes.c_int)(llvm.address_of_symbol("get_num_threads"))
             name = numba_parallel.threading_layer()
             self.entry = threading.Lock() if name == "workqueue" else None
+            # Of OpenMP's workers the first is the caller, which is what moving the others is for.
+            self.system = system_functions(moves_threads=name == "omp")
+            self.system_address = self.system.ctypes.data
             self.name = name
 
     def after_fork_in_child(self) -> None:
@@ -165,7 +168,7 @@ class _Call:
             else:
                 if self.parallel is None:
                     self.parallel = _ENTRY(_PARALLEL.address)
-                layer = _layer.parallel_for, _WORKER.address, _layer.give_way
+                layer = _layer.parallel_for, _WORKER.address, _layer.system_address
                 pack(self.memory, 0, program, base, threads, *layer, 0, *map(id, arrays))
                 self.parallel(self.block_address)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 
@@ -67,3 +68,23 @@ class NewShape:
         self.call()
 
     time_first_call.version = "1"
+
+
+class AfterPause:
+    """A call of two threads after a pause in which both have gone to sleep, as of a server between requests."""
+
+    number, repeat, rounds, warmup_time = 1, (20, 40, 10.0), 1, 0
+    params = [[0.0, 0.05]]
+    param_names = ("seconds",)
+
+    def setup(self, seconds):
+        x, kernel = np.ones((1, 14, 14, 256), np.float32), np.ones((3, 3, 256, 1), np.float32)
+        self.call = lambda: nc.depthwise_conv(x, kernel, padding="same")
+        for _ in range(3):
+            self.call()
+        time.sleep(seconds)
+
+    def time_call(self, seconds):
+        self.call()
+
+    time_call.version = "1"

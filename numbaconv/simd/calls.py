@@ -80,6 +80,20 @@ def call_void(typingctx, address):
 
 
 @intrinsic
+def call_int(typingctx, address, first, second, third):
+    """Return what the C function ``int f(int, size_t, void *)`` at ``address`` does, or one of fewer arguments."""
+
+    def codegen(context, b, sig, args):
+        address, first, second, third = args
+        function = b.inttoptr(address, ir.FunctionType(_I32, [_I32, _I64, _BYTES]).as_pointer())
+        result = b.call(function, [b.trunc(first, _I32), second, b.inttoptr(third, _BYTES)])
+        return b.sext(result, _I64)
+
+    i64 = types.int64
+    return i64(i64, i64, i64, i64), codegen
+
+
+@intrinsic
 def pause(typingctx):
     """Tell the core that this is a loop that waits for another core."""
 

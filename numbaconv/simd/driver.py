@@ -13,13 +13,13 @@ from numbaconv.simd.calls import (
     atomic_fetch_add,
     call_kernel,
     call_parallel_for,
-    call_void,
     copy_bytes,
     load_acquire,
     pause,
     pointer_at,
     store_release,
 )
+from numbaconv.simd.cores import SET_SIZE, current_core, give_way, leave_core
 from numbaconv.simd.pointers import advance, copy
 
 # The plan: what launches of the same kernel on the same sizes share. Python writes it once, then the buffers of the
@@ -38,9 +38,10 @@ STEP_PLAN, STEP_OPERANDS = range(2)
 # memory of a launch and the workers' workspaces; the arguments as array objects), a word that kernels set, the bases
 # that operands are counted from (0, the memory, the status word, the arguments), the operands of the current step, what
 # is passed to the layer, the table of buffers, the tasks of the current step that are done and its number, on
-# cache lines of their own, room for a launch used once, and the workers' lines.
+# cache lines of their own, room for a launch used once, and the workers' lines. With the step's number go how many
+# workers have come and the core that the caller was on.
 MAX_ARRAYS = 40
-PROGRAM, MEMORY, THREADS, PARALLEL_FOR, WORKER_BODY, YIELD, STATUS, FIRST_ARGUMENT = range(8)
+PROGRAM, MEMORY, THREADS, PARALLEL_FOR, WORKER_BODY, SYSTEM, STATUS, FIRST_ARGUMENT = range(8)
 BASES = FIRST_ARGUMENT + MAX_ARRAYS
 ABSOLUTE, BETWEEN, STATUS_WORD, FIRST_ARGUMENT_BASE = range(4)
 OPERAND = BASES + FIRST_ARGUMENT_BASE + MAX_ARRAYS
@@ -50,14 +51,16 @@ TABLE = DIMENSION + 3
 _LINE = 8
 DONE = -(-(TABLE + 1 + MAX_ARRAYS) // _LINE) * _LINE
 CURRENT = DONE + _LINE
+COME, CALLERS_CORE = CURRENT + 1, CURRENT + 2
 OWN_PLAN = CURRENT + _LINE
 OWN_PROGRAM = OWN_PLAN + BUFFER_CODES + MAX_ARRAYS
 WORKERS = -(-(OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS + 2 * MAX_ARRAYS) // _LINE) * _LINE
 
-# A worker's cache line: its number, and a counter of what is taken of its share of the current step's tasks. Counters
-# of step n begin at n * SPAN: whoever still looks at an earlier step finds nothing left of it.
-WORKER_SIZE = _LINE
+# A worker's cache lines: its number, a counter of what is taken of its share of the current step's tasks, and room for
+# a set of cores. Counters of step n begin at n * SPAN: whoever still looks at an earlier step finds nothing left of it.
 TAKEN = 1
+CORES = _LINE
+WORKER_SIZE = CORES + SET_SIZE
 SPAN = 1 << 32
 
 # An ndarray's first field after the object header is the address of its data (PyArrayObject_fields in NumPy's C API).
@@ -135,8 +138,16 @@ def _wait_for(block, number):
     while load_acquire(advance(block, CURRENT)) < number:
         looks += 1
         pause()
-        if looks > LOOKS and block[YIELD] != 0:
-            call_void(block[YIELD])
+        if looks > LOOKS:
+            give_way(block[SYSTEM])
+
+
+@register_jitable
+def _come(block, numbers, count):
+    """Note that a thread has come, to be ``count`` workers, elsewhere than where the caller computes."""
+    if numbers[0] > 0:
+        leave_core(block[SYSTEM], block[CALLERS_CORE], advance(numbers, CORES))
+    atomic_fetch_add(advance(block, COME), count)
 
 
 @register_jitable
@@ -166,11 +177,14 @@ def run_worker(numbers, dimensions, sizes, block):
 
     Each worker has a share of a step's tasks, neighbours of each other, so that what it reads is often what it wrote
     in the step before, or read in the call before, and still in its core's caches. Then it takes tasks of others: no
-    worker has to be there for the others to get on. Whoever ends a step's last task binds the next step.
+    worker has to be there for the others to get on. Whoever ends a step's last task binds the next step. Where threads
+    are moved, worker 0 is the caller; after its first task it lets those come that wait for its core.
     """
     program = pointer_at(block[PROGRAM])
+    _come(block, numbers[0], dimensions[0])
     for i in range(dimensions[0]):
         worker, step = numbers[0][i * WORKER_SIZE], _first_step(program)
+        lets_others_come = worker == 0
         for number in range(program[STEPS]):
             _wait_for(block, number)
             plan = pointer_at(step[STEP_PLAN])
@@ -178,6 +192,9 @@ def run_worker(numbers, dimensions, sizes, block):
             task = _take(block, worker, number, tasks)
             while task >= 0:
                 call_kernel(plan[KERNEL], worker, task, geometry, buffers)
+                if lets_others_come and load_acquire(advance(block, COME)) < block[THREADS]:
+                    give_way(block[SYSTEM])
+                lets_others_come = False
                 done = atomic_fetch_add(advance(block, DONE), 1) + 1
                 if done == tasks and number + 1 < program[STEPS]:
                     block[DONE] = 0
@@ -193,7 +210,8 @@ def run_parallel(block):
     """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
     program = _begin(block)
     _bind(block, program, _first_step(program))
-    block[DONE] = block[CURRENT] = 0
+    block[DONE] = block[CURRENT] = block[COME] = 0
+    block[CALLERS_CORE] = current_core(block[SYSTEM])
     block[DIMENSION] = block[THREADS]
     block[STEP_SIZE] = 8 * WORKER_SIZE
     block[NUMBERS] = address_of(advance(block, WORKERS))
