@@ -63,12 +63,13 @@ _WORKER = CompiledFunction(run_worker, types.void(types.CPointer(_BLOCK), _BLOCK
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 # Keeps the interpreter's lock: giving it up and getting it back costs more than small work takes.
 _SMALL_ENTRY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
-_PLAN = struct.Struct("10q")
+_PLAN = struct.Struct("11q")
 # A program of one step up to its operands.
 _ONE_STEP = struct.Struct(f"{FIRST_STEP + STEP_OPERANDS}q")
 _STATUS = struct.Struct("q")
 _BLOCKS = [struct.Struct(f"{FIRST_ARGUMENT + n}q") for n in range(MAX_ARRAYS + 1)]
 _NOTHING = np.empty(0, np.int64)
+_EQUAL_SHARES = np.zeros(1, np.int64)
 
 _probe = np.empty(1)
 if ctypes.c_void_p.from_address(id(_probe) + DATA_FIELD).value != _probe.ctypes.data:
@@ -248,7 +249,7 @@ def launch(
     call = idle.pop() if idle else _Call()
     try:
         count = len(arrays)
-        plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0)
+        plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0, id(_EQUAL_SHARES))
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
         _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, count, 0, call.own_plan)
         call.run(call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
@@ -301,6 +302,9 @@ class Launch:
         that, number of bytes.
     small : bool
         Whether the work is below what a launch of threads costs.
+    shares : ndarray of int64, optional
+        A number of workers, then for that many the first task of each one's share and the end of the last one's; with
+        any other number of workers, and by default, shares are of equal numbers of tasks.
     """
 
     __slots__ = (
@@ -310,6 +314,7 @@ class Launch:
         "_pack",
         "_plan",
         "_program",
+        "_shares",
         "_small",
         "_steps",
         "address",
@@ -329,6 +334,7 @@ class Launch:
         workspace: int = 0,
         copies: Sequence[tuple[int, int, int, int, int]] = (),
         small: bool = False,
+        shares: np.ndarray | None = None,
     ) -> None:
         codes, places, shared = list(buffers), {}, 0
         initial = [(i, buffer) for i, buffer in enumerate(buffers) if isinstance(buffer, np.ndarray)]
@@ -346,10 +352,11 @@ class Launch:
         moves = [(argument, start, places[i] + to, nbytes) for argument, start, i, to, nbytes in copies]
         self._moves = np.array(moves, np.int64).reshape(-1, 4)
         self._geometry = geometry
+        self._shares = _EQUAL_SHARES if shares is None else shares
         self._plan = np.array(
             [
                 kernel.address(dtype), tasks, id(geometry), len(codes), arguments, id(self._initial),
-                self._initial.size, id(self._moves), len(moves), shared, *codes,
+                self._initial.size, id(self._moves), len(moves), shared, id(self._shares), *codes,
             ],
             np.int64,
         )  # fmt: skip

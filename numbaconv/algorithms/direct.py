@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import (
@@ -49,6 +50,7 @@ from numbaconv.algorithms.plan_parts import (
     leaves_caches,
     product_channels,
 )
+from numbaconv.algorithms.shares import in_order, shares
 from numbaconv.algorithms.short_sums import describe_numbers, has_short_sums, table_size
 from numbaconv.fusing import Ending, FusedActivation
 from numbaconv.kernels import layout as at
@@ -78,6 +80,7 @@ class ProductPlan(Plan):
     bias_parts: tuple[BiasPart, ...]
     is_widened: bool  # whether products with absent taps are among the sums
     has_short_sums: bool
+    shares: NDArray[np.int64] | None
 
 
 @lru_cache(maxsize=512)
@@ -261,9 +264,12 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
             describe_numbers(record)
     together = 1 if is_short else _groups_together(spec, records)
     for record in records:
-        record.fields |= {at.FIRST_TASK: tasks, at.GROUPS_TOGETHER: together}
-        tasks += block_count(record) * groups // together * record.fields[at.PANEL_CHUNKS]
+        record.fields[at.GROUPS_TOGETHER] = together
         gathered = max(gathered, gathered_size(record) * together)
+    records, costs = in_order(records)
+    for record, costs_of_phase in zip(records, costs, strict=True):
+        record.fields[at.FIRST_TASK] = tasks
+        tasks += costs_of_phase.size
     second = round_up(gathered, 16)
     third = second + round_up(table if is_short else sums, 16)
     bounce = third + round_up(own, 16)
@@ -273,7 +279,10 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         at.PAST_CACHES: int(leaves_caches(spec, direction)),
     }  # fmt: skip
     geometry = assemble(header, records)
-    return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short)
+    return ProductPlan(
+        geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short,
+        shares(np.concatenate(costs)),
+    )  # fmt: skip
 
 
 def prepare(
@@ -309,6 +318,6 @@ def _product_launch(
     packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
     launch = launch_product(
         short_forward if plan.has_short_sums else direct_forward, spec, plan, shape, plan.bias_parts, activation,
-        has_bias, (0, 1, packed), (2, np.zeros(plan.states, np.int64)), spec.groups,
+        has_bias, (0, 1, packed), (2, np.zeros(plan.states, np.int64)), spec.groups, plan.shares,
     )  # fmt: skip
     return launch, plan.is_widened

@@ -26,8 +26,9 @@ from numbaconv.simd.pointers import advance, copy
 # kernel one by one from BUFFER_CODES on: a code >= 0 is the number of an operand, another one ~(bytes into the shared
 # memory). GEOMETRY, INITIAL and COPIES are array objects. A row of COPIES is (operand, byte there, byte in the shared
 # memory, bytes): what each launch copies after the shared memory's first INITIAL_SIZE int64 are those of INITIAL.
-KERNEL, TASKS, GEOMETRY, BUFFERS, OPERANDS, INITIAL, INITIAL_SIZE, COPIES, COPY_COUNT, SHARED_BYTES = range(10)
-BUFFER_CODES = 10
+# SHARES, one more, holds a number of workers and, for that many, the first task of each share and the end of the last.
+KERNEL, TASKS, GEOMETRY, BUFFERS, OPERANDS, INITIAL, INITIAL_SIZE, COPIES, COPY_COUNT, SHARED_BYTES, SHARES = range(11)
+BUFFER_CODES = 11
 
 # The program: launches in a row. Python writes it once: how many steps, the arguments of a run, the bytes of memory for
 # what is passed from step to step; then each step: its plan and its operands as pairs (number of a base, bytes).
@@ -56,9 +57,9 @@ OWN_PLAN = CURRENT + _LINE
 OWN_PROGRAM = OWN_PLAN + BUFFER_CODES + MAX_ARRAYS
 WORKERS = -(-(OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS + 2 * MAX_ARRAYS) // _LINE) * _LINE
 
-# A worker's cache lines: its number, a counter of what is taken of its share of the current step's tasks, and room for
-# a set of cores. Counters of step n begin at n * SPAN: whoever still looks at an earlier step finds nothing left of it.
-TAKEN = 1
+# A worker's cache lines: its number, its share of the current step's tasks, a counter of what is taken of it, and room
+# for a set of cores. Counters of step n begin at n * SPAN: whoever still looks at an earlier step finds nothing left.
+TAKEN, FIRST, END = range(1, 4)
 CORES = _LINE
 WORKER_SIZE = CORES + SET_SIZE
 SPAN = 1 << 32
@@ -151,20 +152,38 @@ def _come(block, numbers, count):
 
 
 @register_jitable
-def _counter(block, worker):
-    return advance(block, WORKERS + worker * WORKER_SIZE + TAKEN)
+def _worker(block, number):
+    return advance(block, WORKERS + number * WORKER_SIZE)
 
 
 @register_jitable
-def _take(block, worker, number, tasks):
+def _deal(block, plan, number):
+    """Give each worker its share of the tasks of step ``number``.
+
+    A worker that still looks at the step before has read a counter before the share, and takes no task of a counter
+    that has changed since; so counters are changed first.
+    """
+    workers, tasks, shares = block[THREADS], plan[TASKS], pointer_at(_data(plan[SHARES]))
+    for i in range(workers):
+        store_release(number * SPAN, advance(_worker(block, i), TAKEN))
+    for i in range(workers):
+        first, end = i * tasks // workers, (i + 1) * tasks // workers
+        if shares[0] == workers:
+            first, end = shares[1 + i], shares[2 + i]
+        store_release(first, advance(_worker(block, i), FIRST))
+        store_release(end, advance(_worker(block, i), END))
+
+
+@register_jitable
+def _take(block, worker, number):
     """Return a task of step ``number`` that nobody has taken, of the worker's own share first; -1 if there is none."""
     workers = block[THREADS]
     for i in range(workers):
-        owner = worker + i if worker + i < workers else worker + i - workers
-        first, end = owner * tasks // workers, (owner + 1) * tasks // workers
-        counter = _counter(block, owner)
+        owner = _worker(block, worker + i if worker + i < workers else worker + i - workers)
+        counter = advance(owner, TAKEN)
         taken, begin = load_acquire(counter), number * SPAN
-        while taken < begin + end - first:
+        first, count = owner[FIRST], owner[END] - owner[FIRST]
+        while taken < begin + count:
             seen = atomic_compare_exchange(counter, taken, taken + 1)
             if seen == taken:
                 return first + taken - begin
@@ -189,7 +208,7 @@ def run_worker(numbers, dimensions, sizes, block):
             _wait_for(block, number)
             plan = pointer_at(step[STEP_PLAN])
             tasks, geometry, buffers = plan[TASKS], _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
-            task = _take(block, worker, number, tasks)
+            task = _take(block, worker, number)
             while task >= 0:
                 call_kernel(plan[KERNEL], worker, task, geometry, buffers)
                 if lets_others_come and load_acquire(advance(block, COME)) < block[THREADS]:
@@ -199,10 +218,9 @@ def run_worker(numbers, dimensions, sizes, block):
                 if done == tasks and number + 1 < program[STEPS]:
                     block[DONE] = 0
                     _bind(block, program, _next_step(step))
-                    for other in range(block[THREADS]):
-                        store_release((number + 1) * SPAN, _counter(block, other))
+                    _deal(block, pointer_at(_next_step(step)[STEP_PLAN]), number + 1)
                     store_release(number + 1, advance(block, CURRENT))
-                task = _take(block, worker, number, tasks)
+                task = _take(block, worker, number)
             step = _next_step(step)
 
 
@@ -210,6 +228,7 @@ def run_parallel(block):
     """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
     program = _begin(block)
     _bind(block, program, _first_step(program))
+    _deal(block, pointer_at(_first_step(program)[STEP_PLAN]), 0)
     block[DONE] = block[CURRENT] = block[COME] = 0
     block[CALLERS_CORE] = current_core(block[SYSTEM])
     block[DIMENSION] = block[THREADS]
@@ -217,7 +236,6 @@ def run_parallel(block):
     block[NUMBERS] = address_of(advance(block, WORKERS))
     for worker in range(block[THREADS]):
         block[WORKERS + worker * WORKER_SIZE] = worker
-        _counter(block, worker)[0] = 0
     call_parallel_for(
         block[PARALLEL_FOR],
         block[WORKER_BODY],
