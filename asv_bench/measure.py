@@ -13,12 +13,16 @@ Call = Callable[[], Any]
 
 # What samples are taken with; `time.process_time` on machines that others use too.
 clock: Callable[[], float] = time.perf_counter
+# Whether cores are slower than they can be: `asv_bench.yardsticks.Watch` on machines whose cores are virtual.
+is_disturbed: Callable[[], bool] | None = None
 
 # One sample of a short call repeats it until this many seconds have passed.
 SAMPLE_SECONDS = 2e-3
 # Threads of the library called before keep spinning for a while. GNU OpenMP's do so for 300,000 pause instructions,
 # which is 6 to 14 ms on the processors of today; after this pause they are asleep.
 SETTLE_SECONDS = 20e-3
+# A sample waits for disturbances to pass, but not for longer than so many pauses.
+PATIENCE = 15
 # A rival this much slower than the best of its side in the first look is not measured further.
 HOPELESS = 1.5
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 51
@@ -46,6 +50,15 @@ def _sample(call: Call, count: int) -> float:
     for _ in range(count):
         call()
     return (clock() - start) / count
+
+
+def _settle() -> None:
+    """Wait until the library called before is asleep, and for the cores to run at their full speed."""
+    time.sleep(SETTLE_SECONDS)
+    for _ in range(PATIENCE):
+        if is_disturbed is None or not is_disturbed():
+            return
+        time.sleep(SETTLE_SECONDS)
 
 
 def _first_look(call: Call) -> float:
@@ -98,7 +111,7 @@ def interleave(
         for turn in range(rounds):
             shift = turn % len(kept)
             for name in (None, *kept[shift:], *kept[:shift]):
-                time.sleep(SETTLE_SECONDS)
+                _settle()
                 if estimate[name] < SETTLE_SECONDS:
                     _sample(calls[name], 1 + counts[name] // 4)  # wakes this library's threads, fills the caches
                 samples[name].append(_sample(calls[name], counts[name]))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from asv_bench import measure
+from asv_bench import measure, yardsticks
 from asv_bench.peers import describe_machine, is_torch_missing, set_threads
 
 BATCH = 64
@@ -260,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = set_threads(options.threads)
     if options.cpu_time:
         measure.clock = time.process_time
+    else:
+        measure.is_disturbed = yardsticks.Watch(threads).is_disturbed
     entries = [measure_network(name, budget=options.budget, rounds=options.repeat) for name in names]
     print(table(entries))
     if options.json is not None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from asv_bench import measure as timing
 from asv_bench import other_peers, readme_table, report, roofline, yardsticks
 from asv_bench.measure import interleave
 from asv_bench.peer import Peer, UnsupportedByPeerError, relative_error
@@ -249,6 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document["run"]["others"] = {peer.key: {"name": peer.name, "version": peer.version()} for peer in others}
     print(report.heading(document["run"]))
     print(report.header(passes), flush=True)
+    watch = yardsticks.Watch(threads)
+    timing.is_disturbed = watch.is_disturbed
     start = time.perf_counter()
 
     def measure(layer: Layer, direction: str) -> dict[str, Any]:
@@ -260,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for layer in layers:
         entry = measure_layer(layer, passes, measure)
         document["layers"].append(entry)
+        document["run"]["disturbances"] = watch.disturbances
         document["summary"] = report.summarise(document["layers"])
         report.write_json(document, options.json)
         print(report.row(entry, passes), flush=True)

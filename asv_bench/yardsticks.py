@@ -107,6 +107,38 @@ def fma_gflops(dtype: str = "float32", threads: int = 1, repeats: int = 5) -> fl
     return threads * flops * loops / best_seconds(call, repeats) * 1e-9
 
 
+class Watch:
+    """Tells when cores are slower than they can be, by a loop that lives in registers.
+
+    The host of a virtual machine lets two of its cores share one now and then, or gives one to others: everything takes
+    twice as long for a tenth of a second to some minutes, whichever library is measured.
+    """
+
+    SLOWER = 1.25
+
+    def __init__(self, threads: int) -> None:
+        _, self._function, _ = _peak_function("float32")
+        self._buffers = [np.zeros(SUMS * 16 + 16, np.float32) for _ in range(threads)]
+        self._run = _on_threads(self._seconds, threads)
+        self._best = float("inf")
+        self.disturbances = 0
+        for _ in range(5):
+            self.is_disturbed()
+
+    def _seconds(self, thread: int) -> list[float]:
+        start = time.perf_counter()
+        self._function(self._buffers[thread].ctypes.data, 4 * LOOPS)
+        return [time.perf_counter() - start]
+
+    def is_disturbed(self) -> bool:
+        """Run the loop on all threads at once; tell whether one of them took longer than the best so far."""
+        times = np.ravel(self._run())
+        self._best = min(self._best, times.min())
+        found = bool(times.max() > self.SLOWER * self._best)
+        self.disturbances += found
+        return found
+
+
 def copy_gbytes(threads: int = 1, repeats: int = 3) -> float:
     """Return the bandwidth of copying arrays larger than the caches, in GB/s: bytes read and bytes written."""
     share = COPY_BYTES // threads

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from asv_bench import measure, peer, peers, readme_table, report
+from asv_bench import measure, peer, peers, readme_table, report, yardsticks
 from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer, placed
 
 RAW = json.loads(SHAPES.read_text())
@@ -119,6 +119,43 @@ def test_calls_take_turns(monkeypatch):
     assert order[3:] == ["ours", "a", "b", "ours", "b", "a", "ours", "a", "b"]
     assert (ours.median, theirs["a"].median, theirs["b"].median) == (0.5, 1.0, 1.2)
     assert ours.samples == theirs["a"].samples == theirs["b"].samples == 3
+
+
+def test_samples_wait_for_disturbances_to_pass(monkeypatch):
+    answers, events = iter([True, True, False, False]), []
+    order = fake_clock(monkeypatch, {"ours": 0.5, "a": 1.0})
+    monkeypatch.setattr(measure, "is_disturbed", lambda: events.append(len(order)) or next(answers))
+    monkeypatch.setattr(measure.time, "sleep", lambda seconds: events.append(seconds))
+    measure.interleave("ours", {"a": "a"}, rounds=1)
+    pause = measure.SETTLE_SECONDS
+    # Two looks at the calls come before the samples.
+    assert events == [pause, 2, pause, 2, pause, 2, pause, 3]
+
+
+def test_samples_do_not_wait_for_ever(monkeypatch):
+    fake_clock(monkeypatch, {"ours": 0.5, "a": 1.0})
+    asked = []
+    monkeypatch.setattr(measure, "is_disturbed", lambda: asked.append(1) or True)
+    monkeypatch.setattr(measure.time, "sleep", lambda seconds: None)
+    ours, _ = measure.interleave("ours", {"a": "a"}, rounds=1)
+    assert ours.samples == 1
+    assert len(asked) == 2 * measure.PATIENCE
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_watch_tells_slow_cores_from_fast_ones(threads, monkeypatch):
+    watch = yardsticks.Watch(threads)
+    before, seconds = watch.disturbances, iter([[1.0] * threads, [1.2] * threads, [1.0] * (threads - 1) + [1.3]])
+    monkeypatch.setattr(watch, "_best", 1.1)
+    monkeypatch.setattr(watch, "_run", lambda: next(seconds))
+    assert [watch.is_disturbed() for _ in range(3)] == [False, False, True]
+    assert watch.disturbances == before + 1
+
+
+def test_watch_runs_its_loop_on_every_thread():
+    watch = yardsticks.Watch(2)
+    assert len(watch._run()) == 2
+    assert 0 < watch._best < float("inf")
 
 
 def test_a_hopeless_layout_is_looked_at_once(monkeypatch):
