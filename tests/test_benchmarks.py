@@ -145,10 +145,12 @@ def test_samples_do_not_wait_for_ever(monkeypatch):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_watch_tells_slow_cores_from_fast_ones(threads, monkeypatch):
     watch = yardsticks.Watch(threads)
-    before, seconds = watch.disturbances, iter([[1.0] * threads, [1.2] * threads, [1.0] * (threads - 1) + [1.3]])
+    slow = [1.0] * (threads - 1) + [1.3]
+    looks = [[1.0] * threads, [1.2] * threads, slow, slow, [1.0] * threads, *[slow] * watch.LOOKS]
+    before, seconds = watch.disturbances, iter(looks)
     monkeypatch.setattr(watch, "_best", 1.1)
     monkeypatch.setattr(watch, "_run", lambda: next(seconds))
-    assert [watch.is_disturbed() for _ in range(3)] == [False, False, True]
+    assert [watch.is_disturbed() for _ in range(4)] == [False, False, False, True]
     assert watch.disturbances == before + 1
 
 
