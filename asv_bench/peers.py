@@ -23,7 +23,6 @@ import numpy as np
 
 from asv_bench import measure as timing
 from asv_bench import other_peers, readme_table, report, roofline, yardsticks
-from asv_bench.measure import interleave
 from asv_bench.peer import Peer, UnsupportedByPeerError, relative_error
 from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
 
@@ -160,7 +159,8 @@ def measure_pass(
         for call in peers.values():
             error = max(error, relative_error(result, call.to_numpy(call.run())))
         del result
-        our_time, peer_times = interleave(ours, {k: c.run for k, c in peers.items()}, budget=budget, rounds=rounds)
+        rivals = {name: call.run for name, call in peers.items()}
+        our_time, peer_times = timing.interleave(ours, rivals, budget=budget, rounds=rounds)
     better = min(peer_times, key=lambda name: peer_times[name].median)
     best = peer_times[better]
     figures: dict[str, Any] = {

@@ -89,22 +89,28 @@ def best_seconds(call: Callable[[], Any], repeats: int) -> float:
     return best
 
 
-def _on_threads(call: Callable[[int], Any], threads: int) -> Callable[[], Any]:
+def _on_threads(call: Callable[[int], Any], threads: int) -> Callable[[], list[Any]]:
+    """Return what calls with the number of each thread on that thread, at once; its result is a list of theirs."""
     if threads == 1:
-        return lambda: call(0)
+        return lambda: [call(0)]
     pool = ThreadPoolExecutor(threads)
     return lambda: list(pool.map(call, range(threads)))
 
 
-def fma_gflops(dtype: str = "float32", threads: int = 1, repeats: int = 5) -> float:
-    """Return the fused multiply-add peak of so many threads, in GFLOP/s: the best of a few milliseconds each."""
+def _peak_loop(dtype: str, threads: int, loops: int) -> tuple[Callable[[int], None], int]:
+    """Return what runs the loop for a thread's number, and its floating-point operations."""
     _, function, flops = _peak_function(dtype)
     buffers = [np.zeros(SUMS * 16 + 16, dtype) for _ in range(threads)]
+    return lambda thread: function(buffers[thread].ctypes.data, loops), loops * flops
+
+
+def fma_gflops(dtype: str = "float32", threads: int = 1, repeats: int = 5) -> float:
+    """Return the fused multiply-add peak of so many threads, in GFLOP/s: the best of a few milliseconds each."""
     # Threads of the pool start some 100 microseconds apart.
-    loops = LOOPS if threads == 1 else 20 * LOOPS
-    call = _on_threads(lambda i: function(buffers[i].ctypes.data, loops), threads)
+    loop, flops = _peak_loop(dtype, threads, LOOPS if threads == 1 else 20 * LOOPS)
+    call = _on_threads(loop, threads)
     call()
-    return threads * flops * loops / best_seconds(call, repeats) * 1e-9
+    return threads * flops / best_seconds(call, repeats) * 1e-9
 
 
 class Watch:
@@ -119,25 +125,19 @@ class Watch:
     LOOKS = 3
 
     def __init__(self, threads: int) -> None:
-        _, self._function, _ = _peak_function("float32")
-        self._buffers = [np.zeros(SUMS * 16 + 16, np.float32) for _ in range(threads)]
-        self._run = _on_threads(self._seconds, threads)
+        loop, _ = _peak_loop("float32", threads, 4 * LOOPS)
+        self._run = _on_threads(lambda thread: best_seconds(lambda: loop(thread), 1), threads)
         self._best = float("inf")
         self.disturbances = 0
         for _ in range(5):
             self.is_disturbed()
 
-    def _seconds(self, thread: int) -> list[float]:
-        start = time.perf_counter()
-        self._function(self._buffers[thread].ctypes.data, 4 * LOOPS)
-        return [time.perf_counter() - start]
-
     def is_disturbed(self) -> bool:
         """Run the loop on all threads at once; tell whether one of them takes longer than the best, each time."""
         for _ in range(self.LOOKS):
-            times = np.ravel(self._run())
-            self._best = min(self._best, times.min())
-            if times.max() <= self.SLOWER * self._best:
+            times = self._run()
+            self._best = min(self._best, *times)
+            if max(times) <= self.SLOWER * self._best:
                 return False
         self.disturbances += 1
         return True

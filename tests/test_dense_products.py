@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -128,7 +129,6 @@ def test_what_is_not_finite_stays_in_its_row_and_column(rng):
 
 
 def test_many_rows_are_the_same_for_any_number_of_threads(rng):
-    numba = pytest.importorskip("numba")
     before = numba.get_num_threads()
     if before < 2:
         pytest.skip("one thread")
@@ -150,7 +150,6 @@ def test_many_rows_are_the_same_for_any_number_of_threads(rng):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_few_rows_add_their_chunks_in_order(threads, rng):
-    numba = pytest.importorskip("numba")
     x, kernel = rng.standard_normal((3, 2000), np.float32), rng.standard_normal((2000, 130), np.float32)
     before = numba.get_num_threads()
     if threads > before:

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,6 @@ def test_type_checkers_see_the_same_names():
 
 
 def test_version_is_the_installed_one():
-    metadata = pytest.importorskip("importlib.metadata")
     try:
         installed = metadata.version("numbaconv")
     except metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 
@@ -78,6 +79,17 @@ def test_every_task_runs_once(tasks, serial):
     assert set(workers) <= ({0} if serial else set(range(parallel.thread_count())))
 
 
+def assert_own_share_first(workers, order, bounds):
+    """Check what `record_order` noted: a worker's tasks from its bound to the next one's came first, in order."""
+    for worker, (first, end) in enumerate(itertools.pairwise(bounds)):
+        ran = np.flatnonzero(workers == worker)
+        ran = ran[np.argsort(order[ran])]
+        is_own = (ran >= first) & (ran < end)
+        own = ran[is_own]
+        assert is_own[: own.size].all()
+        assert own.tolist() == sorted(own.tolist())
+
+
 @pytest.mark.parametrize("tasks", [2, 3, 7, 40])
 def test_workers_take_their_own_share_first_and_in_order(tasks):
     threads = min(parallel.thread_count(), tasks)
@@ -85,13 +97,7 @@ def test_workers_take_their_own_share_first_and_in_order(tasks):
         workers, order, counts = np.zeros(tasks), np.zeros(tasks), np.zeros(threads)
         parallel.launch(record_order, "float64", tasks, np.zeros(1, np.int64), (workers, order, counts))
         assert counts.sum() == tasks
-        for worker in range(threads):
-            ran = np.flatnonzero(workers == worker)
-            ran = ran[np.argsort(order[ran])]
-            is_own = (ran >= worker * tasks // threads) & (ran < (worker + 1) * tasks // threads)
-            own = ran[is_own]
-            assert is_own[: own.size].all()
-            assert own.tolist() == sorted(own.tolist())
+        assert_own_share_first(workers, order, [worker * tasks // threads for worker in range(threads + 1)])
 
 
 def test_no_tasks_run_nothing():

@@ -39,20 +39,25 @@ def set_status(worker, task, geometry, buffers):
         as_counters(buffers[2])[0] = 1
 
 
-def make_launch(kernel=neighbours, small=False, workspace=64):
+def make_launch(kernel=neighbours, small=False, workspace=64, shares=None):
     geometry = np.array([workspace, TASKS], np.int64)
-    return parallel.Launch(kernel, "float64", TASKS, geometry, (0, 1), 2, workspace, small=small)
+    return parallel.Launch(kernel, "float64", TASKS, geometry, (0, 1), 2, workspace, small=small, shares=shares)
+
+
+def chain_of(launches):
+    """Record launches, each on the result of the one before it."""
+    recorder = Recorder(TASKS, "float64")
+    value = recorder.x
+    for launch in launches:
+        following = recorder.buffer(TASKS)
+        recorder.launch(launch, value, following)
+        value = following
+    return recorder.program(value, (TASKS,))
 
 
 def chain(small):
     """Record a launch for each item of ``small``, each on the result of the one before it."""
-    recorder = Recorder(TASKS, "float64")
-    value = recorder.x
-    for is_small in small:
-        following = recorder.buffer(TASKS)
-        recorder.launch(make_launch(small=is_small), value, following)
-        value = following
-    return recorder.program(value, (TASKS,))
+    return chain_of(make_launch(small=is_small) for is_small in small)
 
 
 def expected(x, count):

@@ -10,21 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from test_parallel import record_order
-from test_program import TASKS, expected, neighbours
+from test_parallel import assert_own_share_first, record_order
+from test_program import TASKS, chain_of, expected, make_launch
 
 from numbaconv import parallel
 from numbaconv.algorithms.direct import product_plan
 from numbaconv.algorithms.shares import MOST_TASKS, parts, shares
-from numbaconv.program import Recorder
 from numbaconv.shapes import contiguous_strides
 from numbaconv.spec import resolve_conv
 from numbaconv.target import TARGET
 
 
 def test_parts_of_a_length():
-    assert parts(10, 4, 3).tolist() == [4, 4, 2]
-    assert parts(8, 4, 2).tolist() == [4, 4]
+    assert parts(10, 4, 3) == [4, 4, 2]
+    assert parts(8, 4, 2) == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -79,28 +78,16 @@ def test_workers_take_the_shares_that_a_launch_gives_them(bounds):
         workers, order, counts = np.zeros(tasks), np.zeros(tasks), np.zeros(2)
         run(workers, order, counts)
         assert counts.sum() == tasks
-        for worker in range(2):
-            ran = np.flatnonzero(workers == worker)
-            ran = ran[np.argsort(order[ran])]
-            is_own = (ran >= bounds[worker]) & (ran < bounds[worker + 1])
-            assert is_own[: is_own.sum()].all()
+        assert_own_share_first(workers, order, bounds)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_steps_of_a_program_have_shares_of_their_own(threads):
     if threads > numba.config.NUMBA_NUM_THREADS:
         pytest.skip("one thread")
-    recorder = Recorder(TASKS, "float64")
-    value, tables = recorder.x, [[2, 0, 1, 8], None, [2, 0, 8, 8], [2, 0, 7, 8], [2, 0, 0, 8], [3, 0, 1, 2, 8]]
-    for table in tables:
-        launch = parallel.Launch(
-            neighbours, "float64", TASKS, np.array([64, TASKS], np.int64), (0, 1), 2, 64,
-            shares=None if table is None else np.array(table, np.int64),
-        )  # fmt: skip
-        following = recorder.buffer(TASKS)
-        recorder.launch(launch, value, following)
-        value = following
-    run, before = recorder.program(value, (TASKS,)), numba.get_num_threads()
+    tables = [[2, 0, 1, 8], None, [2, 0, 8, 8], [2, 0, 7, 8], [2, 0, 0, 8], [3, 0, 1, 2, 8]]
+    run = chain_of(make_launch(shares=None if table is None else np.array(table, np.int64)) for table in tables)
+    before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
         for first in range(500):

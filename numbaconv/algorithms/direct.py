@@ -50,7 +50,7 @@ from numbaconv.algorithms.plan_parts import (
     leaves_caches,
     product_channels,
 )
-from numbaconv.algorithms.shares import in_order, shares
+from numbaconv.algorithms.shares import deal, task_count
 from numbaconv.algorithms.short_sums import describe_numbers, has_short_sums, table_size
 from numbaconv.fusing import Ending, FusedActivation
 from numbaconv.kernels import layout as at
@@ -266,10 +266,10 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
     for record in records:
         record.fields[at.GROUPS_TOGETHER] = together
         gathered = max(gathered, gathered_size(record) * together)
-    records, costs = in_order(records)
-    for record, costs_of_phase in zip(records, costs, strict=True):
+    records, shares = deal(records)
+    for record in records:
         record.fields[at.FIRST_TASK] = tasks
-        tasks += costs_of_phase.size
+        tasks += task_count(record)
     second = round_up(gathered, 16)
     third = second + round_up(table if is_short else sums, 16)
     bounce = third + round_up(own, 16)
@@ -279,10 +279,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         at.PAST_CACHES: int(leaves_caches(spec, direction)),
     }  # fmt: skip
     geometry = assemble(header, records)
-    return ProductPlan(
-        geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short,
-        shares(np.concatenate(costs)),
-    )  # fmt: skip
+    return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short, shares)
 
 
 def prepare(

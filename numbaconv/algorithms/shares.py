@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from numbaconv.algorithms.geometry import Record
+from numbaconv.algorithms.geometry import Record, block_count
 from numbaconv.kernels import layout as at
 from numbaconv.target import TARGET
 
@@ -13,12 +13,23 @@ from numbaconv.target import TARGET
 MOST_TASKS = 16
 
 
-def parts(total: int, size: int, count: int) -> NDArray[np.int64]:
+def are_many(tasks: int, threads: int) -> bool:
+    """Whether shares of so many tasks need not weigh what they cost."""
+    return tasks > MOST_TASKS * threads
+
+
+def parts(total: int, size: int, count: int) -> list[int]:
     """Return how much of ``total`` each of ``count`` pieces of ``size`` has: the last one what is left."""
-    return np.minimum(size, total - size * np.arange(count))
+    return [min(size, total - size * i) for i in range(count)]
 
 
-def task_costs(record: Record) -> NDArray[np.int64]:
+def task_count(record: Record) -> int:
+    """Return the number of tasks of a phase of products."""
+    fields = record.fields
+    return block_count(record) * fields[at.GROUPS] // fields[at.GROUPS_TOGETHER] * fields[at.PANEL_CHUNKS]
+
+
+def task_costs(record: Record) -> list[int]:
     """Return the products of a pixel block with panels that each task of a phase of products makes, in order."""
     fields = record.fields
     images = parts(fields[at.BATCH], fields[at.IMAGES], fields[at.BATCH_BLOCKS])
@@ -26,11 +37,11 @@ def task_costs(record: Record) -> NDArray[np.int64]:
     columns = parts(fields[at.OUT_COLUMNS], fields[at.BLOCK_COLUMNS], fields[at.COLUMN_BLOCKS])
     panels = parts(fields[at.PANELS], fields[at.PANELS_PER_CHUNK], fields[at.PANEL_CHUNKS])
     together = fields[at.GROUPS_TOGETHER]
-    planes, groups = np.ones(fields[at.PLANES], np.int64), np.full(fields[at.GROUPS] // together, together)
-    costs = np.ones(1, np.int64) * max(1, fields[at.KERNEL_TAP_COUNT])
-    for factor in (images, planes, rows, columns, groups, panels):
-        costs = np.multiply.outer(costs, factor)
-    return costs.reshape(-1)
+    planes, groups = [1] * fields[at.PLANES], [together] * (fields[at.GROUPS] // together)
+    costs = [max(1, fields[at.KERNEL_TAP_COUNT])]
+    for factors in (images, planes, rows, columns, groups, panels):
+        costs = [cost * factor for cost in costs for factor in factors]
+    return costs
 
 
 def shares(costs: NDArray[np.int64], threads: int = TARGET.threads) -> NDArray[np.int64] | None:
@@ -38,21 +49,20 @@ def shares(costs: NDArray[np.int64], threads: int = TARGET.threads) -> NDArray[n
 
     None where the tasks are as many for each thread as makes no difference, or cost the same.
     """
-    if costs.size > MOST_TASKS * threads or (costs == costs[:1]).all():
+    if are_many(costs.size, threads) or (costs == costs[:1]).all():
         return None
     middles = np.cumsum(costs) - costs / 2
     bounds = np.searchsorted(middles, np.arange(1, threads) * (costs.sum() / threads))
     return np.array([threads, 0, *bounds, costs.size], np.int64)
 
 
-def in_order(records: list[Record]) -> tuple[list[Record], list[NDArray[np.int64]]]:
-    """Return the phases of products in the order of their tasks, and what each task costs.
+def deal(records: list[Record]) -> tuple[list[Record], NDArray[np.int64] | None]:
+    """Return the phases of products in the order of their tasks, and the threads' `shares` of these.
 
     Of few tasks the larger ones come first: those that are taken last even out the ends. Of many, phases that write
     side by side stay together.
     """
-    costs = [task_costs(record) for record in records]
-    order = list(range(len(records)))
-    if sum(each.size for each in costs) <= MOST_TASKS * TARGET.threads:
-        order.sort(key=lambda i: -int(costs[i].max()))
-    return [records[i] for i in order], [costs[i] for i in order]
+    if are_many(sum(map(task_count, records)), TARGET.threads):
+        return records, None
+    dealt = sorted(((record, task_costs(record)) for record in records), key=lambda pair: -max(pair[1]))
+    return [record for record, _ in dealt], shares(np.array([cost for _, costs in dealt for cost in costs]))

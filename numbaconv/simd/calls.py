@@ -17,6 +17,7 @@ from numbaconv.target import TARGET
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
+_VOID = ir.VoidType()
 
 
 def add_c_entry(result, symbol):
@@ -26,16 +27,16 @@ def add_c_entry(result, symbol):
     native_type = context.call_conv.get_function_type(description.restype, description.argtypes)
     native = ir.Function(module, native_type, description.llvm_func_name)
     arguments = [context.get_value_type(argument) for argument in description.argtypes]
-    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), symbol)
+    entry = ir.Function(module, ir.FunctionType(_VOID, arguments), symbol)
     b = ir.IRBuilder(entry.append_basic_block("entry"))
     context.call_conv.call_function(b, native, description.restype, description.argtypes, entry.args)
     b.ret_void()
     result.library.add_ir_module(module)
 
 
-def _function_at(b, address, arguments):
+def _function_at(b, address, arguments, result=_VOID):
     """Return a callable value for the function at an integer address."""
-    return b.inttoptr(address, ir.FunctionType(ir.VoidType(), arguments).as_pointer())
+    return b.inttoptr(address, ir.FunctionType(result, arguments).as_pointer())
 
 
 @intrinsic
@@ -69,23 +70,12 @@ def call_parallel_for(typingctx, address, body, arguments, dimensions, steps, da
 
 
 @intrinsic
-def call_void(typingctx, address):
-    """Call the function at ``address``, which takes no arguments."""
-
-    def codegen(context, b, sig, args):
-        b.call(_function_at(b, args[0], []), [])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
-
-
-@intrinsic
 def call_int(typingctx, address, first, second, third):
     """Return what the C function ``int f(int, size_t, void *)`` at ``address`` does, or one of fewer arguments."""
 
     def codegen(context, b, sig, args):
         address, first, second, third = args
-        function = b.inttoptr(address, ir.FunctionType(_I32, [_I32, _I64, _BYTES]).as_pointer())
+        function = _function_at(b, address, [_I32, _I64, _BYTES], _I32)
         result = b.call(function, [b.trunc(first, _I32), second, b.inttoptr(third, _BYTES)])
         return b.sext(result, _I64)
 
@@ -99,10 +89,10 @@ def pause(typingctx):
 
     def codegen(context, b, sig, args):
         if TARGET.architecture == "x86_64":
-            function_type = ir.FunctionType(ir.VoidType(), [])
+            function_type = ir.FunctionType(_VOID, [])
             b.call(cgutils.get_or_insert_function(b.module, function_type, "llvm.x86.sse2.pause"), [])
         elif TARGET.architecture == "aarch64":
-            function_type = ir.FunctionType(ir.VoidType(), [_I32])
+            function_type = ir.FunctionType(_VOID, [_I32])
             hint = cgutils.get_or_insert_function(b.module, function_type, "llvm.aarch64.hint")
             b.call(hint, [_I32(1)])  # YIELD
         return context.get_dummy_value()
@@ -135,7 +125,7 @@ def copy_bytes(typingctx, destination, source, count):
     """Copy ``count`` bytes between integer addresses of memory that does not overlap."""
 
     def codegen(context, b, sig, args):
-        function_type = ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, _I64, ir.IntType(1)])
+        function_type = ir.FunctionType(_VOID, [_BYTES, _BYTES, _I64, ir.IntType(1)])
         function = cgutils.get_or_insert_function(b.module, function_type, "llvm.memcpy.p0.p0.i64")
         pointers = [b.inttoptr(address, _BYTES) for address in args[:2]]
         b.call(function, [*pointers, args[2], ir.Constant(ir.IntType(1), 0)])

@@ -15,19 +15,19 @@ import llvmlite.binding as llvm
 import numpy as np
 from numba.extending import register_jitable
 
-from numbaconv.simd.calls import address_of, call_int, call_void, pointer_at
+from numbaconv.simd.calls import address_of, call_int, pointer_at
 
 # The table of the system's functions: addresses, 0 for those it does not have. A set of cores is a bit for each.
 YIELD, GET_CORE, GET_CORES, SET_CORES = range(4)
-_NAMES = ("SwitchToThread" if sys.platform == "win32" else "sched_yield"), "sched_getcpu"
-_NAMES_OF_SETS = "sched_getaffinity", "sched_setaffinity"
+_YIELD_NAME = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+_NAMES = _YIELD_NAME, "sched_getcpu", "sched_getaffinity", "sched_setaffinity"
 SET_SIZE = 16
 _WORD = 64
 
 
 def system_functions(moves_threads: bool) -> np.ndarray:
     """Return the table; without the functions for cores unless it ``moves_threads``."""
-    addresses = [llvm.address_of_symbol(name) or 0 for name in (*_NAMES, *_NAMES_OF_SETS)]
+    addresses = [llvm.address_of_symbol(name) or 0 for name in _NAMES]
     if not moves_threads or 0 in addresses[GET_CORE:]:
         addresses[GET_CORE:] = [0, 0, 0]
     return np.array(addresses, np.int64)
@@ -38,7 +38,7 @@ def give_way(system):
     """Let another thread run that waits for this core."""
     functions = pointer_at(system)
     if functions[YIELD] != 0:
-        call_void(functions[YIELD])
+        call_int(functions[YIELD], 0, 0, 0)
 
 
 @register_jitable

@@ -157,12 +157,13 @@ def _worker(block, number):
 
 
 @register_jitable
-def _deal(block, plan, number):
-    """Give each worker its share of the tasks of step ``number``.
+def _deal(block, step, number):
+    """Give each worker its share of the tasks of a step, which is step ``number``.
 
     A worker that still looks at the step before has read a counter before the share, and takes no task of a counter
     that has changed since; so counters are changed first.
     """
+    plan = pointer_at(step[STEP_PLAN])
     workers, tasks, shares = block[THREADS], plan[TASKS], pointer_at(_data(plan[SHARES]))
     for i in range(workers):
         store_release(number * SPAN, advance(_worker(block, i), TAKEN))
@@ -218,7 +219,7 @@ def run_worker(numbers, dimensions, sizes, block):
                 if done == tasks and number + 1 < program[STEPS]:
                     block[DONE] = 0
                     _bind(block, program, _next_step(step))
-                    _deal(block, pointer_at(_next_step(step)[STEP_PLAN]), number + 1)
+                    _deal(block, _next_step(step), number + 1)
                     store_release(number + 1, advance(block, CURRENT))
                 task = _take(block, worker, number)
             step = _next_step(step)
@@ -228,14 +229,14 @@ def run_parallel(block):
     """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
     program = _begin(block)
     _bind(block, program, _first_step(program))
-    _deal(block, pointer_at(_first_step(program)[STEP_PLAN]), 0)
+    _deal(block, _first_step(program), 0)
     block[DONE] = block[CURRENT] = block[COME] = 0
     block[CALLERS_CORE] = current_core(block[SYSTEM])
     block[DIMENSION] = block[THREADS]
     block[STEP_SIZE] = 8 * WORKER_SIZE
     block[NUMBERS] = address_of(advance(block, WORKERS))
     for worker in range(block[THREADS]):
-        block[WORKERS + worker * WORKER_SIZE] = worker
+        _worker(block, worker)[0] = worker
     call_parallel_for(
         block[PARALLEL_FOR],
         block[WORKER_BODY],
