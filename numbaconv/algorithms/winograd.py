@@ -83,8 +83,11 @@ def _phases(spec: ConvSpec, direction: str) -> list[TilePhase]:
     return tile_phases(spec, direction, *((y, x) if direction == "input_grad" else (x, y)))
 
 
-MIN_SUMMED = 16
+MIN_SUMMED = 12
 """Numbers that are summed besides those of the transforms: with fewer, the direct sum's error is far smaller."""
+
+PRECISE_SUMMED = 32
+"""With fewer numbers than this the kernel is transformed in float64: it is small, and its rounding weighs more."""
 
 
 def declines(spec: ConvSpec, direction: str) -> str | None:
@@ -144,8 +147,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size, at.FIRST_TASK: kernel_tasks, at.PACKED: packed,
             }  # fmt: skip
             kernels[key] = kernel
-            taps_size = kernel.fields[at.ROW_TAPS] * kernel.fields[at.COLUMN_TAPS] * at.KERNEL_CHANNELS * 2 * lanes
-            kernel_workspace = max(kernel_workspace, round_up(taps_size + POINTS * POINTS * lanes, 16))
+            kernel_workspace = max(kernel_workspace, round_up(_kernel_registers(kernel) * lanes, 16))
             if not whole:
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
@@ -196,9 +198,18 @@ def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple
         at.COLUMN_POINTS: phase.column_points, at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1],
         at.KERNEL_GROUP: spec.out_channels_per_group, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
         at.KERNEL_COLUMN: 1 if forward else strides[-2], at.CHANNEL_CHUNKS: -(-channels // at.KERNEL_CHANNELS),
+        at.IS_PRECISE: int(channels * phase.summed_taps < PRECISE_SUMMED),
     }  # fmt: skip
     record.tables = {at.KERNEL_TAPS: taps}
     return record
+
+
+def _kernel_registers(record: Record) -> int:
+    """Return the registers of a worker that transforms the kernel: the taps of some channels, then a tile's numbers."""
+    taps, points = record.fields[at.ROW_TAPS] * record.fields[at.COLUMN_TAPS], POINTS * POINTS
+    # In float64 the taps, the points of both axes, and those of one: a register's numbers fill two.
+    tile = 2 * (taps + points) + points if record.fields[at.IS_PRECISE] else points
+    return taps * at.KERNEL_CHANNELS * 2 + tile
 
 
 def prepare(

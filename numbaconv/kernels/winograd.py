@@ -30,6 +30,7 @@ from numbaconv.kernels.winograd_transforms import (
     last_tile,
     output_tile,
     panel_tile,
+    precise_kernel_tile,
 )
 from numbaconv.simd.pointers import advance, clear, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of, load, splat, store
@@ -235,7 +236,8 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
     width = panel_width(valid, lanes)
     taps = record[at.ROW_TAPS] * record[at.COLUMN_TAPS]
     buffer = advance(block, taps * at.KERNEL_CHANNELS * width)
-    row_step = record[at.COLUMN_TAPS] * at.KERNEL_CHANNELS * width
+    step = at.KERNEL_CHANNELS * width
+    row_step = record[at.COLUMN_TAPS] * step
     first = chunk * at.KERNEL_CHANNELS
     channels = min(at.KERNEL_CHANNELS, record[at.CHANNELS] - first)
     for summed in range(record[at.SUMMED_TAPS]):
@@ -245,11 +247,17 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
             row = advance(packed, (summed * record[at.CHANNELS] + first + c) * width)
             v = 0
             while v < width:
-                kernel_tile(
-                    advance(block, c * width + v), row_step, at.KERNEL_CHANNELS * width, record[at.ROW_TAPS],
-                    record[at.COLUMN_TAPS], record[at.ROW_POINTS], record[at.COLUMN_POINTS], buffer, advance(row, v),
-                    record[at.KERNEL_PLANE],
-                )  # fmt: skip
+                source, target = advance(block, c * width + v), advance(row, v)
+                if record[at.IS_PRECISE] > 0:
+                    precise_kernel_tile(
+                        source, row_step, step, record[at.ROW_TAPS], record[at.COLUMN_TAPS], record[at.ROW_POINTS],
+                        record[at.COLUMN_POINTS], buffer, target, record[at.KERNEL_PLANE],
+                    )  # fmt: skip
+                else:
+                    kernel_tile(
+                        source, row_step, step, record[at.ROW_TAPS], record[at.COLUMN_TAPS], record[at.ROW_POINTS],
+                        record[at.COLUMN_POINTS], buffer, target, record[at.KERNEL_PLANE],
+                    )  # fmt: skip
                 v += lanes
 
 

@@ -93,6 +93,7 @@ UNIT_PLANE = 73  # numbers from one point to the next in a unit's sums
 POINT_TILES = 69  # position of the first tile that has a point, and the one behind the last, for each point
 CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
 JOINED = 75  # phases that are one block together, this one and the records before it; kernel gradient: how many are
+IS_PRECISE = 76  # whether the kernel is transformed in float64
 
 PLANE_PADDING = 16
 

@@ -29,11 +29,14 @@ B = 3 / 2
 A2, A3, A4 = A**2, A**3, A**4
 B2, B3, B4 = B**2, B**3, B**4
 A2B2 = A2 * B2
-MINUS_A2, MINUS_B2, MINUS_A2_B2 = -A2, -B2, -(A2 + B2)
-# 1 / product of the differences to the other finite points.
+MINUS_A, MINUS_B, MINUS_A2, MINUS_B2, MINUS_A2_B2 = -A, -B, -A2, -B2, -(A2 + B2)
+# 1 / product of the differences to the other finite points, and its products with the powers of each point.
 SCALE_0 = 1 / A2B2
 SCALE_A = 1 / (2 * A2 * (A2 - B2))
 SCALE_B = 1 / (2 * B2 * (B2 - A2))
+SCALED_A, SCALED_A2, SCALED_A3, SCALED_A4 = SCALE_A * A, SCALE_A * A2, SCALE_A * A3, SCALE_A * A4
+SCALED_B, SCALED_B2, SCALED_B3, SCALED_B4 = SCALE_B * B, SCALE_B * B2, SCALE_B * B3, SCALE_B * B4
+MINUS_SCALED_A, MINUS_SCALED_B, MINUS_SCALED_A3, MINUS_SCALED_B3 = -SCALED_A, -SCALED_B, -SCALED_A3, -SCALED_B3
 AB, TWO_B, SUM, DIFFERENCE, A2_MINUS_B2 = A * B, 2 * B, A + B, B - A, A2 - B2
 MINUS_SUM, MINUS_DIFFERENCE = -SUM, -DIFFERENCE
 
@@ -58,14 +61,14 @@ def transform_inputs(p0, p1, p2, p3, p4, p5, out, out_step):
     """Write B^T x: six vectors that lie anywhere, to six vectors `out_step` apart."""
     x1, x2, x3, x4 = load(p1), load(p2), load(p3), load(p4)
     minus_a2, minus_b2 = splat(out, MINUS_A2), splat(out, MINUS_B2)
-    even_a, odd_a = fma(minus_b2, x2, x4), splat(out, A) * fma(minus_b2, x1, x3)
-    even_b, odd_b = fma(minus_a2, x2, x4), splat(out, B) * fma(minus_a2, x1, x3)
+    even_a, odd_a = fma(minus_b2, x2, x4), fma(minus_b2, x1, x3)
+    even_b, odd_b = fma(minus_a2, x2, x4), fma(minus_a2, x1, x3)
     a2b2, minus_sum = splat(out, A2B2), splat(out, MINUS_A2_B2)
     first, last = fma(a2b2, load(p0), fma(minus_sum, x2, x4)), fma(a2b2, x1, fma(minus_sum, x3, load(p5)))
-    store(even_a + odd_a, advance(out, out_step))
-    store(even_a - odd_a, advance(out, 2 * out_step))
-    store(even_b + odd_b, advance(out, 3 * out_step))
-    store(even_b - odd_b, advance(out, 4 * out_step))
+    store(fma(splat(out, A), odd_a, even_a), advance(out, out_step))
+    store(fma(splat(out, MINUS_A), odd_a, even_a), advance(out, 2 * out_step))
+    store(fma(splat(out, B), odd_b, even_b), advance(out, 3 * out_step))
+    store(fma(splat(out, MINUS_B), odd_b, even_b), advance(out, 4 * out_step))
     store(first, out)
     store(last, advance(out, 5 * out_step))
 
@@ -92,25 +95,32 @@ def transform_few_inputs(points, p0, p1, p2, p3, out, out_step):
 def transform_kernel(w, step, taps, out, out_step):
     """Write G w: `taps` vectors, 2 to 5 and `step` apart, to six vectors `out_step` apart."""
     w0, w1 = load(w), load(advance(w, step))
-    even_a, odd_a = w0, splat(w, A) * w1
-    even_b, odd_b = w0, splat(w, B) * w1
-    last = w1
+    even_a, even_b, last = splat(w, SCALE_A) * w0, splat(w, SCALE_B) * w0, w1
     if taps > 2:
         last = load(advance(w, 2 * step))
-        even_a, even_b = fma(splat(w, A2), last, even_a), fma(splat(w, B2), last, even_b)
+        even_a, even_b = fma(splat(w, SCALED_A2), last, even_a), fma(splat(w, SCALED_B2), last, even_b)
+    plus_a, minus_a = fma(splat(w, SCALED_A), w1, even_a), fma(splat(w, MINUS_SCALED_A), w1, even_a)
+    plus_b, minus_b = fma(splat(w, SCALED_B), w1, even_b), fma(splat(w, MINUS_SCALED_B), w1, even_b)
     if taps > 3:
         last = load(advance(w, 3 * step))
-        odd_a, odd_b = fma(splat(w, A3), last, odd_a), fma(splat(w, B3), last, odd_b)
+        plus_a, minus_a = fma(splat(w, SCALED_A3), last, plus_a), fma(splat(w, MINUS_SCALED_A3), last, minus_a)
+        plus_b, minus_b = fma(splat(w, SCALED_B3), last, plus_b), fma(splat(w, MINUS_SCALED_B3), last, minus_b)
     if taps > 4:
         last = load(advance(w, 4 * step))
-        even_a, even_b = fma(splat(w, A4), last, even_a), fma(splat(w, B4), last, even_b)
-    scale_a, scale_b = splat(w, SCALE_A), splat(w, SCALE_B)
+        plus_a, minus_a = fma(splat(w, SCALED_A4), last, plus_a), fma(splat(w, SCALED_A4), last, minus_a)
+        plus_b, minus_b = fma(splat(w, SCALED_B4), last, plus_b), fma(splat(w, SCALED_B4), last, minus_b)
     store(splat(w, SCALE_0) * w0, out)
-    store(scale_a * (even_a + odd_a), advance(out, out_step))
-    store(scale_a * (even_a - odd_a), advance(out, 2 * out_step))
-    store(scale_b * (even_b + odd_b), advance(out, 3 * out_step))
-    store(scale_b * (even_b - odd_b), advance(out, 4 * out_step))
+    store(plus_a, advance(out, out_step))
+    store(minus_a, advance(out, 2 * out_step))
+    store(plus_b, advance(out, 3 * out_step))
+    store(minus_b, advance(out, 4 * out_step))
     store(last, advance(out, 5 * out_step))
+
+
+@inline
+def combined(pointer, first, x, second, y, start):
+    """Return first x + second y + start, registers of `pointer`'s type."""
+    return fma(splat(pointer, first), x, fma(splat(pointer, second), y, start))
 
 
 @inline
@@ -122,23 +132,19 @@ def transform_output(m, step, outputs, added, bound, y, y_step):
     even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
     infinity = load(advance(m, 5 * step)) + added
     store(at_least(load(m) + added + even_a + even_b, bound), y)
-    y1 = fma(splat(m, A), odd_a, splat(m, B) * odd_b)
     if outputs == 2:
-        store(at_least(y1 + infinity, bound), advance(y, y_step))
+        store(at_least(combined(m, A, odd_a, B, odd_b, infinity), bound), advance(y, y_step))
         return
-    store(at_least(y1 + added, bound), advance(y, y_step))
-    y2 = fma(splat(m, A2), even_a, splat(m, B2) * even_b)
+    store(at_least(combined(m, A, odd_a, B, odd_b, added), bound), advance(y, y_step))
     if outputs == 3:
-        store(at_least(y2 + infinity, bound), advance(y, 2 * y_step))
+        store(at_least(combined(m, A2, even_a, B2, even_b, infinity), bound), advance(y, 2 * y_step))
         return
-    store(at_least(y2 + added, bound), advance(y, 2 * y_step))
-    y3 = fma(splat(m, A3), odd_a, splat(m, B3) * odd_b)
+    store(at_least(combined(m, A2, even_a, B2, even_b, added), bound), advance(y, 2 * y_step))
     if outputs == 4:
-        store(at_least(y3 + infinity, bound), advance(y, 3 * y_step))
+        store(at_least(combined(m, A3, odd_a, B3, odd_b, infinity), bound), advance(y, 3 * y_step))
         return
-    store(at_least(y3 + added, bound), advance(y, 3 * y_step))
-    y4 = fma(splat(m, A4), even_a, splat(m, B4) * even_b)
-    store(at_least(y4 + infinity, bound), advance(y, 4 * y_step))
+    store(at_least(combined(m, A3, odd_a, B3, odd_b, added), bound), advance(y, 3 * y_step))
+    store(at_least(combined(m, A4, even_a, B4, even_b, infinity), bound), advance(y, 4 * y_step))
 
 
 @inline
@@ -150,20 +156,16 @@ def transform_sums(m, step, outputs, y, y_step):
     even_a, odd_a, even_b, odd_b = m1 + m2, m1 - m2, m3 + m4, m3 - m4
     infinity = load(advance(m, 5 * step))
     store(load(m) + even_a + even_b, y)
-    y1 = fma(splat(m, A), odd_a, splat(m, B) * odd_b)
     if outputs == 2:
-        store(y1 + infinity, advance(y, y_step))
+        store(combined(m, A, odd_a, B, odd_b, infinity), advance(y, y_step))
         return
-    store(y1, advance(y, y_step))
-    y2 = fma(splat(m, A2), even_a, splat(m, B2) * even_b)
+    store(fma(splat(m, A), odd_a, splat(m, B) * odd_b), advance(y, y_step))
     if outputs == 3:
-        store(y2 + infinity, advance(y, 2 * y_step))
+        store(combined(m, A2, even_a, B2, even_b, infinity), advance(y, 2 * y_step))
         return
-    store(y2, advance(y, 2 * y_step))
-    y3 = fma(splat(m, A3), odd_a, splat(m, B3) * odd_b)
+    store(fma(splat(m, A2), even_a, splat(m, B2) * even_b), advance(y, 2 * y_step))
     if outputs == 4:
-        store(y3 + infinity, advance(y, 3 * y_step))
+        store(combined(m, A3, odd_a, B3, odd_b, infinity), advance(y, 3 * y_step))
         return
-    store(y3, advance(y, 3 * y_step))
-    y4 = fma(splat(m, A4), even_a, splat(m, B4) * even_b)
-    store(y4 + infinity, advance(y, 4 * y_step))
+    store(fma(splat(m, A3), odd_a, splat(m, B3) * odd_b), advance(y, 3 * y_step))
+    store(combined(m, A4, even_a, B4, even_b, infinity), advance(y, 4 * y_step))

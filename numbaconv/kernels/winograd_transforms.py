@@ -24,7 +24,7 @@ from numbaconv.kernels.winograd_points import (
     transform_output,
     transform_sums,
 )
-from numbaconv.simd.pointers import advance, clear, prefetch
+from numbaconv.simd.pointers import advance, as_doubles, clear, prefetch
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first, store_past_caches
 
 NO_BOUND = -np.inf
@@ -164,6 +164,27 @@ def kernel_tile(w, row_step, step, row_taps, column_taps, row_points, column_poi
             transform_kernel(
                 advance(buffer, j * lanes), POINTS * lanes, row_taps, advance(u, j * plane), POINTS * plane
             )
+
+
+@inline
+def precise_kernel_tile(w, row_step, step, row_taps, column_taps, row_points, column_points, buffer, u, plane):
+    """Transform what `kernel_tile` does in float64, so that each number is rounded once."""
+    lanes, taps = lanes_of(w), row_taps * column_taps
+    numbers = as_doubles(buffer)
+    points = advance(numbers, taps * lanes)
+    scratch = advance(points, POINTS * POINTS * lanes)
+    for tap in range(taps):
+        source, target = advance(w, tap // column_taps * row_step + tap % column_taps * step), tap * lanes
+        for lane in range(lanes):
+            numbers[target + lane] = source[lane]
+    for lane in range(0, lanes, lanes_of(numbers)):
+        kernel_tile(
+            advance(numbers, lane), column_taps * lanes, lanes, row_taps, column_taps, row_points, column_points,
+            scratch, advance(points, lane), lanes,
+        )  # fmt: skip
+    for point in range(row_points * column_points):
+        for lane in range(lanes):
+            u[point * plane + lane] = points[point * lanes + lane]
 
 
 @inline

@@ -35,6 +35,16 @@ def as_counters(typingctx, pointer):
 
 
 @intrinsic
+def as_doubles(typingctx, pointer):
+    """Return the same address as a pointer to float64."""
+
+    def codegen(context, b, sig, args):
+        return b.bitcast(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(pointer), codegen
+
+
+@intrinsic
 def copy(typingctx, destination, source, count):
     """Copy ``count`` elements between arrays that do not overlap."""
     size = destination.dtype.bitwidth // 8
