@@ -272,6 +272,7 @@ LARGE = [
     conv((64, 65), 3, 32, (5, 5), batch=3, strides=2, padding="same"),
     conv((40, 41), 24, 3, (3, 3), batch=3, padding=1, padding_mode="reflect"),
     conv((29, 31), 20, 20, (3, 3), batch=3, strides=2, dilation_rate=2, padding=2),
+    conv((21, 26), 40, 35, (5, 5), batch=2, padding="same"),
     conv((31, 30), 32, 48, (3, 3), batch=3, groups=4, padding="same"),
     conv((37, 41), 40, 40, (3, 3), batch=4, groups=40, padding="same"),
     conv((37, 41), 24, 48, (5, 5), batch=3, groups=24, strides=2, padding=2, padding_mode="circular"),

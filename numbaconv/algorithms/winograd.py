@@ -48,7 +48,7 @@ from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.winograd import winograd_kernel, winograd_product
-from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.kernels.winograd_tall import TALL_POINTS, TILE_REGISTERS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -86,8 +86,9 @@ def _phases(spec: ConvSpec, direction: str) -> list[TilePhase]:
 MIN_SUMMED = 12
 """Numbers that are summed besides those of the transforms: with fewer, the direct sum's error is far smaller."""
 
-PRECISE_SUMMED = 32
-"""With fewer numbers than this the kernel is transformed in float64: it is small, and its rounding weighs more."""
+PRECISE_SUMMED = 32, 64
+"""With fewer numbers than this, the latter with tall tiles, the kernel is transformed in float64: it is small, and its
+rounding weighs more."""
 
 
 def declines(spec: ConvSpec, direction: str) -> str | None:
@@ -166,7 +167,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 at.Y_GROUP: outs, at.PAST_CACHES: past_caches,
             }  # fmt: skip
             own = round_up(products + each.points * product_plane, 16)
-            used = max(used, each.points * record.fields[at.GATHERED] + (POINTS * POINTS + POINTS) * lanes)
+            used = max(used, each.points * record.fields[at.GATHERED] + TILE_REGISTERS * lanes)
         scratch = own + round_up(size, 16) * whole
         for record in members:
             record.fields |= {
@@ -198,7 +199,7 @@ def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple
         at.COLUMN_POINTS: phase.column_points, at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1],
         at.KERNEL_GROUP: spec.out_channels_per_group, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
         at.KERNEL_COLUMN: 1 if forward else strides[-2], at.CHANNEL_CHUNKS: -(-channels // at.KERNEL_CHANNELS),
-        at.IS_PRECISE: int(channels * phase.summed_taps < PRECISE_SUMMED),
+        at.IS_PRECISE: int(channels * phase.summed_taps < PRECISE_SUMMED[phase.row_points == TALL_POINTS]),
     }  # fmt: skip
     record.tables = {at.KERNEL_TAPS: taps}
     return record
@@ -206,10 +207,10 @@ def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple
 
 def _kernel_registers(record: Record) -> int:
     """Return the registers of a worker that transforms the kernel: the taps of some channels, then a tile's numbers."""
-    taps, points = record.fields[at.ROW_TAPS] * record.fields[at.COLUMN_TAPS], POINTS * POINTS
-    # In float64 the taps, the points of both axes, and those of one: a register's numbers fill two.
-    tile = 2 * (taps + points) + points if record.fields[at.IS_PRECISE] else points
-    return taps * at.KERNEL_CHANNELS * 2 + tile
+    taps = record.fields[at.ROW_TAPS] * record.fields[at.COLUMN_TAPS]
+    # In float64 the taps, and the points of both axes: a register's numbers fill two.
+    doubles = (taps + record.fields[at.ROW_POINTS] * record.fields[at.COLUMN_POINTS]) * record.fields[at.IS_PRECISE]
+    return taps * at.KERNEL_CHANNELS * 2 + 2 * doubles + TILE_REGISTERS
 
 
 def prepare(

@@ -37,7 +37,7 @@ from numbaconv.kernels.winograd_gradient import (
     winograd_gradient_result,
     winograd_gradient_sums,
 )
-from numbaconv.kernels.winograd_points import POINTS
+from numbaconv.kernels.winograd_tall import TILE_REGISTERS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
@@ -256,7 +256,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         records.append(record)
         blocks += -(-phase.tiles // tiles)
         gathered = points * max(record.fields[at.GATHERED], 2 * lanes)
-        scratch_size = max(scratch_size, round_up(gathered + (POINTS * POINTS + 2 * POINTS) * lanes, 16))
+        scratch_size = max(scratch_size, round_up(gathered + TILE_REGISTERS * lanes, 16))
     unit_plane = split.unit_tiles * WIDE_SIZES[0] * 2 * lanes + at.PLANE_PADDING
     scratch = most + points * unit_plane * (split.unit_tiles > 0)
     for record in records:

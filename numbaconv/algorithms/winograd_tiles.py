@@ -14,10 +14,11 @@ from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, witho
 from numbaconv.algorithms.cache_sets import CACHE_LINE, pixels_in_l1
 from numbaconv.algorithms.geometry import Record, column_step, kernel_offsets, plane_offsets, round_up, tile_list
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
-from numbaconv.algorithms.plan_parts import kernel_strides
+from numbaconv.algorithms.plan_parts import kernel_strides, product_channels
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.kernels.winograd_points import LEAST_POINTS, POINTS
+from numbaconv.kernels.winograd_tall import TALL_POINTS, TALL_TAPS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -31,12 +32,21 @@ MAX_TAPS = 64
 _TWO_AXES, _ONE_AXIS = (1.0, 1.0) if TARGET.fma_per_cycle > 1 else (1.2, 1.3)
 """How much longer transforms take where a register is worked on in two halves."""
 
-INPUT_CYCLES = {1: 16.0, POINTS: 55.0 * _ONE_AXIS, POINTS * POINTS: 240.0 * _TWO_AXES}
+INPUT_CYCLES = {
+    1: 16.0, POINTS: 55.0 * _ONE_AXIS, POINTS * POINTS: 240.0 * _TWO_AXES, TALL_POINTS * POINTS: 370.0 * _TWO_AXES,
+}  # fmt: skip
 """Cycles to transform one register of channels of an input tile, by points."""
 
-OUTPUT_CYCLES = {1: 40.0, POINTS: 80.0 * _ONE_AXIS, POINTS * POINTS: 320.0 * _TWO_AXES}
-KERNEL_CYCLES = {1: 60.0, POINTS: 90.0 * _ONE_AXIS, POINTS * POINTS: 480.0 * _TWO_AXES}
+OUTPUT_CYCLES = {
+    1: 40.0, POINTS: 80.0 * _ONE_AXIS, POINTS * POINTS: 320.0 * _TWO_AXES, TALL_POINTS * POINTS: 400.0 * _TWO_AXES,
+}  # fmt: skip
+KERNEL_CYCLES = {
+    1: 60.0, POINTS: 90.0 * _ONE_AXIS, POINTS * POINTS: 480.0 * _TWO_AXES, TALL_POINTS * POINTS: 720.0 * _TWO_AXES,
+}  # fmt: skip
 """Cycles to transform the taps of one channel and panel."""
+
+TALL_SUMMED = 32
+"""Numbers that are summed besides the taps, at least, where tiles are tall: with fewer their error is too large."""
 
 GROUP_CYCLES = 8.0
 """Cycles of reading a pixel of a group, which is a stretch of memory of its own, besides those of its registers."""
@@ -155,7 +165,7 @@ def tile_kinds(phase: TilePhase) -> TileKinds:
 def _last_points(phase: AxisPhase, points: int) -> int:
     """Return how many points the last tile along an axis needs for the outputs that are left to it."""
     rest = phase.count % outputs_of(phase, points)
-    return max(LEAST_POINTS, rest + part_taps(phase) - 1) if rest else points
+    return max(LEAST_POINTS, rest + part_taps(phase) - 1) if rest and points < TALL_POINTS else points
 
 
 def covers(kinds: TileKinds, block: int, vectors: int) -> list[int]:
@@ -217,7 +227,24 @@ def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: S
     reads = "input_grad" if direction == "input_grad" else "forward"
     axes = [[part for phase in axis for part in without_dilation(phase)] for axis in pass_axes(spec, reads)]
     kernel = kernel_strides(spec)[:-2]
-    return [_with_roles(lattice) for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)]
+    phases = [_with_roles(lattice) for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)]
+    summed = product_channels(spec, direction)[0] * min(phase.plane_taps for phase in phases)
+    if (direction == "kernel_grad" or summed >= TALL_SUMMED) and all(map(_is_tall, phases)):
+        return [dataclasses.replace(phase, row_points=TALL_POINTS) for phase in phases]
+    return phases
+
+
+def _is_tall(phase: TilePhase) -> bool:
+    """Whether tall tiles serve a phase, with fewer points."""
+    rows, columns = phase.lattice.rows.phase, phase.lattice.columns.phase
+    if not phase.row_points == phase.column_points == POINTS or not len(rows.taps) == len(columns.taps) == TALL_TAPS:
+        return False
+    return _all_points(rows, TALL_POINTS) < _all_points(rows, POINTS)
+
+
+def _all_points(phase: AxisPhase, points: int) -> int:
+    """Return the points of all tiles along an axis."""
+    return (-(-phase.count // outputs_of(phase, points)) - 1) * points + _last_points(phase, points)
 
 
 def _with_roles(lattice: Lattice) -> TilePhase:

@@ -22,6 +22,7 @@ from numbaconv.kernels.winograd_positions import (
     tiles_with,
 )
 from numbaconv.kernels.winograd_products import multiply_point
+from numbaconv.kernels.winograd_tall import TALL_POINTS
 from numbaconv.kernels.winograd_transforms import (
     border_tile,
     gather_tile,
@@ -29,8 +30,10 @@ from numbaconv.kernels.winograd_transforms import (
     kernel_tile,
     last_tile,
     output_tile,
+    panel_number,
     panel_tile,
     precise_kernel_tile,
+    tall_tile,
 )
 from numbaconv.simd.pointers import advance, clear, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of, load, splat, store
@@ -87,6 +90,12 @@ def transform_tile(record, x, room, rows, columns, has_rows, has_columns, v, scr
         ahead = record[at.COLUMN_OUTPUTS] * column_step
     else:
         clear(scratch, lanes)
+    if row_points == TALL_POINTS:
+        tall_tile(
+            x, rows, columns, channels, scratch, buffer, v, plane, column_step,
+            column_points - record[at.COLUMN_OUTPUTS],
+        )  # fmt: skip
+        return
     if has_few:
         last_tile(x, rows, columns, has_rows, has_columns, channels, scratch, buffer, v, plane)
         return
@@ -145,11 +154,12 @@ def transform_block(record, x, group, first, tiles, v, scratch):
 
 @inline
 def panel_size(record, valid, lanes):
-    """Return the number of the code for a tile of whole registers and 2 to 4 outputs along both axes, else 0."""
-    outputs = record[at.ROW_OUTPUTS]
-    if outputs != record[at.COLUMN_OUTPUTS] or outputs < 2 or outputs > 4 or valid % lanes != 0:
+    """Return the number of the code for a tile of whole registers, else 0."""
+    rows, columns = record[at.ROW_OUTPUTS], record[at.COLUMN_OUTPUTS]
+    is_square = rows == columns and 2 <= columns <= 4
+    if valid % lanes != 0 or not (is_square or record[at.ROW_POINTS] == TALL_POINTS):
         return 0
-    return 8 * (valid // lanes) + outputs
+    return panel_number(rows, columns, valid // lanes)
 
 
 @inline

@@ -1,7 +1,8 @@
 """The geometry array of the Winograd kernels: their phase records.
 
 The header is that of `numbaconv.kernels.layout`. A *tile* is the outputs of one transform: ROW_OUTPUTS x COLUMN_OUTPUTS
-of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. The last tile along an axis
+of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. Tall tiles have eight points
+along the rows (`numbaconv.kernels.winograd_tall`). The last tile along an axis
 may have fewer outputs, and then it has fewer points, the first ones, and no products at the others. Tiles are numbered
 through columns, rows, planes and images, four kinds of them in turn: those last along the columns alone, whole ones,
 those last along the rows alone, those last along both. So the tiles that have a point follow one another. A block is

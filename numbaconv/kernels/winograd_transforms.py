@@ -1,7 +1,7 @@
 """Two-dimensional Winograd transforms of one tile: input, kernel and result, a register of channels at a time.
 
 The transform along the columns goes to or comes from a small buffer that stays in L1. An axis with one point is left
-as it is, so the same functions serve kernels with taps along one axis.
+as it is, so the same functions serve kernels with taps along one axis. Tall tiles have eight points along the rows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ from numbaconv.kernels.winograd_points import (
     transform_kernel,
     transform_output,
     transform_sums,
+)
+from numbaconv.kernels.winograd_tall import (
+    TALL_POINTS,
+    TALL_TAPS,
+    transform_tall_input,
+    transform_tall_kernel,
+    transform_tall_sums,
 )
 from numbaconv.simd.pointers import advance, as_doubles, clear, prefetch
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store, store_first, store_past_caches
@@ -97,6 +104,22 @@ def border_tile(x, rows, columns, row_points, column_points, channels, zeros, bu
 
 
 @inline
+def tall_tile(x, rows, columns, channels, zeros, buffer, v, plane, step, fresh):
+    """Transform a tall tile as `border_tile` does."""
+    lanes = lanes_of(x)
+    for channel in range(0, channels, lanes):
+        source, target = advance(x, channel), advance(v, channel)
+        for i in range(TALL_POINTS):
+            transform_pixels(source, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
+            if rows[i] >= 0 and columns[POINTS - 1] >= 0:
+                following = advance(source, rows[i] + columns[POINTS - 1])
+                for j in range(fresh, POINTS):
+                    prefetch(advance(following, (j - fresh + 1) * step))
+        for j in range(POINTS):
+            transform_tall_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
+
+
+@inline
 def transform_few_pixels(x, row, columns, points, zeros, out, out_step):
     """Write B^T x for so many points of a row's pixels, found by their offsets; -1 is padding."""
     if points >= FEWER_POINTS:
@@ -161,9 +184,11 @@ def kernel_tile(w, row_step, step, row_taps, column_taps, row_points, column_poi
             row = advance(buffer, i * POINTS * lanes)
             transform_kernel(advance(w, i * row_step), step, column_taps, row, lanes)
         for j in range(POINTS):
-            transform_kernel(
-                advance(buffer, j * lanes), POINTS * lanes, row_taps, advance(u, j * plane), POINTS * plane
-            )
+            of_column, target = advance(buffer, j * lanes), advance(u, j * plane)
+            if row_points == TALL_POINTS:
+                transform_tall_kernel(of_column, POINTS * lanes, row_taps, target, POINTS * plane)
+            else:
+                transform_kernel(of_column, POINTS * lanes, row_taps, target, POINTS * plane)
 
 
 @inline
@@ -172,7 +197,7 @@ def precise_kernel_tile(w, row_step, step, row_taps, column_taps, row_points, co
     lanes, taps = lanes_of(w), row_taps * column_taps
     numbers = as_doubles(buffer)
     points = advance(numbers, taps * lanes)
-    scratch = advance(points, POINTS * POINTS * lanes)
+    scratch = advance(points, row_points * column_points * lanes)
     for tap in range(taps):
         source, target = advance(w, tap // column_taps * row_step + tap % column_taps * step), tap * lanes
         for lane in range(lanes):
@@ -201,9 +226,11 @@ def output_tile(
     source, step = m, plane
     if row_points > 1:
         for j in range(POINTS):
-            transform_sums(
-                advance(m, j * plane), POINTS * plane, row_outputs, advance(buffer, j * lanes), POINTS * lanes
-            )
+            of_column, target = advance(m, j * plane), advance(buffer, j * lanes)
+            if row_points == TALL_POINTS:
+                transform_tall_sums(of_column, POINTS * plane, row_outputs, target, POINTS * lanes)
+            else:
+                transform_sums(of_column, POINTS * plane, row_outputs, target, POINTS * lanes)
         source, step = buffer, lanes
     bounce = advance(buffer, POINTS * POINTS * lanes)
     is_full = columns == column_outputs and valid >= lanes and not waits(lower)
@@ -223,8 +250,10 @@ def output_tile(
                 store_first(load(advance(bounce, j * lanes)), advance(out, j * y_pixel), valid)
 
 
-def make_panel_tile(outputs: int, vectors: int) -> Any:
-    """Return the transform of a tile of ``outputs`` x ``outputs`` for the ``vectors`` registers of a panel."""
+def make_panel_tile(row_outputs: int, outputs: int, vectors: int) -> Any:
+    """Return the transform of a tile of ``row_outputs`` x ``outputs`` for the ``vectors`` registers of a panel."""
+    is_tall = row_outputs != outputs
+    transform_columns = transform_tall_sums if is_tall else transform_sums
 
     @inline
     def panel_tile(m, plane, buffer, bias, lower, rows, columns, past_caches, y, y_row, y_pixel):
@@ -237,10 +266,10 @@ def make_panel_tile(outputs: int, vectors: int) -> Any:
         for j in range(POINTS):
             source, target = advance(m, j * plane), advance(buffer, j * width)
             for v in range(vectors):
-                transform_sums(
-                    advance(source, v * lanes), POINTS * plane, outputs, advance(target, v * lanes), row_size
+                transform_columns(
+                    advance(source, v * lanes), POINTS * plane, row_outputs, advance(target, v * lanes), row_size
                 )
-        bound, bounce = splat(m, lower), advance(buffer, outputs * row_size)
+        bound, bounce = splat(m, lower), advance(buffer, row_outputs * row_size)
         is_direct = columns == outputs and not past_caches
         for i in range(rows):
             row, out = advance(buffer, i * row_size), advance(y, i * y_row)
@@ -265,11 +294,20 @@ def make_panel_tile(outputs: int, vectors: int) -> Any:
     return panel_tile
 
 
-PANEL_SIZES = tuple(8 * vectors + outputs for vectors in (1, 2) for outputs in (2, 3, 4))
-"""Registers of a panel and outputs along either axis of the tiles that have code of their own, as one number each."""
+_PANEL_OUTPUTS = ((2, 2), (3, 3), (4, 4), (TALL_POINTS + 1 - TALL_TAPS, POINTS + 1 - TALL_TAPS))
+
+
+@inline
+def panel_number(row_outputs, column_outputs, vectors):
+    """Return rows and columns of outputs and the registers of a panel as one number."""
+    return 64 * vectors + 8 * row_outputs + column_outputs
+
+
+PANEL_SIZES = tuple(64 * vectors + 8 * rows + columns for vectors in (1, 2) for rows, columns in _PANEL_OUTPUTS)
+"""Those of the tiles that have code of their own."""
 
 panel_tile = by_rows(
-    lambda size: make_panel_tile(size % 8, size // 8),
+    lambda size: make_panel_tile(size // 8 % 8, size % 8, size // 64),
     PANEL_SIZES,
     "m, plane, buffer, bias, lower, height, columns, past_caches, y, y_row, y_pixel",
 )
