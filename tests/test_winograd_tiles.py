@@ -10,6 +10,7 @@ from passes import normal
 from numbaconv import planner
 from numbaconv.algorithms import winograd, winograd_blocks, winograd_gradient
 from numbaconv.algorithms.plan_parts import array_strides
+from numbaconv.algorithms.winograd_blocks import KernelPlace
 from numbaconv.algorithms.winograd_tiles import TilePhase, covers, tile_kinds, tile_phases
 from numbaconv.spec import resolve_conv
 from numbaconv.target import TARGET
@@ -138,3 +139,39 @@ def test_phases_of_a_dilation_are_one_block(size, dilation, groups, joined_alway
         assert (winograd_gradient.split_gradient(spec, phases).joined > 1) == always
     for apart, together in zip(*results, strict=True):
         np.testing.assert_array_equal(apart, together)
+
+
+@pytest.mark.parametrize("direction", ["forward", "input_grad"])
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "options"),
+    [
+        ((2, 21, 19, 40), (3, 3, 40, 72), {"padding": "same"}),
+        ((1, 24, 25, 32), (5, 5, 32, 48), {"padding": "same"}),
+        ((2, 90, 16), (3, 16, 40), {"padding": "causal", "dilation_rate": 4}),
+    ],
+)
+def test_the_kernel_is_the_same_wherever_it_lies(x_shape, kernel_shape, options, direction, monkeypatch, rng):
+    spec = resolve_conv(x_shape, kernel_shape, **options)
+    first = normal(rng, spec.x_shape if direction == "forward" else spec.y_shape, "float32")
+    kernel = normal(rng, spec.kernel_shape, "float32")
+    results = []
+    for place in KernelPlace:
+        monkeypatch.setattr(winograd_blocks, "PLACES", (place,))
+        clear_plans()
+        x_strides, y_strides = array_strides(spec)
+        strides = (x_strides, y_strides) if direction == "forward" else (y_strides, x_strides)
+        assert winograd.deal(spec, direction, *strides).place is place
+        results.append(getattr(planner, direction)(spec, first, kernel, algorithm="winograd"))
+    monkeypatch.undo()
+    clear_plans()
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_workers_keep_small_kernels_and_share_large_ones():
+    def place(channels):
+        spec = resolve_conv((8, 28, 28, channels), (3, 3, channels, channels), padding="same")
+        return winograd.deal(spec, "forward", *array_strides(spec)).place
+
+    assert TARGET.threads == 1 or place(64) is KernelPlace.KEPT
+    assert place(512) is KernelPlace.SHARED

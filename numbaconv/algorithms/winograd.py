@@ -33,7 +33,7 @@ from numbaconv.algorithms.plan_parts import (
     leaves_caches,
     product_channels,
 )
-from numbaconv.algorithms.winograd_blocks import deal, kernel_key
+from numbaconv.algorithms.winograd_blocks import KernelPlace, deal, kernel_key
 from numbaconv.algorithms.winograd_gradient import Gradient, gradient_cycles
 from numbaconv.algorithms.winograd_tiles import (
     MAX_KERNEL_BYTES,
@@ -47,7 +47,7 @@ from numbaconv.algorithms.winograd_tiles import (
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.winograd import winograd_kernel, winograd_product
+from numbaconv.kernels.winograd import STATE_STEP, winograd_kernel, winograd_product
 from numbaconv.kernels.winograd_tall import TALL_POINTS, TILE_REGISTERS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
@@ -119,6 +119,7 @@ class ProductPlan(Plan):
     kernel_tasks: int
     kernel_workspace: int
     packed_size: int
+    states: int
     bias_parts: tuple[BiasPart, ...]
 
 
@@ -132,7 +133,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     kernels: dict[tuple[tuple[int, ...], int, int], Record] = {}
     tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
     dealt = deal(spec, direction, x_strides, y_strides)
-    whole = dealt.whole
+    is_kept, whole = dealt.place is KernelPlace.KEPT, dealt.place is KernelPlace.PANELS
     past_caches = leaves_caches(spec, direction)
     x_shape = spec.x_shape if direction == "forward" else spec.y_shape
     for phases, block in zip(dealt.phases, dealt.blocks, strict=True):
@@ -149,11 +150,12 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
             }  # fmt: skip
             kernels[key] = kernel
             kernel_workspace = max(kernel_workspace, round_up(_kernel_registers(kernel) * lanes, 16))
-            if not whole:
+            if dealt.place is KernelPlace.SHARED:
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
                 packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
-        own = used = 0
+        # A kernel that is kept lies before all else, the same place for all tasks.
+        own, used = round_up(panels * size, 16) * is_kept, 0
         members = [tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles)) for each in phases]
         for each, record in zip(phases, members, strict=True):
             kinds, tiles = tile_kinds(each), record.fields[at.BLOCK_TILES]
@@ -171,7 +173,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         scratch = own + round_up(size, 16) * whole
         for record in members:
             record.fields |= {
-                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.FIRST_TASK: tasks,
+                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.KEPT_KERNEL: int(is_kept), at.FIRST_TASK: tasks,
                 at.JOINED: len(members), at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
             }  # fmt: skip
         records += members
@@ -185,6 +187,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         kernel_tasks,
         kernel_workspace,
         packed,
+        TARGET.threads * STATE_STEP if is_kept else 1,
         (BiasPart(0, 1, width),),
     )
 
@@ -246,8 +249,9 @@ class _Product:
             (), is_small(spec),
         )  # fmt: skip
         self._product = launch_product(
-            winograd_product, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1), (2,), spec.groups
-        )
+            winograd_product, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1),
+            (2, np.zeros(plan.states, np.int64)), spec.groups,
+        )  # fmt: skip
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
         if self._transform is not None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import panel_count, tile_cycles
@@ -32,27 +33,50 @@ from numbaconv.target import TARGET
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Tiles of a block and the parts that output channels are dealt into; ``cycles`` are those on one thread."""
+    """Tiles of a block and the parts that output channels are dealt into.
+
+    ``cycles`` are those of the cheapest block on one thread, which algorithms are compared by, ``balanced`` those of
+    this one, with what threads wait for each other.
+    """
 
     tiles: int
     panel_chunks: int
     cycles: float
+    balanced: float
 
 
-def choose_block(phases: tuple[TilePhase, ...], channels: int, outs: int, groups: int, whole: bool) -> Block:
+class KernelPlace(Enum):
+    """Where the transformed kernel lies."""
+
+    SHARED = "shared"  # a launch of its own writes it to memory, where all workers read it
+    KEPT = "kept"  # each worker transforms all of it and keeps it through its tasks
+    PANELS = "panels"  # all tiles are one block: a worker transforms each panel where it is used
+
+
+PLACES = tuple(KernelPlace)
+
+
+def choose_block(
+    phases: tuple[TilePhase, ...], channels: int, outs: int, groups: int, place: KernelPlace, x_bytes: int
+) -> Block:
     """Return how many tiles a block takes and into how many parts the output channels are dealt.
 
-    All tiles of joined phases are one block. With ``whole`` all tiles are one, whose workers transform the kernel
-    themselves.
+    All tiles of joined phases are one block, and so are all tiles where workers transform panels. Tasks of some
+    channels each read all of the input, ``x_bytes``, which in a network other threads have just written.
     """
+    whole = place is KernelPlace.PANELS
     phase = phases[0]
     lanes, points, depth = TARGET.lanes("float32"), phase.points, phase.summed_taps * channels
     panels, tiles, unit = panel_count(outs, "float32"), sum(each.tiles for each in phases), WIDE_SIZES[0]
     kernel_bytes, share = points * depth * outs * 4, tile_kinds(phase).share
     is_far = not whole and kernel_bytes > TARGET.l3_bytes / 2
-    best, least, choice = math.inf, math.inf, Block(1, 1, math.inf)
+    best, least, choice = math.inf, math.inf, Block(1, 1, math.inf, math.inf)
     is_one = whole or len(phases) > 1
-    for size in sorted({tiles} if is_one else {min(tiles, n * unit) for n in BLOCK_UNITS}):
+    sizes = {tiles} if is_one else {min(tiles, n * unit) for n in BLOCK_UNITS}
+    # Few tiles are dealt evenly. Algorithms are not compared by that: their choice must not depend on the threads.
+    even = -(-tiles // TARGET.threads)
+    is_dealt = place is KernelPlace.KEPT and not is_one and even <= MAX_DEALT_UNITS * unit
+    for size in sorted(sizes | ({even} if is_dealt else set())):
         blocks = -(-tiles // size) * groups
         input_bytes = points * size * depth * 4
         if whole and input_bytes > min(MAX_WHOLE_BYTES, kernel_bytes):
@@ -71,11 +95,13 @@ def choose_block(phases: tuple[TilePhase, ...], channels: int, outs: int, groups
             spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) + 2 * max(0.0, input_bytes - TARGET.l3_bytes / 4)
             spilled *= count / CACHE_BYTES_PER_CYCLE
             cycles = (transformed + products + result + weights + spilled) * blocks * chunks
-            least = min(least, cycles)
+            if size in sizes:
+                least = min(least, cycles)
             tasks, threads = blocks * chunks, TARGET.threads
-            balance = math.ceil(tasks / threads) * threads / tasks
-            if cycles * balance < best:
-                best, choice = cycles * balance, Block(size, chunks, cycles)
+            balanced = cycles * math.ceil(tasks / threads) * threads / tasks
+            balanced += x_bytes * (min(chunks, threads) - 1) / EXCHANGE_BYTES_PER_CYCLE
+            if balanced < best:
+                best, choice = balanced, Block(size, chunks, cycles, balanced)
     return dataclasses.replace(choice, cycles=least)
 
 
@@ -90,6 +116,16 @@ BLOCK_UNITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
 MAX_JOINED_TILES, MIN_JOINED_BYTES = 70, TARGET.l3_bytes // 2
 """Tiles of phases that are one block together, at most, and what they share of the transformed kernel, at least."""
 
+MAX_DEALT_UNITS = 3
+"""Tiles of a thread, in register tiles, that are few."""
+
+MAX_KEPT_BYTES = 4 * TARGET.l2_bytes
+"""Transformed kernel that each worker keeps for itself, at most."""
+
+EXCHANGE_BYTES_PER_CYCLE = 4.0
+"""Of what other threads have just written: a compromise. Cores that share L3 exchange three times as many, others a
+tenth."""
+
 MAX_WHOLE_BYTES = 8 << 20
 """Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads.
 
@@ -99,15 +135,13 @@ Nor may it be larger than the transformed kernel, whose way to memory and back i
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """The phases of a pass, those in one block together, and a block of each such set; the cycles on one thread.
-
-    With `whole` each block is all tiles of its phases.
-    """
+    """The phases of a pass, those in one block together, and a block of each such set; the cycles on one thread."""
 
     phases: tuple[tuple[TilePhase, ...], ...]
     blocks: tuple[Block, ...]
-    whole: bool
+    place: KernelPlace
     cycles: float
+    balanced: float
 
 
 def join_phases(phases: tuple[TilePhase, ...], channels: int, outs: int) -> tuple[tuple[TilePhase, ...], ...]:
@@ -130,17 +164,26 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
     channels, outs = product_channels(spec, direction)
     panels = panel_count(outs, spec.dtype) * spec.groups
     joined = join_phases(phases, channels, outs)
+    kernels = {kernel_key(phase): phase for phase in phases}.values()
+    x_bytes = 4 * math.prod(spec.x_shape if direction == "forward" else spec.y_shape)
     deals = []
-    for whole in (False, True):
-        blocks = tuple(choose_block(each, channels, outs, spec.groups, whole) for each in joined)
-        cycles = sum(block.cycles for block in blocks)
-        if not whole:
-            for phase in {kernel_key(phase): phase for phase in phases}.values():
-                depth = phase.summed_taps * channels
-                is_large = phase.points * depth * outs * spec.groups * 4 > TARGET.l3_bytes / 2
-                cycles += KERNEL_CYCLES[phase.points] * depth * panels * (2.4 if is_large else 1.0)
-        deals.append(Deal(joined, blocks, whole, cycles))
-    return min(deals, key=lambda each: each.cycles)
+    for place in PLACES:
+        size = sum(phase.points * phase.summed_taps * channels * outs * spec.groups * 4 for phase in kernels)
+        if place is KernelPlace.KEPT and (len(kernels) > 1 or spec.groups > 1 or size > MAX_KEPT_BYTES):
+            continue
+        blocks = tuple(choose_block(each, channels, outs, spec.groups, place, x_bytes) for each in joined)
+        cycles, balanced = sum(block.cycles for block in blocks), sum(block.balanced for block in blocks)
+        transform = sum(KERNEL_CYCLES[phase.points] * phase.summed_taps * channels * panels for phase in kernels)
+        if place is KernelPlace.SHARED:
+            transform *= 2.4 if size > TARGET.l3_bytes / 2 else 1.0
+            cycles += transform
+            balanced += transform + size * (TARGET.threads - 1) / EXCHANGE_BYTES_PER_CYCLE
+        elif place is KernelPlace.KEPT:
+            cycles += transform
+            balanced += transform * own_kernel_cost(size) * TARGET.threads
+        deals.append(Deal(joined, blocks, place, cycles, balanced))
+    least = min(each.cycles for each in deals)
+    return dataclasses.replace(min(deals, key=lambda each: each.balanced), cycles=least)
 
 
 def kernel_key(phase: TilePhase) -> tuple[tuple[int, ...], int, int]:

@@ -35,7 +35,7 @@ from numbaconv.kernels.winograd_transforms import (
     precise_kernel_tile,
     tall_tile,
 )
-from numbaconv.simd.pointers import advance, clear, fence, is_aligned
+from numbaconv.simd.pointers import advance, as_counters, clear, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of, load, splat, store
 
 # Buffers.
@@ -43,7 +43,10 @@ X = 1
 PACKED_KERNEL = 2  # or the kernel as it is, where the workers transform it
 BIAS = 3
 Y = 4
+STATES = 5  # of each worker whether it has transformed the kernel that it keeps, STATE_STEP apart
 KERNEL = 1  # of `winograd_kernel`
+
+STATE_STEP = CACHE_LINE // 8
 
 
 @inline
@@ -272,6 +275,16 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
 
 
 @inline
+def keep_kernel(record, kernel, state, kept, block):
+    """Transform all panels of the kernel, at a worker's first task."""
+    if state[0] == 0:
+        state[0] = 1
+        for panel in range(record[at.PANELS]):
+            for part in range(record[at.CHANNEL_CHUNKS]):
+                transform_panel(record, kernel, panel, part, advance(kept, panel * record[at.PACKED_PANEL]), block)
+
+
+@inline
 def multiply_tiles(record, work, first, point, valid, depth, kernel):
     """Multiply those of a block's tiles that have a point by one panel."""
     wide, width = valid > lanes_of(work), panel_width(valid, lanes_of(work))
@@ -292,7 +305,8 @@ def joined_phase(record, index):
 def winograd_product(worker, task, geometry, buffers):
     """Compute one block of tiles of one phase, or of some phases, for some panels of output channels of a group.
 
-    Where all tiles are one block, each panel is used once: the worker transforms it itself, and it never leaves L2.
+    The kernel is transformed already, or the worker keeps one of its own. Where all tiles are one block, each panel is
+    used once: the worker transforms it then, and it never leaves L2.
     """
     record = phase_record(geometry, task)
     index = task - record[at.FIRST_TASK]
@@ -308,6 +322,10 @@ def winograd_product(worker, task, geometry, buffers):
     points, depth = record[at.ROW_POINTS] * record[at.COLUMN_POINTS], record[at.DEPTH]
     own = record[at.OWN_KERNEL]
     kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    if record[at.KEPT_KERNEL] > 0:
+        state = advance(as_counters(buffers[STATES]), worker * STATE_STEP)
+        keep_kernel(record, buffers[PACKED_KERNEL], state, work, scratch)
+        kernel = work
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
