@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.algorithms.blocking import panel_count
+from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -47,7 +48,7 @@ from numbaconv.algorithms.winograd_tiles import (
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.winograd import STATE_STEP, winograd_kernel, winograd_product
+from numbaconv.kernels.winograd import winograd_kernel, winograd_product
 from numbaconv.kernels.winograd_tall import TALL_POINTS, TILE_REGISTERS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
@@ -134,28 +135,30 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
     dealt = deal(spec, direction, x_strides, y_strides)
     is_kept, whole = dealt.place is KernelPlace.KEPT, dealt.place is KernelPlace.PANELS
+    # Kernels that are kept lie before all else, in the same place for all tasks.
+    sizes = {kernel_key(phases[0]): _panel_size(phases[0], channels) for phases in dealt.phases}
+    kept = round_up(sum(sizes.values()) * groups * panels, 16) * is_kept
+    state_step = round_up(len(sizes) * groups, CACHE_LINE // 8)
     past_caches = leaves_caches(spec, direction)
     x_shape = spec.x_shape if direction == "forward" else spec.y_shape
     for phases, block in zip(dealt.phases, dealt.blocks, strict=True):
         phase = phases[0]
-        depth = phase.summed_taps * channels
-        kernel_plane = depth * 2 * lanes + at.PLANE_PADDING
-        size = phase.points * kernel_plane
+        size = _panel_size(phase, channels)
         key = kernel_key(phase)
         if key not in kernels:
             kernel = _kernel_record(spec, direction, phase, key[0])
             kernel.fields |= {
-                at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs, at.KERNEL_PLANE: kernel_plane,
+                at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs, at.KERNEL_PLANE: size // phase.points,
                 at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size, at.FIRST_TASK: kernel_tasks, at.PACKED: packed,
             }  # fmt: skip
+            kernel.fields |= {at.KEPT_KERNEL: (len(kernels) * groups + 1) * is_kept, at.STATE_STEP: state_step}
             kernels[key] = kernel
+            packed += groups * panels * size * (not whole)
             kernel_workspace = max(kernel_workspace, round_up(_kernel_registers(kernel) * lanes, 16))
             if dealt.place is KernelPlace.SHARED:
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
-                packed += groups * panels * size
         chunk = -(-panels // block.panel_chunks)
-        # A kernel that is kept lies before all else, the same place for all tasks.
-        own, used = round_up(panels * size, 16) * is_kept, 0
+        own, used = kept, 0
         members = [tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles)) for each in phases]
         for each, record in zip(phases, members, strict=True):
             kinds, tiles = tile_kinds(each), record.fields[at.BLOCK_TILES]
@@ -173,7 +176,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         scratch = own + round_up(size, 16) * whole
         for record in members:
             record.fields |= {
-                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.KEPT_KERNEL: int(is_kept), at.FIRST_TASK: tasks,
+                at.SCRATCH: scratch, at.OWN_KERNEL: own * whole, at.FIRST_TASK: tasks,
                 at.JOINED: len(members), at.PANEL_CHUNKS: -(-panels // chunk), at.PANELS_PER_CHUNK: chunk,
             }  # fmt: skip
         records += members
@@ -186,10 +189,15 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         assemble({head.WORKSPACE: kernel_workspace}, list(kernels.values())),
         kernel_tasks,
         kernel_workspace,
-        packed,
-        TARGET.threads * STATE_STEP if is_kept else 1,
+        0 if is_kept else packed,
+        TARGET.threads * state_step if is_kept else 1,
         (BiasPart(0, 1, width),),
     )
+
+
+def _panel_size(phase: TilePhase, channels: int) -> int:
+    """Return the numbers of a panel of a transformed kernel, whose points are planes."""
+    return phase.points * (phase.summed_taps * channels * 2 * TARGET.lanes("float32") + at.PLANE_PADDING)
 
 
 def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple[int, ...]) -> Record:

@@ -169,7 +169,7 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
     deals = []
     for place in PLACES:
         size = sum(phase.points * phase.summed_taps * channels * outs * spec.groups * 4 for phase in kernels)
-        if place is KernelPlace.KEPT and (len(kernels) > 1 or spec.groups > 1 or size > MAX_KEPT_BYTES):
+        if place is KernelPlace.KEPT and size > MAX_KEPT_BYTES:
             continue
         blocks = tuple(choose_block(each, channels, outs, spec.groups, place, x_bytes) for each in joined)
         cycles, balanced = sum(block.cycles for block in blocks), sum(block.balanced for block in blocks)

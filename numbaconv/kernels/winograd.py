@@ -43,10 +43,8 @@ X = 1
 PACKED_KERNEL = 2  # or the kernel as it is, where the workers transform it
 BIAS = 3
 Y = 4
-STATES = 5  # of each worker whether it has transformed the kernel that it keeps, STATE_STEP apart
+STATES = 5  # of each worker, STATE_STEP apart, whether it has transformed the kernels that it keeps: (kernels, groups)
 KERNEL = 1  # of `winograd_kernel`
-
-STATE_STEP = CACHE_LINE // 8
 
 
 @inline
@@ -276,7 +274,7 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
 
 @inline
 def keep_kernel(record, kernel, state, kept, block):
-    """Transform all panels of the kernel, at a worker's first task."""
+    """Transform all panels of a group's kernel, at a worker's first task of these."""
     if state[0] == 0:
         state[0] = 1
         for panel in range(record[at.PANELS]):
@@ -323,9 +321,10 @@ def winograd_product(worker, task, geometry, buffers):
     own = record[at.OWN_KERNEL]
     kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     if record[at.KEPT_KERNEL] > 0:
-        state = advance(as_counters(buffers[STATES]), worker * STATE_STEP)
-        keep_kernel(record, buffers[PACKED_KERNEL], state, work, scratch)
-        kernel = work
+        state = worker * record[at.STATE_STEP] + record[at.KEPT_KERNEL] - 1 + group
+        kernel = advance(work, record[at.PACKED] + group * record[at.PACKED_GROUP])
+        taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
+        keep_kernel(record, taken, advance(as_counters(buffers[STATES]), state), kernel, scratch)
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)

@@ -95,7 +95,10 @@ POINT_TILES = 69  # position of the first tile that has a point, and the one beh
 CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
 JOINED = 75  # phases that are one block together, this one and the records before it; kernel gradient: how many are
 IS_PRECISE = 76  # whether the kernel is transformed in float64
-KEPT_KERNEL = 77  # whether a worker transforms all of the kernel to the start of its workspace, once
+KEPT_KERNEL = (
+    77  # where workers transform kernels to the start of their workspaces: number of the kernel's state, from 1 on
+)
+STATE_STEP = 78  # states of a worker
 
 PLANE_PADDING = 16
 
