@@ -40,6 +40,7 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.lattice import Lattice, orientations
 from numbaconv.algorithms.plan_parts import (
+    MAX_KEPT_BYTES,
     BiasPart,
     Plan,
     array_strides,
@@ -278,6 +279,10 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce,
         at.PAST_CACHES: int(leaves_caches(spec, direction)),
     }  # fmt: skip
+    if not is_short and 0 < packed * np.dtype(spec.dtype).itemsize <= MAX_KEPT_BYTES:
+        packed, states = round_up(packed, 16), round_up(states, CACHE_LINE // 8)
+        header |= {at.KEPT_KERNEL: packed, at.KEPT_STATES: states}
+        packed, states = packed * TARGET.threads, states * TARGET.threads
     geometry = assemble(header, records)
     return ProductPlan(geometry, tasks, workspace, packed, states, tuple(parts.values()), is_widened, is_short, shares)
 

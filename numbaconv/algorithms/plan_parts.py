@@ -172,6 +172,9 @@ def product_channels(spec: ConvSpec, direction: str) -> tuple[int, int]:
     return spec.out_channels_per_group, spec.in_channels_per_group
 
 
+MAX_KEPT_BYTES = min(4 * TARGET.l2_bytes, (64 << 20) // TARGET.threads)
+"""Packed or transformed kernel that each worker keeps for itself, at most: what others write comes over slowly."""
+
 MAX_PHASES = 64
 """Borders are not kept apart where that would take more phases."""
 

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import panel_count, tile_cycles
-from numbaconv.algorithms.plan_parts import product_channels
+from numbaconv.algorithms.plan_parts import MAX_KEPT_BYTES, product_channels
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
     FAR_KERNEL_BYTES_PER_CYCLE,
@@ -118,9 +118,6 @@ MAX_JOINED_TILES, MIN_JOINED_BYTES = 70, TARGET.l3_bytes // 2
 
 MAX_DEALT_UNITS = 3
 """Tiles of a thread, in register tiles, that are few."""
-
-MAX_KEPT_BYTES = 4 * TARGET.l2_bytes
-"""Transformed kernel that each worker keeps for itself, at most."""
 
 EXCHANGE_BYTES_PER_CYCLE = 4.0
 """Of what other threads have just written: a compromise. Cores that share L3 exchange three times as many, others a

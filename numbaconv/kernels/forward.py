@@ -116,8 +116,8 @@ def product_taps(
 
 @inline
 def product_block(
-    worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
-    past_caches, own,
+    worker, record, buffers, packed_kernel, states, source, group, panels, first_panel, y, images, rows, last_column,
+    sums, bounce, past_caches, own,
 ):  # fmt: skip
     """Multiply the block at `source` by panels [first_panel, first_panel + panels) of the group.
 
@@ -126,9 +126,9 @@ def product_block(
     """
     kernel, lanes, run = buffers[at.KERNEL], lanes_of(source), record[at.RUN]
     depth, out_channels = record[at.KERNEL_TAP_COUNT] * record[at.CHANNELS], record[at.OUT_CHANNELS]
-    group_kernel = advance(buffers[at.PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
+    group_kernel = advance(packed_kernel, record[at.PACKED] + group * record[at.PACKED_GROUP])
     bias = advance(buffers[at.BIAS], at.BIAS_HEADER + record[at.BIAS_START] + group * record[at.BIAS_GROUP])
-    lower, states = buffers[at.BIAS][0], as_counters(buffers[at.COUNTERS])
+    lower = buffers[at.BIAS][0]
     together, width, taps = max(1, record[at.OWN_PANELS]), 2 * lanes, record[at.TAPS]
     packs_own = record[at.OWN_PANELS] > 0
     sums_size = images * rows * record[at.BLOCK_COLUMNS] * width
@@ -195,6 +195,8 @@ def direct_forward(worker, task, geometry, buffers):
     last_column = column + columns == record[at.OUT_COLUMNS]
     sums, bounce = advance(work, geometry[at.SECOND]), advance(work, geometry[at.BOUNCE])
     own = advance(work, geometry[at.OWN_KERNEL])
+    packed_kernel = advance(buffers[at.PACKED_KERNEL], worker * geometry[at.KEPT_KERNEL])
+    states = advance(as_counters(buffers[at.COUNTERS]), worker * geometry[at.KEPT_STATES])
     size = 0
     if together > 1 and record[at.IN_PLACE] == 0:
         size = groups_input(
@@ -209,8 +211,8 @@ def direct_forward(worker, task, geometry, buffers):
         y = advance(outputs, group * record[at.Y_GROUP])
         past_caches = stores_past_caches(geometry, y)
         product_block(
-            worker, record, buffers, source, group, panels, first_panel, y, images, rows, last_column, sums, bounce,
-            past_caches, own,
+            worker, record, buffers, packed_kernel, states, source, group, panels, first_panel, y, images, rows,
+            last_column, sums, bounce, past_caches, own,
         )  # fmt: skip
     if geometry[at.PAST_CACHES] > 0:
         fence()

@@ -30,7 +30,9 @@ PAST_CACHES = 12  # 1: an aligned output, all whole cache lines, is stored past 
 THIRD = 13  # kernel gradient: offset in a worker's workspace of the packed rows of a tile
 FIRST_STORED = 14  # kernel gradient: 1: sums of whole panels begin with the products of a task's first block
 SUMS_WRITTEN = 15  # kernel gradient: 1: these sums are those of all pixels and lie in the gradient itself
-HEADER_SIZE = 16
+KEPT_KERNEL = 16  # numbers of the packed kernel that each worker keeps for itself, 0 where all share one
+KEPT_STATES = 17  # states of its panels, likewise
+HEADER_SIZE = 18
 
 # Phase record.
 FIRST_TASK = 0

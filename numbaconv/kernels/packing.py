@@ -2,7 +2,8 @@
 
 A panel is packed by the first worker that needs it, inside the one parallel launch: 0 = untouched, 1 = being packed,
 2 = ready. A worker that packs never waits, so one that waits is always served, even when all workers share one thread.
-Where all outputs are one block, each panel is used once: workers pack what they use next, and it never leaves L2.
+What another core has written comes over slowly, though, so smaller kernels each worker packs for itself. Where all
+outputs are one block, each panel is used once: workers pack what they use next, and it never leaves L2.
 """
 
 from __future__ import annotations
