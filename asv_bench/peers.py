@@ -262,6 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for layer in layers:
         entry = measure_layer(layer, passes, measure)
+        if threads > 1:
+            entry["round_trip_ns"] = yardsticks.round_trip_ns()
         document["layers"].append(entry)
         document["run"]["disturbances"] = watch.disturbances
         document["summary"] = report.summarise(document["layers"])
@@ -275,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"    {direction} WRONG: {reason}", flush=True)
     print()
     print(report.summary_text(document["summary"]))
+    print(report.exchange_text(document["layers"]))
     print(f"\n{len(document['layers'])} layers in {time.perf_counter() - start:.0f} s; results in {options.json}")
     if any(document["summary"].values()):
         report.write_chart(document, options.chart)

@@ -118,6 +118,20 @@ def summarise(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return summary
 
 
+FAR_NS = 150.0
+"""Round trips between cores that take longer are between cores that share no cache."""
+
+
+def exchange_text(entries: Sequence[dict[str, Any]]) -> str:
+    """Say how far apart the cores were, "" where one thread was measured."""
+    trips = [entry["round_trip_ns"] for entry in entries if "round_trip_ns" in entry]
+    far = sum(trip > FAR_NS for trip in trips)
+    if not trips:
+        return ""
+    often = f"over {FAR_NS:.0f} in {far} of {len(trips)} layers"
+    return f"a flag from core to core and back: {min(trips):.0f} ns at best, {often}"
+
+
 def summary_text(summary: dict[str, Any]) -> str:
     """Return the lines that close the table."""
     lines = []

@@ -61,20 +61,26 @@ end:
 """
 
 
-@cache
-def _peak_function(dtype: str) -> tuple[Any, Callable[[int, int], None], int]:
-    """Compile the loop; return its owner, the function, and floating-point operations per loop."""
+def _compiled(program: str) -> Any:
+    """Compile a program for this machine; the functions live as long as what is returned."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    element, bits = ("float", 32) if dtype == "float32" else ("double", 64)
-    lanes = _lanes(bits)
     features = llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(_program(element, lanes)), machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(program), machine)
     engine.finalize_object()
+    return engine
+
+
+@cache
+def _peak_function(dtype: str) -> tuple[Any, Callable[[int, int], None], int]:
+    """Compile the loop; return its owner, the function, and floating-point operations per loop."""
+    element, bits = ("float", 32) if dtype == "float32" else ("double", 64)
+    lanes = _lanes(bits)
+    engine = _compiled(_program(element, lanes))
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(engine.get_function_address("peak"))
     return engine, function, 2 * SUMS * lanes
 
@@ -141,6 +147,54 @@ class Watch:
                 return False
         self.disturbances += 1
         return True
+
+
+# Two threads in turn count a flag up by one, the first from even numbers, the second from odd ones.
+FLAG_PROGRAM = """
+define void @count(ptr %flag, i64 %first, i64 %last) {
+entry:
+  br label %wait
+wait:
+  %n = phi i64 [%first, %entry], [%n, %wait], [%after, %step]
+  %seen = load atomic i64, ptr %flag acquire, align 8
+  %mine = icmp eq i64 %seen, %n
+  br i1 %mine, label %step, label %wait
+step:
+  %next = add i64 %n, 1
+  store atomic i64 %next, ptr %flag release, align 8
+  %after = add i64 %n, 2
+  %more = icmp slt i64 %after, %last
+  br i1 %more, label %wait, label %end
+end:
+  ret void
+}
+"""
+ROUND_TRIPS = 2_000
+
+
+@cache
+def _flag_function() -> tuple[Any, Callable[[int, int, int], None]]:
+    engine = _compiled(FLAG_PROGRAM)
+    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return engine, signature(engine.get_function_address("count"))
+
+
+def round_trip_ns(repeats: int = 5) -> float:
+    """Return the time in which a number goes from one core to another and back, in nanoseconds.
+
+    Some 60 where the two share a cache, 300 where they do not. The host of a virtual machine may move a core from one
+    state to the other at any time, and with it the time of whatever threads exchange.
+    """
+    _, count = _flag_function()
+    flag = np.zeros(16, np.int64)
+    address = flag.ctypes.data + -flag.ctypes.data % 64
+
+    def trips() -> None:
+        flag[:] = 0
+        call()
+
+    call = _on_threads(lambda thread: count(address, thread, 2 * ROUND_TRIPS), 2)
+    return best_seconds(trips, repeats) / ROUND_TRIPS * 1e9
 
 
 def copy_gbytes(threads: int = 1, repeats: int = 3) -> float:

@@ -1,6 +1,7 @@
 """The comparison with PyTorch: its layers, its arithmetic, and a run on layers that take no time."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -158,6 +159,19 @@ def test_watch_runs_its_loop_on_every_thread():
     watch = yardsticks.Watch(2)
     assert len(watch._run()) == 2
     assert 0 < watch._best < float("inf")
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="two threads would wait for the clock to part them")
+def test_a_flag_goes_from_core_to_core():
+    assert 1 < yardsticks.round_trip_ns(repeats=2) < 1e9
+
+
+def test_a_report_says_how_far_apart_the_cores_were():
+    entries = [{"round_trip_ns": trip} for trip in (61.0, 328.0, 70.0)]
+    assert report.exchange_text(entries) == (
+        "a flag from core to core and back: 61 ns at best, over 150 in 1 of 3 layers"
+    )
+    assert report.exchange_text([{}]) == ""
 
 
 def test_a_hopeless_layout_is_looked_at_once(monkeypatch):

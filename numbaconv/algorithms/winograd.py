@@ -87,9 +87,8 @@ def _phases(spec: ConvSpec, direction: str) -> list[TilePhase]:
 MIN_SUMMED = 12
 """Numbers that are summed besides those of the transforms: with fewer, the direct sum's error is far smaller."""
 
-PRECISE_SUMMED = 32, 64
-"""With fewer numbers than this, the latter with tall tiles, the kernel is transformed in float64: it is small, and its
-rounding weighs more."""
+PRECISE_SUMMED, TALL_PRECISE_SUMMED = 32, 64
+"""With fewer numbers than this the kernel is transformed in float64: it is small, and its rounding weighs more."""
 
 
 def declines(spec: ConvSpec, direction: str) -> str | None:
@@ -204,13 +203,14 @@ def _kernel_record(spec: ConvSpec, direction: str, phase: TilePhase, taps: tuple
     """Describe where the taps of a phase lie in the kernel."""
     channels, _ = product_channels(spec, direction)
     forward, strides = direction == "forward", kernel_strides(spec)
+    precise_summed = TALL_PRECISE_SUMMED if phase.row_points == TALL_POINTS else PRECISE_SUMMED
     record = Record()
     record.fields = {
         at.SUMMED_TAPS: phase.summed_taps, at.CHANNELS: channels, at.ROW_POINTS: phase.row_points,
         at.COLUMN_POINTS: phase.column_points, at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1],
         at.KERNEL_GROUP: spec.out_channels_per_group, at.KERNEL_CHANNEL: strides[-2] if forward else 1,
         at.KERNEL_COLUMN: 1 if forward else strides[-2], at.CHANNEL_CHUNKS: -(-channels // at.KERNEL_CHANNELS),
-        at.IS_PRECISE: int(channels * phase.summed_taps < PRECISE_SUMMED[phase.row_points == TALL_POINTS]),
+        at.IS_PRECISE: int(channels * phase.summed_taps < precise_summed),
     }  # fmt: skip
     record.tables = {at.KERNEL_TAPS: taps}
     return record

@@ -2,16 +2,16 @@
 
 The header is that of `numbaconv.kernels.layout`. A *tile* is the outputs of one transform: ROW_OUTPUTS x COLUMN_OUTPUTS
 of them, from ROW_POINTS x COLUMN_POINTS inputs. An axis with one point is not transformed. Tall tiles have eight points
-along the rows (`numbaconv.kernels.winograd_tall`). The last tile along an axis
-may have fewer outputs, and then it has fewer points, the first ones, and no products at the others. Tiles are numbered
-through columns, rows, planes and images, four kinds of them in turn: those last along the columns alone, whole ones,
-those last along the rows alone, those last along both. So the tiles that have a point follow one another. A block is
-BLOCK_TILES consecutive ones. The taps of all other axes, *plane taps*, are
-summed over like channels, and so are parts of more taps along an axis than a transform takes: depth = summed taps *
-channels.
+along the rows (`numbaconv.kernels.winograd_tall`). Other tiles that are the last along an axis may have fewer outputs,
+and then they have fewer points, the first ones, and no products at the others. Tiles are numbered through columns,
+rows, planes and images, four kinds of them in turn: those last along the columns alone, whole ones, those last along
+the rows alone, those last along both. So the tiles that have a point follow one another. A block is BLOCK_TILES
+consecutive ones. The taps of all other axes, *plane taps*, are summed over like channels, and so are parts of more taps
+along an axis than a transform takes: depth = summed taps * channels.
 
-Buffers of a worker: transformed input (points, tiles, INPUT_ROW), products of one panel (points, tiles, panel width),
-then scratch. A plane of points is padded by PLANE_PADDING numbers, so that planes do not share cache sets.
+Buffers of a worker: the transformed kernels that it keeps, transformed input (points, tiles, INPUT_ROW), products of
+one panel (points, tiles, panel width), then scratch. A plane of points is padded by PLANE_PADDING numbers, so that
+planes do not share cache sets.
 Transformed kernel: for each panel (points, depth, panel width), the planes padded alike.
 """
 
@@ -95,9 +95,7 @@ POINT_TILES = 69  # position of the first tile that has a point, and the one beh
 CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
 JOINED = 75  # phases that are one block together, this one and the records before it; kernel gradient: how many are
 IS_PRECISE = 76  # whether the kernel is transformed in float64
-KEPT_KERNEL = (
-    77  # where workers transform kernels to the start of their workspaces: number of the kernel's state, from 1 on
-)
+KEPT_KERNEL = 77  # number of the kernel's state, from 1 on, where workers keep it before all else; 0: they do not
 STATE_STEP = 78  # states of a worker
 
 PLANE_PADDING = 16
