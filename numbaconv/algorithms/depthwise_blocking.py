@@ -142,7 +142,7 @@ def choose_product_block(extents: tuple[Extent, ...], by_choice: bool = False, s
         columns = _part(columns, 2, LONG)
     while needed() * rows > most_rows + rows - 1 and width >= 2 * MIN_REGISTERS:
         width = _part(width, 2, 2)
-    # Cores that write neighbouring channels of one pixel have prefetchers that take lines from each other.
+    # Where channels are cut as well, each thread has rows of its own: neighbouring lines are not written by two cores.
     parts = min(-(-TARGET.threads // planes), most_rows // (2 * main.row_reach))
     if width < registers and parts > 1:
         rows = min(rows, -(-most_rows // parts))
