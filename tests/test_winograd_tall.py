@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-import oracle
 import pytest
 from passes import normal
+from test_winograd import engine, expected, operands, rms
 
 import numbaconv as nc
-from numbaconv import planner
 from numbaconv.algorithms import winograd
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.algorithms.winograd_tiles import TALL_SUMMED, tile_phases
@@ -37,31 +36,9 @@ CASES = {
 }
 
 
-def rms(values) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
 def phases(spec, direction):
     x, y = array_strides(spec)
     return tile_phases(spec, direction, *((y, x) if direction == "input_grad" else (x, y)))
-
-
-def operands(spec, direction, rng):
-    """Draw the two operands of a pass in the spec's layout."""
-    x, y = spec.x_shape, spec.y_shape
-    first, second = {"forward": (x, spec.kernel_shape), "input_grad": (y, spec.kernel_shape), "kernel_grad": (x, y)}[
-        direction
-    ]
-    return normal(rng, first, "float32"), normal(rng, second, "float32")
-
-
-def reference(spec, direction, first, second, options):
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    if direction == "forward":
-        return oracle.conv(first, second, None, **options)
-    if direction == "input_grad":
-        return oracle.conv_input_grad(first, second, spec.x_shape, **options)
-    return oracle.conv_kernel_grad(first, second, spec.kernel_shape, **options)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -70,25 +47,24 @@ def test_values(case, direction, rng):
     x_shape, kernel_shape, options = CASES[case]
     spec = resolve_conv(x_shape, kernel_shape, **options)
     assert {phase.row_points for phase in phases(spec, direction)} == {TALL_POINTS}
-    first, second = operands(spec, direction, rng)
-    result = getattr(planner, direction)(spec, first, second, algorithm="winograd")
-    expected = reference(spec, direction, first, second, options)
-    assert result.shape == expected.shape
-    assert rms(result - expected) < RELATIVE_ERROR * rms(expected)
+    arrays = operands(spec, rng)
+    result = engine(spec, direction, arrays, "winograd")
+    reference = expected(spec, direction, arrays, options)
+    assert result.shape == reference.shape
+    assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("filters", [20, 32, 48])
 def test_bias_and_activation(filters, activation, rng):
     spec = resolve_conv((2, 13, 14, 32), (5, 5, 32, filters), padding="same")
-    x, kernel = operands(spec, "forward", rng)
-    bias = normal(rng, (filters,), "float32")
-    result = planner.forward(spec, x, kernel, bias, activation, algorithm="winograd")
-    expected = reference(spec, "forward", x, kernel, {"padding": "same"}) + bias
+    arrays, bias = operands(spec, rng), normal(rng, (filters,), "float32")
+    result = engine(spec, "forward", arrays, "winograd", bias=bias, activation=activation)
+    reference = expected(spec, "forward", arrays, {"padding": "same"}) + bias
     if activation == "relu":
-        expected = np.maximum(expected, 0)
+        reference = np.maximum(reference, 0)
         assert (result == 0).any()
-    assert rms(result - expected) < RELATIVE_ERROR * rms(expected)
+    assert rms(result - reference) < RELATIVE_ERROR * rms(reference)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -98,10 +74,9 @@ def test_bias_and_activation(filters, activation, rng):
 )
 def test_error_beside_the_direct_algorithm(x_shape, kernel_shape, direction, rng):
     spec, wide = (resolve_conv(x_shape, kernel_shape, padding="same", dtype=t) for t in ("float32", "float64"))
-    first, second = operands(spec, direction, rng)
-    run = getattr(planner, direction)
-    truth = run(wide, first.astype(np.float64), second.astype(np.float64), algorithm="direct")
-    errors = {name: rms(run(spec, first, second, algorithm=name) - truth) for name in ("winograd", "direct")}
+    arrays = operands(spec, rng)
+    truth = engine(wide, direction, {name: a.astype(np.float64) for name, a in arrays.items()}, "direct")
+    errors = {name: rms(engine(spec, direction, arrays, name) - truth) for name in ("winograd", "direct")}
     assert errors["winograd"] < MAX_ERROR_RATIO[direction] * errors["direct"]
 
 

@@ -120,8 +120,8 @@ MAX_DEALT_UNITS = 3
 """Tiles of a thread, in register tiles, that are few."""
 
 EXCHANGE_BYTES_PER_CYCLE = 4.0
-"""Of what other threads have just written: a compromise. Cores that share L3 exchange three times as many, others a
-tenth."""
+"""Of what other threads have just written: a compromise. By what layers lost, cores that share no L3 exchange a tenth
+of that."""
 
 MAX_WHOLE_BYTES = 8 << 20
 """Transformed input of a block of all tiles: more would not stay in L3 beside that of other threads.
@@ -163,18 +163,18 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
     joined = join_phases(phases, channels, outs)
     kernels = {kernel_key(phase): phase for phase in phases}.values()
     x_bytes = 4 * math.prod(spec.x_shape if direction == "forward" else spec.y_shape)
+    size = sum(phase.points * phase.summed_taps * channels * outs * spec.groups * 4 for phase in kernels)
+    transform = sum(KERNEL_CYCLES[phase.points] * phase.summed_taps * channels * panels for phase in kernels)
+    transform_to_memory = transform * (2.4 if size > TARGET.l3_bytes / 2 else 1.0)
     deals = []
     for place in PLACES:
-        size = sum(phase.points * phase.summed_taps * channels * outs * spec.groups * 4 for phase in kernels)
         if place is KernelPlace.KEPT and size > MAX_KEPT_BYTES:
             continue
         blocks = tuple(choose_block(each, channels, outs, spec.groups, place, x_bytes) for each in joined)
         cycles, balanced = sum(block.cycles for block in blocks), sum(block.balanced for block in blocks)
-        transform = sum(KERNEL_CYCLES[phase.points] * phase.summed_taps * channels * panels for phase in kernels)
         if place is KernelPlace.SHARED:
-            transform *= 2.4 if size > TARGET.l3_bytes / 2 else 1.0
-            cycles += transform
-            balanced += transform + size * (TARGET.threads - 1) / EXCHANGE_BYTES_PER_CYCLE
+            cycles += transform_to_memory
+            balanced += transform_to_memory + size * (TARGET.threads - 1) / EXCHANGE_BYTES_PER_CYCLE
         elif place is KernelPlace.KEPT:
             cycles += transform
             balanced += transform * own_kernel_cost(size) * TARGET.threads

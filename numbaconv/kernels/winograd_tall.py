@@ -25,7 +25,7 @@ TILE_REGISTERS = TALL_POINTS * POINTS + TALL_POINTS
 # Sums and products of two and of all three squares of 1/2, 1 and 2.
 MINUS_SUM_1_2, MINUS_SUM_HALF_2, MINUS_SUM_HALF_1 = -5.0, -4.25, -1.25
 PRODUCT_1_2, PRODUCT_HALF_1 = 4.0, 0.25
-SUM, MINUS_SUM = 5.25, -5.25
+SUM = 5.25
 HALF, MINUS_HALF, TWO, MINUS_TWO = 0.5, -0.5, 2.0, -2.0
 
 # 1 / product of the differences to the other finite points, and its products with the powers of each point.

@@ -79,6 +79,18 @@ def transform_pixels(x, row, columns, zeros, out, out_step):
 
 
 @inline
+def transform_rows(count, x, rows, columns, zeros, buffer, step, fresh):
+    """Transform rows of a tile along the columns to buffer[row, point, lane], and fetch as `border_tile` does."""
+    lanes = lanes_of(x)
+    for i in range(count):
+        transform_pixels(x, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
+        if rows[i] >= 0 and columns[POINTS - 1] >= 0:
+            following = advance(x, rows[i] + columns[POINTS - 1])
+            for j in range(fresh, POINTS):
+                prefetch(advance(following, (j - fresh + 1) * step))
+
+
+@inline
 def border_tile(x, rows, columns, row_points, column_points, channels, zeros, buffer, v, plane, step, fresh):
     """Transform a tile whose pixels are found by the tables `rows` and `columns`, whole registers of channels.
 
@@ -93,12 +105,7 @@ def border_tile(x, rows, columns, row_points, column_points, channels, zeros, bu
         elif row_points == 1:
             transform_pixels(source, rows[0], columns, zeros, target, plane)
         else:
-            for i in range(POINTS):
-                transform_pixels(source, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
-                if rows[i] >= 0 and columns[POINTS - 1] >= 0:
-                    following = advance(source, rows[i] + columns[POINTS - 1])
-                    for j in range(fresh, POINTS):
-                        prefetch(advance(following, (j - fresh + 1) * step))
+            transform_rows(POINTS, source, rows, columns, zeros, buffer, step, fresh)
             for j in range(POINTS):
                 transform_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
 
@@ -109,12 +116,7 @@ def tall_tile(x, rows, columns, channels, zeros, buffer, v, plane, step, fresh):
     lanes = lanes_of(x)
     for channel in range(0, channels, lanes):
         source, target = advance(x, channel), advance(v, channel)
-        for i in range(TALL_POINTS):
-            transform_pixels(source, rows[i], columns, zeros, advance(buffer, i * POINTS * lanes), lanes)
-            if rows[i] >= 0 and columns[POINTS - 1] >= 0:
-                following = advance(source, rows[i] + columns[POINTS - 1])
-                for j in range(fresh, POINTS):
-                    prefetch(advance(following, (j - fresh + 1) * step))
+        transform_rows(TALL_POINTS, source, rows, columns, zeros, buffer, step, fresh)
         for j in range(POINTS):
             transform_tall_input(advance(buffer, j * lanes), POINTS * lanes, advance(target, j * plane), POINTS * plane)
 
@@ -297,13 +299,14 @@ def make_panel_tile(row_outputs: int, outputs: int, vectors: int) -> Any:
 _PANEL_OUTPUTS = ((2, 2), (3, 3), (4, 4), (TALL_POINTS + 1 - TALL_TAPS, POINTS + 1 - TALL_TAPS))
 
 
-@inline
-def panel_number(row_outputs, column_outputs, vectors):
+def _panel_number(row_outputs, column_outputs, vectors):
     """Return rows and columns of outputs and the registers of a panel as one number."""
     return 64 * vectors + 8 * row_outputs + column_outputs
 
 
-PANEL_SIZES = tuple(64 * vectors + 8 * rows + columns for vectors in (1, 2) for rows, columns in _PANEL_OUTPUTS)
+panel_number = inline(_panel_number)
+
+PANEL_SIZES = tuple(_panel_number(rows, columns, vectors) for vectors in (1, 2) for rows, columns in _PANEL_OUTPUTS)
 """Those of the tiles that have code of their own."""
 
 panel_tile = by_rows(
