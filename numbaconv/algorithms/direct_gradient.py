@@ -45,10 +45,9 @@ from numbaconv.algorithms.plan_parts import (
     launch_gradient,
 )
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.gradient_rows import PACKED_REGISTERS, ROW_FETCHES
+from numbaconv.kernels.gradient_rows import PACKED_REGISTERS, PACKS_ROWS, ROW_FETCHES
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALVES, split_pieces, split_rows
-from numbaconv.kernels.vector_copy import HAS_MASKS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
 from numbaconv.target import TARGET
@@ -77,8 +76,8 @@ class _GradientPhase:
 LONG_RUN, LONG_PIECES_COST = 28, 1.02
 """Runs longer than a tile's rows cost about as much both ways; tiles of single runs were up to 1.05 times as fast."""
 
-PACKS_ROWS, PACKED_COST = HAS_MASKS, 1.01
-"""Whether tiles may have packed rows, which takes masked loads, and what they are taken to cost: from memory more."""
+PACKED_COST = 1.01
+"""What tiles with packed rows are taken to cost beside others: from memory they take longer than estimated."""
 
 EXCHANGED_COST = 1.05
 """Where columns of both kinds are equally full, tiles of whole panels of output channels were 1.05 times as fast."""

@@ -18,13 +18,18 @@ from numbaconv.simd.mixed import mixed_zeros
 from numbaconv.simd.pointers import advance, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch, tile_store
 from numbaconv.simd.vectors import lanes_of, load_first, store
+from numbaconv.target import TARGET
 
 PARAMETERS = "x, pixel_stride, pixels, grad, total, stride, adds, ahead, ahead_step"
+
+PACKS_ROWS = TARGET.vector_bytes >= 32
+"""Whether tiles may have packed rows: parts of registers are loaded by one instruction, and sixteen registers or more
+give them enough columns."""
 
 ROW_FETCHES = 2
 """Panels of a block whose tiles fetch the next tile's rows, where it has twice as many or more."""
 
-PACKED_REGISTERS = 256
+PACKED_REGISTERS = TARGET.l1_bytes // 2 // TARGET.vector_bytes
 """Registers of the rows of several tiles that are packed in one sweep over the pixels: half of L1.
 
 Pixels far apart in the input share few sets of each cache: by the next sweep the lines that two tiles have in common

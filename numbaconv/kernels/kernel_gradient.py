@@ -21,10 +21,10 @@ from numbaconv.kernels.forward import block_extent, block_input, phase_record
 from numbaconv.kernels.gradient_ahead import first_numbers, next_block, next_numbers
 from numbaconv.kernels.gradient_packing import pack_panels
 from numbaconv.kernels.gradient_pieces import pieces_tile
-from numbaconv.kernels.gradient_rows import packed_gradient
+from numbaconv.kernels.gradient_rows import PACKS_ROWS, packed_gradient
 from numbaconv.kernels.packing import rounded_width
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALF_PIECES, by_vectors, tile_parts
-from numbaconv.kernels.vector_copy import HAS_MASKS, add_run, copy_pixel
+from numbaconv.kernels.vector_copy import add_run, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.mixed import mixed_zeros
 from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
@@ -194,7 +194,7 @@ def add_block(
         if grad_in_place == 0:
             pack_panels(record, advance(grad, out), images, rows, columns, count, final, packed)
         whole = 0
-        if HAS_MASKS:
+        if PACKS_ROWS:
             if record[at.ROWS_PACKED] != 0:
                 whole = count if final == width else count - 1
                 fetched = packed_gradient(
