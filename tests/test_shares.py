@@ -16,6 +16,7 @@ from test_program import TASKS, chain_of, expected, make_launch
 from numbaconv import parallel
 from numbaconv.algorithms.direct import product_plan
 from numbaconv.algorithms.shares import MOST_TASKS, parts, shares
+from numbaconv.kernels import layout as at
 from numbaconv.shapes import contiguous_strides
 from numbaconv.spec import resolve_conv
 from numbaconv.target import TARGET
@@ -62,9 +63,15 @@ def test_phases_with_the_largest_tasks_come_first():
     x, y = (contiguous_strides(spec.result_shape(direction)) for direction in ("input_grad", "forward"))
     plan = product_plan(spec, "input_grad", y, x)
     assert plan.tasks <= MOST_TASKS * TARGET.threads
+    records = plan.geometry[plan.geometry[at.RECORDS] :]
+    phases = [records[n * at.RECORD_SIZE :] for n in range(plan.geometry[at.PHASES])]
+    tasks = np.diff([*(phase[at.FIRST_TASK] for phase in phases), plan.tasks])
+    costs = np.array([phase[[at.KERNEL_TAP_COUNT, at.OUT_ROWS, at.OUT_COLUMNS]].prod() for phase in phases]) / tasks
+    assert costs[0] == costs.max()
     if TARGET.threads == 2:
-        # Phases of 4, 2, 2 and 1 taps, two tasks each: half of the products are the two of the first.
-        assert plan.shares.tolist() == [2, 0, 2, 8]
+        first = costs.repeat(tasks)[: plan.shares[2]].sum()
+        assert plan.shares.tolist() == [2, 0, plan.shares[2], plan.tasks]
+        assert abs(first / (costs * tasks).sum() - 0.5) < 0.1
 
 
 @pytest.mark.parametrize("bounds", [[0, 1, 40], [0, 40, 40], [0, 0, 40], [0, 33, 40]])

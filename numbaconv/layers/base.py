@@ -13,6 +13,7 @@ import numpy as np
 from numbaconv import initializers, regularizers
 from numbaconv.arrays import CHARS
 from numbaconv.autograd import Tensor
+from numbaconv.layers.changes import Watched
 from numbaconv.layers.options import as_tensor, check_dtype, snake_case, unknown_options
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.tracing import TRACE, TRAINING, trace_shapes
@@ -27,7 +28,7 @@ _PLAIN = frozenset((bool, int, float, str, type(None), FunctionType, BuiltinFunc
 _inert: set[Any] = set(_PLAIN)
 
 
-class Layer:
+class Layer(Watched):
     """A function with weights.
 
     A subclass defines `call(inputs)` or `call(inputs, training)` and, if it has weights, `build(input_shape)`, which

@@ -53,6 +53,8 @@ class Input(Layer):
 
     def check_input_shape(self, input_shape: Shape) -> None:
         """Raise ValueError when the inputs do not have the stated shape."""
+        if input_shape[1:] == self.batch_shape[1:]:
+            return
         fits = len(input_shape) == len(self.batch_shape) and all(
             want is None or found is None or want == found
             for want, found in zip(self.batch_shape[1:], input_shape[1:], strict=True)

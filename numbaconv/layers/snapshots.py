@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from numbaconv.layers.base import Layer
+from numbaconv.layers.changes import last_change
 from numbaconv.layers.parameter import Parameter
 
 
@@ -24,6 +25,8 @@ class Snapshot:
     def __init__(self, watched: Sequence[Layer], start: int, parameters: Sequence[Parameter]) -> None:
         self._layers = list(watched)
         self._watched = slice(start, start + len(self._layers))
+        # The last change of any layer's attributes after which these were found to be the same.
+        self._seen: object = None
         self._states = [dict(vars(layer)) for layer in self._layers]
         self._parameters = parameters
         self._arrays = [p.data for p in parameters]
@@ -31,11 +34,12 @@ class Snapshot:
 
     def is_current(self, layers: Sequence[Layer]) -> bool:
         """Whether the layers of the row have the attributes, and their weights the arrays, that they had."""
-        try:
-            return (
-                layers[self._watched] == self._layers
-                and [layer.__dict__ for layer in self._layers] == self._states
-                and [id(p.data) for p in self._parameters] == self._places
-            )
-        except ValueError:  # an array among the attributes has changed
-            return False
+        change = last_change()
+        if change is not self._seen:
+            try:
+                if [layer.__dict__ for layer in self._layers] != self._states:
+                    return False
+            except ValueError:  # an array among the attributes has changed
+                return False
+            self._seen = change
+        return layers[self._watched] == self._layers and [id(p.data) for p in self._parameters] == self._places

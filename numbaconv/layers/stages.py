@@ -67,6 +67,13 @@ class Stages:
             stage = self._stages[key] = self.kind(layers, start, x)
         return stage
 
+    def find_whole(self, layers: Sequence[Layer], x: np.ndarray) -> Stage | None:
+        """Return the stage that all layers were for arrays like ``x`` and still are, if launches can read ``x``."""
+        stage = self._stages.get((0, x.shape, x.dtype, False, planner.generation))
+        if stage is None or stage.stop < len(layers) or not _is_readable(x) or not stage.is_current(layers):
+            return None
+        return stage
+
 
 def _is_readable(x: np.ndarray) -> bool:
     """Whether launches can read inputs where they lie."""

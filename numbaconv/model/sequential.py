@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv import seeding
+from numbaconv.autograd.tensor import wrap
 from numbaconv.layers import Input, Layer
 from numbaconv.layers.inference import InferenceStage, is_wanted
 from numbaconv.layers.stages import Stages, run_stages
@@ -160,12 +162,31 @@ class Sequential(Model):
         if self._input is not None:
             self._input.check_input_shape(input_shape)
 
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the model's outputs; see `Layer.__call__`.
+
+        For their values alone, an array that all layers have one program for is handed to it at once.
+        """
+        if type(inputs) is np.ndarray and not training and type(self).call is Sequential.call and is_wanted():
+            stage = self._stages.find_whole(self._layers, inputs)
+            if stage is not None:
+                self.check_input_shape(inputs.shape)
+                y = stage.run(wrap(inputs), False)
+                if y is not None:
+                    return y if stage.activation is None else stage.activation(y)
+                with seeding.use_generator(self._generator):
+                    return self._call_layers(inputs, False)
+        return super().__call__(inputs, training=training)
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Apply the layers one after the other."""
         if not training and is_wanted():
             return run_stages(self._layers, inputs, self._stages, training)
         if are_stages_wanted():
             return run_stages(self._layers, inputs, self._training_stages, training)
+        return self._call_layers(inputs, training)
+
+    def _call_layers(self, inputs: Any, training: bool) -> Any:
         for layer in self._layers:
             inputs = layer(inputs, training=training)
         return inputs
@@ -173,7 +194,7 @@ class Sequential(Model):
     def train_step(self, inputs: Any, targets: Any) -> tuple[float, np.ndarray]:
         """Run one step of training and return loss and outputs; a subclass may override it."""
         kind, done = type(self), None
-        if kind.call is Sequential.call and kind.__call__ is Model.__call__ and self.built:
+        if kind.call is Sequential.call and kind.__call__ is Sequential.__call__ and self.built:
             done = self._training_steps.run(self, self._layers, self._loss, self._optimizer, inputs, targets)
         return super().train_step(inputs, targets) if done is None else done
 
