@@ -117,9 +117,16 @@ def keep_order(b):
     nothing.attributes.add("convergent")
 
 
+def _register_class() -> str | None:
+    """Return the inline assembler's name of the vector registers, None where no register holds a whole vector."""
+    if TARGET.architecture == "x86_64" and TARGET.vector_bytes == 64:
+        return "v" if "+avx512f" in TARGET.features.split(",") else None
+    return {"x86_64": "x", "aarch64": "w"}.get(TARGET.architecture)
+
+
 def keep_here(b, values):
     """Return the registers, computed no later than here and not read earlier, as `keep_order`; no instruction."""
-    constraint = {"x86_64": "v" if TARGET.vector_bytes == 64 else "x", "aarch64": "w"}.get(TARGET.architecture)
+    constraint = _register_class()
     if constraint is None or not values:
         keep_order(b)
         return values
