@@ -158,7 +158,10 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
         chunk = -(-panels // block.panel_chunks)
         own, used = kept, 0
-        members = [tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles)) for each in phases]
+        members = [
+            tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles), block.is_run)
+            for each in phases
+        ]
         for each, record in zip(phases, members, strict=True):
             kinds, tiles = tile_kinds(each), record.fields[at.BLOCK_TILES]
             product_plane = tiles * 2 * lanes + at.PLANE_PADDING

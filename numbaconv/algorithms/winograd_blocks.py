@@ -10,6 +10,7 @@ from enum import Enum
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import panel_count, tile_cycles
+from numbaconv.algorithms.cache_sets import pixels_in_l1
 from numbaconv.algorithms.plan_parts import MAX_KEPT_BYTES, product_channels
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
@@ -36,13 +37,15 @@ class Block:
     """Tiles of a block and the parts that output channels are dealt into.
 
     ``cycles`` are those of the cheapest block on one thread, which algorithms are compared by, ``balanced`` those of
-    this one, with what threads wait for each other.
+    this one, with what threads wait for each other. The tiles of a block that ``is_run`` follow one another along the
+    planes, of which they transform each once.
     """
 
     tiles: int
     panel_chunks: int
     cycles: float
     balanced: float
+    is_run: bool = False
 
 
 class KernelPlace(Enum):
@@ -76,14 +79,20 @@ def choose_block(
     # Few tiles are dealt evenly. Algorithms are not compared by that: their choice must not depend on the threads.
     even = -(-tiles // TARGET.threads)
     is_dealt = place is KernelPlace.KEPT and not is_one and even <= MAX_DEALT_UNITS * unit
-    for size in sorted(sizes | ({even} if is_dealt else set())):
+    choices = [(size, size) for size in sorted(sizes | ({even} if is_dealt else set()))]
+    if not is_one:
+        choices += [(size, size - 1 + phase.plane_taps) for size in run_sizes(phase, channels)]
+    for size, planes in choices:
+        is_run = planes > size
         blocks = -(-tiles // size) * groups
-        input_bytes = points * size * depth * 4
+        # Planes of a run that are transformed are as many tiles of one plane tap.
+        inputs = planes / phase.plane_taps if is_run else size
+        input_bytes = points * inputs * depth * 4
         if whole and input_bytes > min(MAX_WHOLE_BYTES, kernel_bytes):
             break
         for chunks in sorted({1, min(2, panels), min(4, panels), panels}):
             count = panels / chunks
-            transformed = size * input_cycles(phase, channels, groups)
+            transformed = inputs * input_cycles(phase, channels, groups)
             parts = [size] if len(phases) == 1 else [each.tiles for each in phases]
             of_point = sum(tile_cycles(part, 2) * depth + -(-part // unit) * POINT_CYCLES for part in parts)
             products = points * share * wide_panels(outs) / chunks * of_point
@@ -95,14 +104,26 @@ def choose_block(
             spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) + 2 * max(0.0, input_bytes - TARGET.l3_bytes / 4)
             spilled *= count / CACHE_BYTES_PER_CYCLE
             cycles = (transformed + products + result + weights + spilled) * blocks * chunks
-            if size in sizes:
+            if is_run or size in sizes:
                 least = min(least, cycles)
             tasks, threads = blocks * chunks, TARGET.threads
             balanced = cycles * math.ceil(tasks / threads) * threads / tasks
             balanced += x_bytes * (min(chunks, threads) - 1) / EXCHANGE_BYTES_PER_CYCLE
             if balanced < best:
-                best, choice = balanced, Block(size, chunks, cycles, balanced)
+                best, choice = balanced, Block(size, chunks, cycles, balanced, is_run)
     return dataclasses.replace(choice, cycles=least)
+
+
+def run_sizes(phase: TilePhase, channels: int) -> list[int]:
+    """Return how many tiles blocks along the planes may have: even parts of a run, whose rows L1's sets hold."""
+    of_plane, planes = phase.summed_taps // phase.plane_taps * channels, phase.run_planes
+    if planes == 0 or pixels_in_l1(of_plane, "float32") < 2 * WIDE_SIZES[0]:
+        return []
+    return [size for size in range(2, min(planes, MAX_RUN) + 1) if planes % size == 0]
+
+
+MAX_RUN = 96
+"""Tiles of a block along the planes, at most: with more of them sharing planes saves little."""
 
 
 def own_kernel_cost(panel_bytes: int) -> float:

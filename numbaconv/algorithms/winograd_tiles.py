@@ -95,6 +95,12 @@ class TilePhase:
         return math.prod(len(axis.phase.taps) for axis in self.lattice.planes)
 
     @property
+    def run_planes(self) -> int:
+        """Planes of an image each of which reads what the next one does but for the first; 0 where they do not."""
+        reads = np.reshape(plane_offsets(self.lattice.planes)[0], (self.planes, self.plane_taps))
+        return self.planes if self.plane_taps > 1 and np.array_equal(reads[1:, :-1], reads[:-1, 1:]) else 0
+
+    @property
     def taps(self) -> tuple[int, int]:
         """Taps of a part of the kernel along rows and columns."""
         return part_taps(self.lattice.rows.phase), part_taps(self.lattice.columns.phase)
@@ -262,8 +268,13 @@ def _with_roles(lattice: Lattice) -> TilePhase:
     return TilePhase(phase, *points)
 
 
-def tile_record(phase: TilePhase, x_shape: tuple[int, ...], x_strides: Strides, channels: int, tiles: int) -> Record:
-    """Describe the tiles of a phase, ``tiles`` of them a block, where they read and write, and their transforms."""
+def tile_record(
+    phase: TilePhase, x_shape: tuple[int, ...], x_strides: Strides, channels: int, tiles: int, is_run: bool = False
+) -> Record:
+    """Describe the tiles of a phase, ``tiles`` of them a block, where they read and write, and their transforms.
+
+    A block ``is_run`` where its tiles follow one another along the planes.
+    """
     lattice, (row_outputs, column_outputs) = phase.lattice, phase.outputs
     lanes, depth = TARGET.lanes("float32"), phase.summed_taps * channels
     kinds, width = tile_kinds(phase), round_up(channels, lanes)
@@ -272,6 +283,10 @@ def tile_record(phase: TilePhase, x_shape: tuple[int, ...], x_strides: Strides, 
     # A register tile's rows, and those of the next lines that are on their way.
     if pixels_in_l1(input_row, "float32") < 2 * WIDE_SIZES[0]:
         input_row += CACHE_LINE // 4
+    ahead, input_plane = column_outputs * column_step(lattice.columns), tiles * input_row
+    if is_run:
+        input_row, planes = depth // phase.plane_taps, np.reshape(reads, (phase.planes, phase.plane_taps))
+        ahead, input_plane = planes[1, -1] - planes[0, -1], round_up((tiles - 1) * input_row + depth, lanes)
     record = Record()
     record.fields = {
         at.TILES: phase.tiles, at.BLOCK_TILES: tiles, at.TILE_ROWS: phase.tile_rows,
@@ -283,7 +298,8 @@ def tile_record(phase: TilePhase, x_shape: tuple[int, ...], x_strides: Strides, 
         at.ROW_OUTPUTS: row_outputs, at.COLUMN_OUTPUTS: column_outputs,
         at.ROW_TAPS: phase.taps[0], at.COLUMN_TAPS: phase.taps[1], at.ROW_PARTS: phase.parts[0],
         at.COLUMN_PARTS: phase.parts[1],
-        at.INPUT_ROW: input_row, at.INPUT_PLANE: tiles * input_row + at.PLANE_PADDING,
+        at.INPUT_ROW: input_row, at.INPUT_PLANE: input_plane + at.PLANE_PADDING, at.TILE_AHEAD: ahead,
+        at.RUN_PLANES: phase.planes * is_run,
         at.FULL_ROWS: kinds.full_rows, at.FULL_COLUMNS: kinds.full_columns, at.LAST_ROW_POINTS: kinds.last_row_points,
         at.LAST_COLUMN_POINTS: kinds.last_column_points,
         at.X_SIZE: 1 + sum((n - 1) * max(stride, 0) for n, stride in zip(x_shape, x_strides, strict=True)),

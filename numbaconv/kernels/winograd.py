@@ -15,6 +15,7 @@ from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, 
 from numbaconv.kernels.winograd_points import FEWER_POINTS
 from numbaconv.kernels.winograd_positions import (
     fetch_tile,
+    is_next,
     next_position,
     tile_points,
     tile_position,
@@ -88,7 +89,7 @@ def transform_tile(record, x, room, rows, columns, has_rows, has_columns, v, scr
         )
     elif is_inside:
         source = advance(x, rows[0] + columns[0])
-        ahead = record[at.COLUMN_OUTPUTS] * column_step
+        ahead = record[at.TILE_AHEAD]
     else:
         clear(scratch, lanes)
     if row_points == TALL_POINTS:
@@ -127,22 +128,25 @@ def transform_parts(record, x, room, rows, columns, has_rows, has_columns, v, sc
 
 @inline
 def transform_block(record, x, group, first, tiles, v, scratch):
-    """Transform tiles [first, first + tiles) of a group to v[point, tile, summed tap, channel]."""
+    """Transform tiles [first, first + tiles) of a group to v[point, tile, summed tap, channel].
+
+    Along a run of planes, to v[point, plane, channel]: a tile finds those that the one before it reads as well.
+    """
     x, size = advance(x, group * record[at.X_GROUP]), record[at.X_SIZE] - group * record[at.X_GROUP]
     of_plane = record[at.ROW_PARTS] * record[at.COLUMN_PARTS] * record[at.CHANNELS]
-    position = tile_position(record, first)
+    position, new_tap = tile_position(record, first), 0 if record[at.RUN_PLANES] == 0 else record[at.PLANE_TAPS] - 1
     for t in range(tiles):
-        image, plane, row, column = position
-        position = next_position(record, first + t + 1, position)
+        before = position
+        image, plane, row, column = before
+        position = next_position(record, first + t + 1, before)
         has_rows, has_columns = tile_points(record, row, column)
         # Transforms of whole tiles fetch what the next one of the row reads, not tiles with fewer points.
-        is_followed = position[2] == row and position[3] == column + 1 and has_rows == record[at.ROW_POINTS]
-        if not is_followed and t + 1 < tiles:
-            fetch_tile(record, x, position)
+        if not (is_next(record, position, before) and has_rows == record[at.ROW_POINTS]) and t + 1 < tiles:
+            fetch_tile(record, x, position, new_tap)
         rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
         columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
         planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
-        for tap in range(record[at.PLANE_TAPS]):
+        for tap in range(new_tap if t > 0 else 0, record[at.PLANE_TAPS]):
             target = advance(v, t * record[at.INPUT_ROW] + tap * of_plane)
             if planes[tap] < 0:
                 for point in range(record[at.ROW_POINTS] * record[at.COLUMN_POINTS]):

@@ -9,6 +9,10 @@ the rows alone, those last along both. So the tiles that have a point follow one
 consecutive ones. The taps of all other axes, *plane taps*, are summed over like channels, and so are parts of more taps
 along an axis than a transform takes: depth = summed taps * channels.
 
+Where RUN_PLANES is more than 0, planes are numbered first, and a block lies within a *run* of so many. Its tiles read
+planes that follow one another. Each is transformed once, to a row of its own, so that all that a tile reads, depth
+numbers, begins one row behind what the tile before it reads.
+
 Buffers of a worker: the transformed kernels that it keeps, transformed input (points, tiles, INPUT_ROW), products of
 one panel (points, tiles, panel width), then scratch. A plane of points is padded by PLANE_PADDING numbers, so that
 planes do not share cache sets.
@@ -97,6 +101,8 @@ JOINED = 75  # phases that are one block together, this one and the records befo
 IS_PRECISE = 76  # whether the kernel is transformed in float64
 KEPT_KERNEL = 77  # number of the kernel's state, from 1 on, where workers keep it before all else; 0: they do not
 STATE_STEP = 78  # states of a worker
+RUN_PLANES = 79  # planes whose tiles follow one another, 0 where columns are the innermost
+TILE_AHEAD = 80  # from what a tile reads to what the next one does that it does not
 
 PLANE_PADDING = 16
 

@@ -25,18 +25,35 @@ def tile_position(record, tile):
         row, rows = rows, 1
     if tile >= ends[0]:
         tile -= ends[2] if tile >= ends[2] else ends[1] if tile >= ends[1] else ends[0]
+    plane, planes = 0, record[at.RUN_PLANES]
+    if planes > 0:
+        plane, tile = tile % planes, tile // planes
     column, tile = column + tile % columns, tile // columns
     row, tile = row + tile % rows, tile // rows
-    return tile // record[at.PLANES], tile % record[at.PLANES], row, column
+    if planes == 0:
+        plane, tile = tile % record[at.PLANES], tile // record[at.PLANES]
+    return tile, plane, row, column
 
 
 @inline
 def next_position(record, tile, position):
     """Return the position of a tile from that of the one before it; divisions only where a row of whole tiles ends."""
     image, plane, row, column = position
-    if column + 1 < record[at.FULL_COLUMNS]:
+    if record[at.RUN_PLANES] > 0:
+        if plane + 1 < record[at.RUN_PLANES]:
+            return image, plane + 1, row, column
+    elif column + 1 < record[at.FULL_COLUMNS]:
         return image, plane, row, column + 1
     return tile_position(record, tile)
+
+
+@inline
+def is_next(record, position, before):
+    """Whether a tile reads what the one before it fetches: that of the next plane of a run, or the next column."""
+    _, plane, row, column = before
+    if record[at.RUN_PLANES] > 0:
+        return position[1] == plane + 1 and position[2] == row and position[3] == column
+    return position[2] == row and position[3] == column + 1
 
 
 @inline
@@ -59,13 +76,16 @@ def tiles_with(record, point, first, tiles):
 
 
 @inline
-def fetch_tile(record, x, position):
-    """Ask for the input of a tile: the tables of its rows and columns tell which pixels are padding, -1."""
+def fetch_tile(record, x, position, first_tap):
+    """Ask for the input of a tile from a plane tap on.
+
+    The tables of its rows and columns tell which pixels are padding, -1.
+    """
     image, plane, row, column = position
     rows = advance(record, record[at.ROW_TABLE] + row * record[at.ROW_OUTPUTS])
     columns = advance(record, record[at.COLUMN_TABLE] + column * record[at.COLUMN_OUTPUTS])
     planes = advance(record, record[at.PLANE_TABLE] + plane * record[at.PLANE_TAPS])
-    for tap in range(record[at.PLANE_TAPS]):
+    for tap in range(first_tap, record[at.PLANE_TAPS]):
         for i in range(record[at.ROW_POINTS] if planes[tap] >= 0 else 0):
             for j in range(record[at.COLUMN_POINTS] if rows[i] >= 0 else 0):
                 if columns[j] >= 0:
