@@ -236,30 +236,6 @@ def test_arrays_and_layers_put_in_place_of_others_are_seen(rng):
     assert_same(model, x)
     model.layers[5].mask = np.zeros(3)
     assert_same(model, x)
-    del model.layers[5].mask
-    assert_same(model, x)
-
-
-def test_a_call_of_a_users_model_is_made(rng):
-    class Doubled(nc.Sequential):
-        def call(self, inputs, training=False):
-            return 2 * super().call(inputs, training)
-
-    x = rng.standard_normal((1, 9, 9, 3), np.float32)
-    model, doubled = (kind([layers.Conv2D(4, 3)], seed=0) for kind in (nc.Sequential, Doubled))
-    with nc.no_grad():
-        for _ in range(3):
-            assert_array_equal(doubled(x).numpy(), 2 * model(x).numpy())
-
-
-def test_shapes_that_are_refused_stay_so(rng):
-    """`call` itself checks no shapes of models, and makes programs for them."""
-    model = nc.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3)])
-    x = rng.standard_normal((1, 6, 7, 3), np.float32)
-    with nc.no_grad():
-        assert model.call(nc.Tensor(x)).shape == (1, 4, 5, 4)
-        with pytest.raises(ValueError, match="incompatible with the layer"):
-            model(x)
 
 
 def test_a_layer_that_can_be_recorded_in_part_is_called(rng, runs):
