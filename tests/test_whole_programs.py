@@ -33,6 +33,13 @@ def test_shapes_that_are_refused_stay_so(rng):
             model(x)
 
 
+@pytest.mark.parametrize("shape", [(), (4, 3, 1), (4, 2)])
+def test_inputs_that_differ_from_the_stated_shape_in_axes_or_sizes_are_refused(shape):
+    stated = () if shape == () else (3,)
+    with pytest.raises(ValueError, match="incompatible with the layer"):
+        layers.Input(stated).check_input_shape(shape)
+
+
 def test_an_array_is_handed_to_the_program_at_once(rng, monkeypatch):
     model = nc.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)])
     x = rng.standard_normal((1, 8, 8, 3), np.float32)

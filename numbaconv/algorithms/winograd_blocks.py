@@ -79,14 +79,12 @@ def choose_block(
     # Few tiles are dealt evenly. Algorithms are not compared by that: their choice must not depend on the threads.
     even = -(-tiles // TARGET.threads)
     is_dealt = place is KernelPlace.KEPT and not is_one and even <= MAX_DEALT_UNITS * unit
-    choices = [(size, size) for size in sorted(sizes | ({even} if is_dealt else set()))]
-    if not is_one:
-        choices += [(size, size - 1 + phase.plane_taps) for size in run_sizes(phase, channels)]
-    for size, planes in choices:
-        is_run = planes > size
+    choices = [(size, False) for size in sorted(sizes | ({even} if is_dealt else set()))]
+    choices += [(size, True) for size in ([] if is_one else run_sizes(phase, channels))]
+    for size, is_run in choices:
         blocks = -(-tiles // size) * groups
-        # Planes of a run that are transformed are as many tiles of one plane tap.
-        inputs = planes / phase.plane_taps if is_run else size
+        # Each tile of a run but the first transforms a single plane.
+        inputs = 1 + (size - 1) / phase.plane_taps if is_run else size
         input_bytes = points * inputs * depth * 4
         if whole and input_bytes > min(MAX_WHOLE_BYTES, kernel_bytes):
             break

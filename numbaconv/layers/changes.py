@@ -13,7 +13,7 @@ def last_change() -> object:
 
 
 class Watched:
-    """An object whose attributes are set and deleted in sight of `last_change`."""
+    """An object whose attributes are set and deleted in sight of `last_change`; writes to its ``__dict__`` are not."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -53,11 +53,10 @@ class Input(Layer):
 
     def check_input_shape(self, input_shape: Shape) -> None:
         """Raise ValueError when the inputs do not have the stated shape."""
-        if input_shape[1:] == self.batch_shape[1:]:
-            return
-        fits = len(input_shape) == len(self.batch_shape) and all(
-            want is None or found is None or want == found
-            for want, found in zip(self.batch_shape[1:], input_shape[1:], strict=True)
+        wanted, given = self.batch_shape[1:], input_shape[1:]
+        fits = len(input_shape) == len(self.batch_shape) and (
+            given == wanted
+            or all(want is None or found is None or want == found for want, found in zip(wanted, given, strict=True))
         )
         if not fits:
             raise ValueError(
