@@ -13,7 +13,7 @@ from problems import Problem, conv
 
 import numbaconv as nc
 from numbaconv import planner
-from numbaconv.algorithms import direct, direct_gradient
+from numbaconv.algorithms import blocking, direct, direct_gradient
 from numbaconv.algorithms.blocking import Extent, choose_block, gathered
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.kernels import layout as at
@@ -23,10 +23,12 @@ EXTENT = Extent(4, 9, 28, 28, 2, 3, 2, 3, 3, 3, 1, 24, 9 * 24, 24, False, "float
 """Three times three taps at stride 2, nine groups of 24 channels on 56x56 pixels."""
 
 
-def test_blocks_of_groups_are_whole_rows_that_all_groups_find_in_l2():
-    block = choose_block(EXTENT)
+@pytest.mark.parametrize(("l2_bytes", "share"), [(1 << 19, 1.0), (1 << 20, 0.75)])
+def test_blocks_of_groups_are_whole_rows_that_all_groups_find_in_l2(l2_bytes, share, monkeypatch):
+    monkeypatch.setattr(blocking, "TARGET", dataclasses.replace(TARGET, l2_bytes=l2_bytes))
+    block = choose_block.__wrapped__(EXTENT)
     assert block.columns == EXTENT.columns
-    assert gathered(EXTENT, block.rows, block.columns) * EXTENT.groups * 4 <= TARGET.l2_bytes
+    assert gathered(EXTENT, block.rows, block.columns) * EXTENT.groups * 4 <= share * l2_bytes
 
 
 def test_a_single_group_pays_nothing_for_what_the_next_one_would():

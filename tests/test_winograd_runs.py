@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from passes import normal
+from test_winograd_tiles import RELATIVE_ERROR, clear_plans, relative_error
 
 from numbaconv import planner
 from numbaconv.algorithms import winograd, winograd_blocks
@@ -25,12 +26,6 @@ PROBLEMS = {
     "channels first": ((1, 24, 12, 11, 10), (3, 3, 3, 24, 24), {"padding": "same", "data_format": "channels_first"}),
     "few outputs left": ((1, 10, 9, 6, 16), (3, 3, 3, 16, 16), {"padding": "same"}),
 }
-
-
-def clear_plans():
-    planner.clear_plans()
-    winograd.product_plan.cache_clear()
-    winograd_blocks.deal.cache_clear()
 
 
 def blocks(spec, direction):
@@ -73,8 +68,7 @@ def test_values_are_those_of_the_oracle(name, rng):
     spec = resolve_conv(x_shape, kernel_shape, **options)
     x, kernel = normal(rng, x_shape, "float32"), normal(rng, kernel_shape, "float32")
     expected = oracle.conv(x.astype(np.float64), kernel.astype(np.float64), **options)
-    error = planner.forward(spec, x, kernel, algorithm="winograd") - expected
-    assert np.sqrt(np.mean(error**2) / np.mean(expected**2)) < 4e-6
+    assert relative_error(planner.forward(spec, x, kernel, algorithm="winograd"), expected) < RELATIVE_ERROR
 
 
 @pytest.mark.parametrize(
