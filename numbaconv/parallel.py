@@ -19,14 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import llvmlite.binding as llvm
 import numpy as np
 from numba import types
-from numba.np.ufunc import parallel as numba_parallel
 
 from numbaconv.jit import CONFIGURATION, CompiledFunction, TaskKernel
-from numbaconv.memory import aligned_bytes, aligned_size
-from numbaconv.simd.cores import system_functions
+from numbaconv.memory import ALIGNMENT, aligned_bytes, aligned_size
 from numbaconv.simd.driver import (
     BUFFER_CODES,
     DATA_FIELD,
@@ -45,6 +42,7 @@ from numbaconv.simd.driver import (
     run_worker,
 )
 from numbaconv.target import TARGET
+from numbaconv.threading_layer import NOTHING, ThreadingLayer
 
 if TYPE_CHECKING:
     from numbaconv.program import Operand, Recorder
@@ -68,7 +66,6 @@ _PLAN = struct.Struct("11q")
 _ONE_STEP = struct.Struct(f"{FIRST_STEP + STEP_OPERANDS}q")
 _STATUS = struct.Struct("q")
 _BLOCKS = [struct.Struct(f"{FIRST_ARGUMENT + n}q") for n in range(MAX_ARRAYS + 1)]
-_NOTHING = np.empty(0, np.int64)
 _EQUAL_SHARES = np.zeros(1, np.int64)
 
 _probe = np.empty(1)
@@ -76,44 +73,7 @@ if ctypes.c_void_p.from_address(id(_probe) + DATA_FIELD).value != _probe.ctypes.
     raise ImportError(f"NumPy {np.__version__} keeps the address of an array's data elsewhere than its C API says")
 
 
-class _Layer:
-    """Numba's threading layer as this process may use it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.name = ""
-        self.parallel_for = 0
-        self.get_num_threads: Callable[[], int] = lambda: 1
-        # workqueue aborts the process when two threads enter it: whoever does not get this lock runs serially.
-        self.entry: threading.Lock | None = None
-        self.is_usable = TARGET.threads > 1
-        self.system = _NOTHING
-        self.system_address = 0
-
-    def start(self) -> None:
-        """Start the layer's threads, once."""
-        with self.lock:
-            if self.name:
-                return
-            numba_parallel._launch_threads()
-            self.parallel_for = llvm.address_of_symbol("numba_parallel_for")
-            self.get_num_threads = ctypes.CFUNCTYPE(ctypes.c_int)(llvm.address_of_symbol("get_num_threads"))
-            name = numba_parallel.threading_layer()
-            self.entry = threading.Lock() if name == "workqueue" else None
-            # Of OpenMP's workers the first is the caller, which is what moving the others is for.
-            self.system = system_functions(moves_threads=name == "omp")
-            self.system_address = self.system.ctypes.data
-            self.name = name
-
-    def after_fork_in_child(self) -> None:
-        """Keep to the serial path for good where the parent had threads: the child, and its children, have none."""
-        self.lock = threading.Lock()
-        self.entry = threading.Lock() if self.entry is not None else None
-        if numba_parallel._is_initialized:
-            self.is_usable = False
-
-
-_layer = _Layer()
+_layer = ThreadingLayer()
 
 
 class _Call:
@@ -249,7 +209,7 @@ def launch(
     call = idle.pop() if idle else _Call()
     try:
         count = len(arrays)
-        plan = (address, tasks, id(geometry), count, count, id(_NOTHING), 0, id(_NOTHING), 0, 0, id(_EQUAL_SHARES))
+        plan = (address, tasks, id(geometry), count, count, id(NOTHING), 0, id(NOTHING), 0, 0, id(_EQUAL_SHARES))
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
         _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, count, 0, call.own_plan)
         call.run(call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
@@ -305,11 +265,20 @@ class Launch:
     shares : ndarray of int64, optional
         A number of workers, then for that many the first task of each one's share and the end of the last one's; with
         any other number of workers, and by default, shares are of equal numbers of tasks.
+    kept : sequence of int
+        Numbers in ``buffers`` of those that last from call to call: further arguments, for which `new_kept` has memory.
+
+    Attributes
+    ----------
+    of_constant : callable or None
+        Returns the launch to make instead where the second argument is a constant array (`numbaconv.constants`). What
+        it keeps depends on that alone.
     """
 
     __slots__ = (
         "_geometry",
         "_initial",
+        "_kept",
         "_moves",
         "_pack",
         "_plan",
@@ -320,6 +289,7 @@ class Launch:
         "address",
         "is_small",
         "memory",
+        "of_constant",
         "tasks",
     )
 
@@ -335,7 +305,12 @@ class Launch:
         copies: Sequence[tuple[int, int, int, int, int]] = (),
         small: bool = False,
         shares: np.ndarray | None = None,
+        kept: Sequence[int] = (),
     ) -> None:
+        self.of_constant: Callable[[], Launch] | None = None
+        self._kept = [buffer for i in kept if not isinstance(buffer := buffers[i], int)]
+        buffers = [arguments + kept.index(i) if i in kept else buffer for i, buffer in enumerate(buffers)]
+        arguments += len(kept)
         codes, places, shared = list(buffers), {}, 0
         initial = [(i, buffer) for i, buffer in enumerate(buffers) if isinstance(buffer, np.ndarray)]
         for i, array in initial:
@@ -388,6 +363,22 @@ class Launch:
     def record(self, recorder: Recorder, *operands: Operand) -> None:
         """Add the launch to a program that is being recorded."""
         recorder.launch(self, *operands)
+
+    def new_kept(self) -> np.ndarray:
+        """Return new memory for the buffers that last, with their first contents."""
+        memory = np.empty(sum(aligned_size(int(buffer.nbytes)) for buffer in self._kept) + ALIGNMENT, np.uint8)
+        for buffer, part in zip(self._kept, self.kept_parts(memory), strict=True):
+            if isinstance(buffer, np.ndarray):
+                part[:] = buffer.reshape(-1).view(np.uint8)
+        return memory
+
+    def kept_parts(self, memory: np.ndarray) -> list[np.ndarray]:
+        """Return the arguments that `new_kept` has made the memory of; it lives as long as one of them."""
+        parts, start = [], -memory.ctypes.data % ALIGNMENT
+        for buffer in self._kept:
+            parts.append(memory[start : start + buffer.nbytes])
+            start += aligned_size(buffer.nbytes)
+        return parts
 
 
 if hasattr(os, "register_at_fork"):

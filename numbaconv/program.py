@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
+from numbaconv.constants import is_constant, made_once
 from numbaconv.simd.driver import ABSOLUTE, BETWEEN, FIRST_ARGUMENT_BASE, STATUS_WORD
 
 MAX_BYTES_BETWEEN = 32 << 20
@@ -80,7 +81,10 @@ class Recorder:
         buffer.base, buffer.offset = FIRST_ARGUMENT_BASE + number, 0
 
     def launch(self, launch: parallel.Launch, *operands: Operand) -> None:
-        """Record a launch on operands."""
+        """Record a launch on operands; of a constant kernel, second among them, what it makes is kept."""
+        if launch.of_constant is not None and is_constant(operands[1]):
+            launch = launch.of_constant()
+            operands = (*operands, *_kept_parts(launch, operands))
         number = len(self._steps)
         for operand in operands:
             if isinstance(operand, Buffer):
@@ -110,6 +114,21 @@ class Recorder:
         if not self._steps or between > MAX_BYTES_BETWEEN:
             return None
         return Launches(self._steps, between, arguments)
+
+
+def _kept_parts(launch: parallel.Launch, operands: tuple[Operand, ...]) -> list[NDArray]:
+    """Return the further arguments of a launch on a constant kernel, full of what they keep."""
+    kernel = operands[1]
+    assert isinstance(kernel, np.ndarray)
+
+    def make() -> NDArray:
+        # Run on zeros, so that later runs find all of it, those of several threads at once too.
+        memory = launch.new_kept()
+        arrays = [np.zeros(o.size, kernel.dtype) if isinstance(o, Buffer) else o for o in operands]
+        launch(*arrays, *launch.kept_parts(memory))
+        return memory
+
+    return launch.kept_parts(made_once(kernel, launch, make))
 
 
 def _place(buffers: list[Buffer]) -> int:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from numbaconv.layers.weighted import refuse_frozen
+
 if TYPE_CHECKING:
     from numbaconv.layers import Layer
 
@@ -94,7 +96,7 @@ def load_weights(layer: Layer, filepath: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        When the file is damaged, or names or shapes differ, or the model is not built.
+        When the file is damaged, or names or shapes differ, or the model is not built or frozen.
     FileNotFoundError
         When there is no such file.
     ImportError
@@ -106,6 +108,7 @@ def load_weights(layer: Layer, filepath: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"'{layer.name}' has no weights to load into: it isn't built. Call it on data, or put Input(shape) first."
         )
+    refuse_frozen(named)
     if not path.is_file():
         raise FileNotFoundError(f"No weight file at {path}.")
     library = _safetensors()

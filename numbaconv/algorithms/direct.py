@@ -86,13 +86,20 @@ class ProductPlan(Plan):
 
 @lru_cache(maxsize=512)
 def product_plan(
-    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, widen: bool = True
+    spec: ConvSpec,
+    direction: str,
+    x_strides: Strides,
+    y_strides: Strides,
+    widen: bool = True,
+    is_constant: bool = False,
 ) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels).
 
-    Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken.
+    Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken. A
+    constant kernel is packed once, as a whole and for all workers.
     """
-    return _assembled(spec, direction, _product_phases(spec, direction, x_strides, y_strides, widen), x_strides)
+    phases = _product_phases(spec, direction, x_strides, y_strides, widen)
+    return _assembled(spec, direction, phases, x_strides, is_constant)
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
@@ -195,7 +202,9 @@ def _groups_together(spec: ConvSpec, records: list[Record]) -> int:
     return spec.groups if fits and is_dense and tasks >= GROUP_TASKS * TARGET.threads else 1
 
 
-def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides) -> ProductPlan:
+def _assembled(
+    spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: Strides, is_constant: bool
+) -> ProductPlan:
     """Write the geometry of the chosen phases."""
     forward, of_output = direction == "forward", spec.out_channels_per_group
     channels, out_channels = product_channels(spec, direction)
@@ -219,7 +228,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         taps = key[1]
         depth = len(taps) // beside * channels
         own_panels = 0
-        if phase.is_one_block and keys.count(key) == 1:
+        if phase.is_one_block and keys.count(key) == 1 and not is_constant:
             own_panels = own_panel_count(channels, depth, panels, spec.dtype)
         pitch = _gathered_pitch(lattice, channels, spec.dtype)
         merged = own_panels == 0 and has_merged_run(lattice, channels, in_place, pitch)
@@ -279,7 +288,7 @@ def _assembled(spec: ConvSpec, direction: str, phases: list[_Phase], x_strides: 
         at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce,
         at.PAST_CACHES: int(leaves_caches(spec, direction)),
     }  # fmt: skip
-    if not is_short and 0 < packed * np.dtype(spec.dtype).itemsize <= MAX_KEPT_BYTES:
+    if not (is_short or is_constant) and 0 < packed * np.dtype(spec.dtype).itemsize <= MAX_KEPT_BYTES:
         packed, states = round_up(packed, 16), round_up(states, CACHE_LINE // 8)
         header |= {at.KEPT_KERNEL: packed, at.KEPT_STATES: states}
         packed, states = packed * TARGET.threads, states * TARGET.threads
@@ -310,16 +319,30 @@ def prepare(
     return form(launch, lambda: _product_launch(*key, False)[0])
 
 
+PACKED, STATES = 2, 5
+"""Numbers of the buffers of the packed kernel and of what of it is packed."""
+
+
 @lru_cache(maxsize=512)
 def _product_launch(
-    spec: ConvSpec, direction: str, x_strides: Strides, activation: Ending, has_bias: bool, widen: bool
+    spec: ConvSpec,
+    direction: str,
+    x_strides: Strides,
+    activation: Ending,
+    has_bias: bool,
+    widen: bool,
+    is_constant: bool = False,
 ) -> tuple[parallel.Launch, bool]:
     """Return a launch on (x, kernel, y) or (x, kernel, y, bias), and whether absent taps are among its products."""
     shape = spec.result_shape(direction)
-    plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen)
+    plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen, is_constant)
     packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
     launch = launch_product(
         short_forward if plan.has_short_sums else direct_forward, spec, plan, shape, plan.bias_parts, activation,
         has_bias, (0, 1, packed), (2, np.zeros(plan.states, np.int64)), spec.groups, plan.shares,
+        (PACKED, STATES) if is_constant else (),
     )  # fmt: skip
+    if not is_constant:
+        key = spec, direction, x_strides, activation, has_bias, widen
+        launch.of_constant = lambda: _product_launch(*key, True)[0]
     return launch, plan.is_widened

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from numbaconv import memory, parallel
 from numbaconv.arrays import DTYPES
 from numbaconv.kernels.few_rows import few_rows_product
+from numbaconv.kernels.sparse_row import sparse_row_product
 
 # Numbers of the matrix that a task reads: there are enough tasks for the threads, and few partial sums.
 _CHUNK = 1 << 15
+# The same where zeros are looked for first: nothing of the matrix is on its way meanwhile.
+_SPARSE_CHUNK = 1 << 16
 # Numbers of the matrix that are read for all its columns and all rows while the next ones are fetched: both fit L1.
 _BLOCK = 1 << 11
 SMALL_PRODUCTS = 1 << 18
@@ -21,17 +24,23 @@ SMALL_PRODUCTS = 1 << 18
 
 
 @lru_cache(maxsize=256)
-def launch(rows: int, depth: int, units: int, dtype: str, has_bias: bool, is_relu: bool) -> parallel.Launch:
-    """Return a launch on (x, matrix, y), or (x, matrix, y, bias)."""
-    chunk = max(1, _CHUNK // units)
+def launch(
+    rows: int, depth: int, units: int, dtype: str, has_bias: bool, is_relu: bool, is_finite: bool = False
+) -> parallel.Launch:
+    """Return a launch on (x, matrix, y), or (x, matrix, y, bias); of a single row it may be known ``is_finite``."""
+    is_sparse = is_finite and rows == 1
+    chunk, block = max(1, (_SPARSE_CHUNK if is_sparse else _CHUNK) // units), max(1, _BLOCK // units)
     tasks = -(-depth // chunk)
-    geometry = np.array([0, rows, depth, units, chunk, max(1, _BLOCK // units), tasks, is_relu], np.int64)
+    workspace = (chunk + block + 1) * 8 // np.dtype(dtype).itemsize * is_sparse
+    workspace = -(-workspace // 16) * 16
+    geometry = np.array([workspace, rows, depth, units, chunk, block, tasks, is_relu], np.int64)
     partial = parallel.Uninitialised(tasks * rows * units * np.dtype(dtype).itemsize)
     bias = 3 if has_bias else np.zeros(units, dtype)
     buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))
     small = rows * depth * units < SMALL_PRODUCTS
     arguments = 4 if has_bias else 3
-    return parallel.Launch(few_rows_product, dtype, tasks, geometry, buffers, arguments, small=small)
+    kernel = sparse_row_product if is_sparse else few_rows_product
+    return parallel.Launch(kernel, dtype, tasks, geometry, buffers, arguments, workspace, small=small)
 
 
 def product(

@@ -130,18 +130,19 @@ def launch_product(
     after: Buffers,
     groups: int,
     shares: NDArray[np.int64] | None = None,
+    kept: tuple[int, ...] = (),
 ) -> parallel.Launch:
     """Return a launch on (x, kernel, y) or (x, kernel, y, bias), y of shape ``result``.
 
     The kernel's buffers are those ``before`` the bias, the bias in ``parts``, and those ``after`` it. ``shares`` of the
-    threads are equal numbers of tasks by default.
+    threads are equal numbers of tasks by default. Buffers ``kept`` last from call to call.
     """
     bias = bias_template(spec.dtype, activation, groups, parts)
     copies = bias_copies(spec.dtype, result[-1], groups, parts, 3, len(before)) if has_bias else ()
     buffers, arguments = (*before, bias, *after), 4 if has_bias else 3
     return parallel.Launch(
         ending(kernel, activation), spec.dtype, plan.tasks, plan.geometry, buffers, arguments, plan.workspace, copies,
-        is_small(spec), shares,
+        is_small(spec), shares, kept,
     )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ from numbaconv.algorithms.winograd_tiles import (
     tile_phases,
     tile_record,
 )
+from numbaconv.constants import is_constant, made_once
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
@@ -124,7 +126,9 @@ class ProductPlan(Plan):
 
 
 @lru_cache(maxsize=512)
-def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> ProductPlan:
+def product_plan(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, is_constant: bool = False
+) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
     channels, outs = product_channels(spec, direction)
     lanes, groups = TARGET.lanes(spec.dtype), spec.groups
@@ -132,7 +136,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     records: list[Record] = []
     kernels: dict[tuple[tuple[int, ...], int, int], Record] = {}
     tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
-    dealt = deal(spec, direction, x_strides, y_strides)
+    dealt = deal(spec, direction, x_strides, y_strides, is_constant)
     is_kept, whole = dealt.place is KernelPlace.KEPT, dealt.place is KernelPlace.PANELS
     # Kernels that are kept lie before all else, in the same place for all tasks.
     sizes = {kernel_key(phases[0]): _panel_size(phases[0], channels) for phases in dealt.phases}
@@ -242,18 +246,33 @@ def prepare(
     """
     if direction == "kernel_grad":
         return Gradient(spec, first_strides, second_strides)
-    return _Product(spec, direction, first_strides, activation, has_bias)
+    return _product(spec, direction, first_strides, activation, has_bias, False)
+
+
+@lru_cache(maxsize=512)
+def _product(*key: Any) -> _Product:
+    return _Product(*key)
 
 
 class _Product:
     """A forward pass or an input gradient: one launch transforms the kernel, unless workers do, the next the tiles."""
 
-    __slots__ = ("_packed_size", "_product", "_transform", "_transformed")
+    __slots__ = ("_form", "_key", "_packed_size", "_product", "_transform", "_transformed")
 
-    def __init__(self, spec: ConvSpec, direction: str, x_strides: Strides, activation: Ending, has_bias: bool) -> None:
+    def __init__(
+        self,
+        spec: ConvSpec,
+        direction: str,
+        x_strides: Strides,
+        activation: Ending,
+        has_bias: bool,
+        is_constant: bool,
+    ) -> None:
         shape = spec.result_shape(direction)
-        plan = product_plan(spec, direction, x_strides, contiguous_strides(shape))
+        plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), is_constant)
+        self._key = spec, direction, x_strides, activation, has_bias
         self._packed_size = plan.packed_size
+        self._form = plan.kernel_geometry.tobytes()
         self._transformed = memory.allocator((plan.packed_size,), spec.dtype)
         self._transform = None if plan.kernel_tasks == 0 else parallel.Launch(
             winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (0, 1), 2, plan.kernel_workspace,
@@ -266,15 +285,26 @@ class _Product:
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
         if self._transform is not None:
-            transformed = self._transformed()
-            self._transform(kernel, transformed)
-            kernel = transformed
+            kernel = self._transform_now(kernel)
         self._product(x, kernel, y, *bias)
 
     def record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:
-        """Record both launches."""
-        if self._transform is not None:
+        """Record both launches; a constant kernel is transformed now."""
+        product = _product(*self._key, True) if is_constant(kernel) else self
+        product._record(recorder, x, kernel, y, *bias)
+
+    def _record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:
+        if self._transform is not None and is_constant(kernel):
+            kernel = made_once(kernel, self._form, partial(self._transform_now, kernel))
+        elif self._transform is not None:
             transformed = recorder.buffer(self._packed_size)
             recorder.launch(self._transform, kernel, transformed)
             kernel = transformed
         recorder.launch(self._product, x, kernel, y, *bias)
+
+    def _transform_now(self, kernel: NDArray) -> NDArray:
+        """Return the transformed kernel."""
+        assert self._transform is not None
+        transformed = self._transformed()
+        self._transform(kernel, transformed)
+        return transformed

@@ -60,7 +60,13 @@ PLACES = tuple(KernelPlace)
 
 
 def choose_block(
-    phases: tuple[TilePhase, ...], channels: int, outs: int, groups: int, place: KernelPlace, x_bytes: int
+    phases: tuple[TilePhase, ...],
+    channels: int,
+    outs: int,
+    groups: int,
+    place: KernelPlace,
+    x_bytes: int,
+    is_ready: bool,
 ) -> Block:
     """Return how many tiles a block takes and into how many parts the output channels are dealt.
 
@@ -78,7 +84,7 @@ def choose_block(
     sizes = {tiles} if is_one else {min(tiles, n * unit) for n in BLOCK_UNITS}
     # Few tiles are dealt evenly. Algorithms are not compared by that: their choice must not depend on the threads.
     even = -(-tiles // TARGET.threads)
-    is_dealt = place is KernelPlace.KEPT and not is_one and even <= MAX_DEALT_UNITS * unit
+    is_dealt = is_ready and not is_one and even <= MAX_DEALT_UNITS * unit
     choices = [(size, False) for size in sorted(sizes | ({even} if is_dealt else set()))]
     choices += [(size, True) for size in ([] if is_one else run_sizes(phase, channels))]
     for size, is_run in choices:
@@ -174,8 +180,11 @@ def join_phases(phases: tuple[TilePhase, ...], channels: int, outs: int) -> tupl
 
 
 @lru_cache(maxsize=512)
-def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> Deal:
-    """Choose the blocks of a pass, whose workers find the kernel transformed or transform it themselves."""
+def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, is_constant: bool = False) -> Deal:
+    """Choose the blocks of a pass, whose workers find the kernel transformed or transform it themselves.
+
+    A constant kernel costs nothing to transform for all workers, once.
+    """
     phases = tuple(tile_phases(spec, direction, x_strides, y_strides))
     channels, outs = product_channels(spec, direction)
     panels = panel_count(outs, spec.dtype) * spec.groups
@@ -189,9 +198,10 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides)
     for place in PLACES:
         if place is KernelPlace.KEPT and size > MAX_KEPT_BYTES:
             continue
-        blocks = tuple(choose_block(each, channels, outs, spec.groups, place, x_bytes) for each in joined)
+        is_ready = place is KernelPlace.KEPT or is_constant
+        blocks = tuple(choose_block(each, channels, outs, spec.groups, place, x_bytes, is_ready) for each in joined)
         cycles, balanced = sum(block.cycles for block in blocks), sum(block.balanced for block in blocks)
-        if place is KernelPlace.SHARED:
+        if place is KernelPlace.SHARED and not is_constant:
             cycles += transform_to_memory
             balanced += transform_to_memory + size * (TARGET.threads - 1) / EXCHANGE_BYTES_PER_CYCLE
         elif place is KernelPlace.KEPT:

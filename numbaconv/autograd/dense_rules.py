@@ -18,6 +18,7 @@ from numbaconv import functional, memory, parallel, planner
 from numbaconv.algorithms import few_rows, many_rows
 from numbaconv.algorithms.channel_sums import channel_sums, relu_gradient_sums
 from numbaconv.arrays import DTYPES
+from numbaconv.constants import is_constant
 from numbaconv.program import Operand, Recorder
 from numbaconv.spec import ConvSpec, resolve_conv
 
@@ -75,7 +76,8 @@ def record_dense(
     depth, units = kernel.shape
     make = _maker(rows, depth, units, recorder.dtype)
     if make is not None:
-        launch = make(rows, depth, units, recorder.dtype, bias is not None, is_relu)
+        options = (True,) if rows == 1 and is_constant(kernel) and np.isfinite(kernel).all() else ()
+        launch = make(rows, depth, units, recorder.dtype, bias is not None, is_relu, *options)
         recorder.launch(launch, x, kernel, y, *(() if bias is None else (bias,)))
         return True
     spec = resolve_conv((1, rows, depth), (1, depth, units), dtype=recorder.dtype)

@@ -1,34 +1,26 @@
-"""`Layer`: weights with names, built from the first input's shape, found again by walking attributes."""
+"""`Layer`: a function with weights, built from the first input's shape."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import wraps
-from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from numbaconv import initializers, regularizers
 from numbaconv.arrays import CHARS
-from numbaconv.autograd import Tensor
-from numbaconv.layers.changes import Watched
 from numbaconv.layers.options import as_tensor, check_dtype, snake_case, unknown_options
 from numbaconv.layers.parameter import Parameter
 from numbaconv.layers.tracing import TRACE, TRAINING, trace_shapes
+from numbaconv.layers.weighted import Weighted
 
 #: A shape with its batch axis; None stands for a size that is not known yet.
 Shape: TypeAlias = "tuple[int | None, ...]"
 
 
-# Types that most attributes have and that hold neither weights nor layers.
-_PLAIN = frozenset((bool, int, float, str, type(None), FunctionType, BuiltinFunctionType, np.ndarray, np.ufunc))
-# These, and classes of the package's own whose objects hold neither.
-_inert: set[Any] = set(_PLAIN)
-
-
-class Layer(Watched):
+class Layer(Weighted):
     """A function with weights.
 
     A subclass defines `call(inputs)` or `call(inputs, training)` and, if it has weights, `build(input_shape)`, which
@@ -67,10 +59,7 @@ class Layer(Watched):
     """
 
     # Class-wide defaults let a subclass work whose constructor never calls this one.
-    built: bool = False
     dtype: str = "float32"
-    _name: str | None = None
-    _trainable: bool = True
     _takes_training: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -101,24 +90,6 @@ class Layer(Watched):
         self.dtype = check_dtype(dtype)
         if not trainable:
             self._trainable = False
-
-    @property
-    def name(self) -> str:
-        """Name in summaries, messages and weight files."""
-        return self._name or snake_case(type(self).__name__)
-
-    @property
-    def trainable(self) -> bool:
-        """Whether training changes the layer; setting it sets all layers inside too."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        for parameter in self._parameters().values():
-            parameter.requires_grad = self._trainable and parameter.trainable
-        for _, child in self._children():
-            child.trainable = value
 
     def build(self, input_shape: Any) -> None:
         """Make the weights for inputs of `input_shape` (a list of shapes where the layer takes a list of inputs)."""
@@ -238,129 +209,6 @@ class Layer(Watched):
         calls = trace_shapes(self, input_shape)
         return sum(layer.macs(shape) for layer, shape, _ in calls if not any(True for _ in layer._children()))
 
-    # Weights, found by walking the attributes
-
-    def _parameters(self) -> dict[str, Parameter]:
-        """Return the layer's own weights by attribute, without those of layers inside."""
-        return {
-            path: item
-            for attribute, value in vars(self).items()
-            for path, item in _items(attribute, value)
-            if isinstance(item, Parameter)
-        }
-
-    def _children(self) -> Iterator[tuple[str, Layer]]:
-        """Yield the layers inside with their paths."""
-        for attribute, value in vars(self).items():
-            for path, item in _items(attribute, value):
-                if isinstance(item, Layer):
-                    yield path, item
-
-    def _walk(self, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
-        """Yield this layer and all layers inside, each once."""
-        seen = set() if seen is None else seen
-        if id(self) in seen:
-            return
-        seen.add(id(self))
-        yield path, self
-        for name, child in self._children():
-            yield from child._walk(f"{path}/{name}" if path else name, seen)
-
-    def named_weights(self) -> dict[str, Parameter]:
-        """Return every weight by its path, such as `"blocks/0/conv/kernel"`, in the order of definition."""
-        named: dict[str, Parameter] = {}
-        known: set[int] = set()
-        for path, layer in self._walk():
-            for name, parameter in layer._parameters().items():
-                if id(parameter) not in known:
-                    known.add(id(parameter))
-                    named[f"{path}/{name}" if path else name] = parameter
-        return named
-
-    @property
-    def weights(self) -> list[Parameter]:
-        """All weights, those of layers inside included, in the order of `named_weights`."""
-        found: dict[int, Parameter] = {}
-        self._gather(found, set())
-        return list(found.values())
-
-    def _gather(self, found: dict[int, Parameter], seen: set[int]) -> None:
-        """Collect weights as `named_weights` does but without names, which a training step has no use for."""
-        seen.add(id(self))
-        inside: list[Layer] = []
-        for value in vars(self).values():
-            kind = type(value)
-            if kind not in _inert and not (kind is tuple and _PLAIN.issuperset(map(type, value))):
-                _collect(value, found, inside)
-        for layer in inside:
-            if id(layer) not in seen:
-                layer._gather(found, seen)
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        """Weights that training updates."""
-        return [weight for weight in self.weights if weight.requires_grad]
-
-    @property
-    def non_trainable_weights(self) -> list[Parameter]:
-        """Weights that training leaves to themselves: moving averages and frozen weights."""
-        return [weight for weight in self.weights if not weight.requires_grad]
-
-    @property
-    def losses(self) -> list[Tensor]:
-        """Penalties of the regularizers of trainable weights."""
-        return [weight.regularizer(weight) for weight in self.trainable_weights if weight.regularizer is not None]
-
-    def count_params(self) -> int:
-        """Return the number of values in all weights.
-
-        Raises
-        ------
-        ValueError
-            When the layer has not been built and so has no weights yet.
-        """
-        if not self.built:
-            raise ValueError(
-                f"You tried to call `count_params` on layer '{self.name}', but the layer isn't built. "
-                "You can build it manually via: `layer.build(input_shape)`, or call it on data first."
-            )
-        return sum(weight.size for weight in self.weights)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Return copies of all weights in the order of `weights`."""
-        return [weight.data.copy() for weight in self.weights]
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Overwrite all weights, in the order of `weights`.
-
-        Parameters
-        ----------
-        weights : sequence of array_like
-            One array per weight, of its shape.
-
-        Raises
-        ------
-        ValueError
-            When their number or a shape differs; nothing is changed then.
-        """
-        targets = self.named_weights()
-        arrays = [np.asarray(weight) for weight in weights]
-        if len(arrays) != len(targets):
-            raise ValueError(
-                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of length {len(arrays)}, "
-                f"but the layer was expecting {len(targets)} weights"
-                + (": " + ", ".join(f"{path} {p.shape}" for path, p in targets.items()) if targets else "")
-                + ("." if self.built else ". Call the layer on data or build it first.")
-            )
-        for (path, parameter), array in zip(targets.items(), arrays, strict=True):
-            if array.shape != parameter.shape:
-                raise ValueError(
-                    f"Layer '{self.name}' weight shape {parameter.shape} is not compatible with provided weight shape "
-                    f"{array.shape}. Pass an array of shape {parameter.shape} for '{path}'."
-                )
-        for parameter, array in zip(targets.values(), arrays, strict=True):
-            parameter.assign(array)
-
     def _prepare(self, inputs: Any) -> Any:
         """Return inputs as a Tensor or a list of Tensors of floating-point numbers."""
         if isinstance(inputs, (list, tuple)):
@@ -369,30 +217,3 @@ class Layer(Watched):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name!r}, built={self.built}>"
-
-
-def _collect(value: Any, found: dict[int, Parameter], inside: list[Layer]) -> None:
-    """Add the weights and layers in an attribute to `found` and `inside`."""
-    if type(value) in _PLAIN:
-        return
-    if isinstance(value, Parameter):
-        found.setdefault(id(value), value)
-    elif isinstance(value, Layer):
-        inside.append(value)
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            _collect(item, found, inside)
-    elif type(value).__module__.startswith("numbaconv."):
-        _inert.add(type(value))
-
-
-def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield layers and weights in an attribute with their paths: its name, then index or key in a container."""
-    if isinstance(value, (Layer, Parameter)):
-        yield path, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _items(f"{path}/{index}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _items(f"{path}/{key}", item)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv.autograd import Tensor
+from numbaconv.constants import constant, is_constant
 
 
 class Parameter(Tensor):
@@ -42,8 +43,10 @@ class Parameter(Tensor):
     def assign(self, value: Any) -> None:
         """Overwrite the values in place.
 
-        Raises ValueError when `value` has another shape.
+        Raises ValueError when `value` has another shape, or the weight is frozen.
         """
+        if is_constant(self.data):
+            raise ValueError(f"'{self.name}' is frozen. Call `unfreeze()` on its layer or model before overwriting it.")
         array = np.asarray(value)
         if array.shape != self.shape:
             raise ValueError(
@@ -52,6 +55,16 @@ class Parameter(Tensor):
                 f"Pass an array of shape {self.shape} for '{self.name}'."
             )
         np.copyto(self.data, array, casting="same_kind")
+
+    def freeze(self) -> None:
+        """Move the values to an array that nobody can write to; see `Layer.freeze`."""
+        if not is_constant(self.data):
+            self.data = constant(self.data)
+
+    def unfreeze(self) -> None:
+        """Move the values of a frozen weight to an array that can be written to."""
+        if is_constant(self.data):
+            self.data = self.data.copy()
 
     def __repr__(self) -> str:
         return f"Parameter(name={self.name!r}, shape={self.shape}, dtype={self.dtype}, trainable={self.trainable})"

@@ -12,6 +12,7 @@ import numpy as np
 
 from numbaconv.algorithms.updates import UpdateTable
 from numbaconv.autograd import Tensor
+from numbaconv.constants import is_constant
 from numbaconv.jit import TaskKernel
 
 
@@ -138,6 +139,11 @@ class KernelOptimizer(Optimizer):
                 # Kernels write where the weight lies: it must be an array, in C order, and writeable.
                 if not isinstance(parameter.data, np.ndarray) or not parameter.data.flags.c_contiguous:
                     parameter.data = np.array(parameter.data, order="C")
+                if is_constant(parameter.data):
+                    raise ValueError(
+                        f"A weight of shape {parameter.shape} is frozen and cannot be trained. "
+                        "Call `unfreeze()` on its layer or model first."
+                    )
                 if not parameter.data.flags.writeable:
                     raise ValueError(
                         f"A weight of shape {parameter.shape} is read-only, and optimizers change weights in place. "
