@@ -7,6 +7,7 @@ all launches (`run_worker` in `numbaconv.simd.driver`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -60,6 +61,7 @@ class Recorder:
         self.status = Buffer(1, 8, STATUS_WORD)
         self._steps: list[tuple[parallel.Launch, tuple[Operand, ...]]] = []
         self._buffers: list[Buffer] = []
+        self._held: list[object] = []
 
     def buffer(self, size: int) -> Buffer:
         """Return a new buffer for ``size`` numbers."""
@@ -92,6 +94,10 @@ class Recorder:
                 operand.last = number
         self._steps.append((launch, operands))
 
+    def hold(self, item: object) -> None:
+        """Let an object live as long as the program does."""
+        self._held.append(item)
+
     def __len__(self) -> int:
         """Return how many launches are recorded."""
         return len(self._steps)
@@ -113,7 +119,7 @@ class Recorder:
         between = _place([buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0])
         if not self._steps or between > MAX_BYTES_BETWEEN:
             return None
-        return Launches(self._steps, between, arguments)
+        return Launches(self._steps, between, arguments, self._held)
 
 
 def _kept_parts(launch: parallel.Launch, operands: tuple[Operand, ...]) -> list[NDArray]:
@@ -157,11 +163,19 @@ class Launches:
         Bytes of memory in which the buffers of the steps have their places.
     arguments : int
         Number of arrays that a run takes.
+    held : sequence of object
+        What lives as long as this.
     """
 
-    __slots__ = ("_address", "_memory", "_numbers", "_small", "_steps", "_tasks")
+    __slots__ = ("_address", "_held", "_memory", "_numbers", "_small", "_steps", "_tasks")
 
-    def __init__(self, steps: list[tuple[parallel.Launch, tuple[Operand, ...]]], between: int, arguments: int) -> None:
+    def __init__(
+        self,
+        steps: list[tuple[parallel.Launch, tuple[Operand, ...]]],
+        between: int,
+        arguments: int,
+        held: Sequence[object] = (),
+    ) -> None:
         launches = [launch for launch, _ in steps]
         numbers: list[int] = []
         for launch, operands in steps:
@@ -172,7 +186,7 @@ class Launches:
                 else:
                     numbers += [ABSOLUTE, operand.ctypes.data]
         # Launches and arrays must live as long as their addresses are used.
-        self._steps = steps
+        self._steps, self._held = steps, held
         self._numbers = np.array([len(steps), arguments, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))

@@ -17,7 +17,7 @@ from numbaconv.program import Operand, Recorder
 
 @lru_cache(maxsize=256)
 def normalization(
-    size: int, channels: int, dtype: str, epsilon: float, has_scale: bool, has_offset: bool
+    size: int, channels: int, dtype: str, epsilon: float, has_scale: bool, has_offset: bool, is_relu: bool
 ) -> parallel.Launch:
     """Return a launch on (x, mean, variance, y[, scale][, offset])."""
     row, chunk = chunk_of(channels)
@@ -25,7 +25,7 @@ def normalization(
     scale = 4 if has_scale else np.ones(channels, dtype)
     offset = 4 + has_scale if has_offset else np.zeros(channels, dtype)
     buffers = (0, 1, 2, 3, scale, offset, np.array([epsilon, 1], dtype))
-    geometry = np.array([workspace, channels, row, chunk, size], np.int64)
+    geometry = np.array([workspace, channels, row, chunk, size, is_relu], np.int64)
     tasks, arguments, small = -(-size // chunk), 4 + has_scale + has_offset, size < SERIAL_NUMBERS
     return parallel.Launch(kernels.normalize, dtype, tasks, geometry, buffers, arguments, workspace, small=small)
 
@@ -39,9 +39,10 @@ def record_normalization(
     offset: np.ndarray | None,
     epsilon: float,
     y: Operand,
+    is_relu: bool = False,
 ) -> None:
-    """Record y = scale * (x - mean) / sqrt(variance + epsilon) + offset per channel, the last axis."""
-    launch = normalization(x.size, mean.size, recorder.dtype, epsilon, scale is not None, offset is not None)
+    """Record y = scale * (x - mean) / sqrt(variance + epsilon) + offset per channel, the last axis, or relu of that."""
+    launch = normalization(x.size, mean.size, recorder.dtype, epsilon, scale is not None, offset is not None, is_relu)
     recorder.launch(launch, x, mean, variance, y, *(array for array in (scale, offset) if array is not None))
 
 

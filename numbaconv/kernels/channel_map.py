@@ -9,15 +9,15 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
 # Geometry: channels, numbers of a row (several positions, so that loops over few channels are long), numbers of a task
-# (a multiple of that), and all numbers, the last of which may fill a row in part.
-WORKSPACE, CHANNELS, ROW, CHUNK, SIZE = range(5)
+# (a multiple of that), all numbers, the last of which may fill a row in part, and whether relu follows.
+WORKSPACE, CHANNELS, ROW, CHUNK, SIZE, RELU = range(6)
 # Buffers; the parameters are epsilon and 1, in the precision of the others.
 X, MEAN, VARIANCE, Y, SCALE, OFFSET, PARAMETERS = range(1, 8)
 
 
 @task_kernel
 def normalize(worker, task, geometry, buffers):
-    """Compute y = (x - mean) * (1 / sqrt(variance + epsilon) * scale) + offset, each operation rounded."""
+    """Compute y = (x - mean) * (1 / sqrt(variance + epsilon) * scale) + offset, each operation rounded, or its relu."""
     channels, row, start = geometry[CHANNELS], geometry[ROW], task * geometry[CHUNK]
     means = advance(buffers[0], worker * geometry[WORKSPACE])
     factors, offsets = advance(means, row), advance(means, 2 * row)
@@ -33,7 +33,10 @@ def normalize(worker, task, geometry, buffers):
     count = min(geometry[CHUNK], geometry[SIZE] - start)
     first = 0
     while first < count:
-        _map_row(advance(x, first), means, factors, offsets, advance(y, first), min(row, count - first))
+        size, target = min(row, count - first), advance(y, first)
+        _map_row(advance(x, first), means, factors, offsets, target, size)
+        if geometry[RELU] != 0:
+            _rectify_row(target, target, size)
         first += row
 
 
@@ -54,8 +57,13 @@ def _map_row(x, means, factors, offsets, y, count):
 def rectify(worker, task, geometry, buffers):
     """Compute max(x, 0), buffer 2 from buffer 1; NaN stays."""
     start = task * geometry[CHUNK]
-    x, y = advance(buffers[1], start), advance(buffers[2], start)
-    count, lanes, zero, i = min(geometry[CHUNK], geometry[SIZE] - start), lanes_of(x), splat(x, 0), 0
+    count = min(geometry[CHUNK], geometry[SIZE] - start)
+    _rectify_row(advance(buffers[1], start), advance(buffers[2], start), count)
+
+
+@inline
+def _rectify_row(x, y, count):
+    lanes, zero, i = lanes_of(x), splat(x, 0), 0
     while i + lanes <= count:
         store(at_least(load(advance(x, i)), zero) + zero, advance(y, i))
         i += lanes

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from numbaconv.autograd import Tensor, is_recording
 from numbaconv.autograd.tensor import wrap
 from numbaconv.layers.base import Layer
-from numbaconv.layers.recording import Value, record_layer, rule_of
+from numbaconv.layers.joining import record_from
+from numbaconv.layers.recording import Value, rule_of
 from numbaconv.layers.snapshots import Snapshot
 from numbaconv.layers.stages import Stage
 from numbaconv.layers.tracing import TRACE, TRAINING
@@ -35,11 +36,10 @@ class InferenceStage(Stage):
         value = Value(recorder.x, x.shape)
         stop = start
         while stop < len(layers) and value.activation is None:
-            following = record_layer(layers[stop], recorder, value)
+            following, behind = record_from(layers, stop, recorder, value)
             if following is None:
                 break
-            value = following
-            stop += 1
+            value, stop = following, behind
         program: Program | None = recorder.program(value.buffer, value.shape)
         self._program = program
         self.activation = value.activation

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from numbaconv import functional, planner
 from numbaconv.algorithms import pooling
@@ -159,14 +160,14 @@ def _pool(layer: Pooling | GlobalPooling, recorder: Recorder, x: Value) -> Value
     return Value(y, shape)
 
 
-def _normalize(layer: BatchNormalization, recorder: Recorder, x: Value) -> Value | None:
+def _normalize(layer: BatchNormalization, recorder: Recorder, x: Value, is_relu: bool = False) -> Value | None:
     given = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
     weights = [_read(weight, x.shape[-1:], recorder.dtype) for weight in given]
     if layer.axis not in (-1, len(x.shape) - 1) or not all(fits for fits, _ in weights):
         return None
     mean, variance, scale, offset = (array for _, array in weights)
     y = recorder.result(x.buffer.size)
-    record_normalization(recorder, x.buffer, mean, variance, scale, offset, layer.epsilon, y)
+    record_normalization(recorder, x.buffer, mean, variance, scale, offset, layer.epsilon, y, is_relu)
     return Value(y, x.shape)
 
 
@@ -202,7 +203,9 @@ def _dropout(layer: Dropout, recorder: Recorder, x: Value) -> Value:
     return x
 
 
-_RULES: dict[Callable[..., Any], Callable[[Any, Recorder, Value], Value | None]] = {
+_Rule: TypeAlias = Callable[[Any, Recorder, Value], "Value | None"]
+
+_RULES: dict[Callable[..., Any], _Rule] = {
     Activation.call: _activation,
     BatchNormalization.call: _normalize,
     Conv.call: _conv,
@@ -220,15 +223,20 @@ _RULES: dict[Callable[..., Any], Callable[[Any, Recorder, Value], Value | None]]
 """By `call`, so that a subclass with a `call` of its own is called."""
 
 
-def rule_of(layer: Layer) -> Callable[[Any, Recorder, Value], Value | None] | None:
+def rule_of(layer: Layer) -> _Rule | None:
     """Return what records a layer, or None where it must be called."""
     kind = type(layer)
     return _RULES.get(kind.call) if kind.__call__ is Layer.__call__ else None
 
 
-def record_layer(layer: Layer, recorder: Recorder, value: Value) -> Value | None:
-    """Record a layer and return its outputs; None where it must be called."""
-    rule = rule_of(layer)
+def record_rectified(layer: Layer, recorder: Recorder, value: Value) -> Value | None:
+    """Record a normalisation with relu behind it, and return the outputs; None where it must be called."""
+    return record_layer(layer, recorder, value, partial(_normalize, is_relu=True))
+
+
+def record_layer(layer: Layer, recorder: Recorder, value: Value, rule: _Rule | None = None) -> Value | None:
+    """Record a layer, by its own rule or another one, and return its outputs; None where it must be called."""
+    rule = rule or rule_of(layer)
     # A layer with weights converts inputs to their dtype.
     if rule is None or not layer.built or (layer.dtype != recorder.dtype and layer._parameters()):
         return None
