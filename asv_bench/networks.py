@@ -2,8 +2,10 @@
 
 Run as `python -m asv_bench.networks` from the repository's root; `--help` lists the options. Both sides start from the
 same weights and get the same threads; they run in the same process, in turn. PyTorch runs eagerly in two memory
-layouts, with Adam as it is by default and fused, and the best of these counts. A ratio is PyTorch's median time divided
-by numbaconv's: above 1, numbaconv is faster. Outputs and losses are compared before anything is timed.
+layouts, with Adam as it is by default and fused, and the best of these counts. One image is also measured with
+numbaconv's weights frozen, and so beside PyTorch's own frozen form (`torch.jit.freeze` and `optimize_for_inference` of
+a traced network). A ratio is PyTorch's median time divided by numbaconv's: above 1, numbaconv is faster. Outputs and
+losses are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +36,23 @@ LARGEST_ERROR = 2e-3
 
 @dataclass(frozen=True)
 class Conv:
-    """A 2-D convolution of square kernels with bias and relu."""
+    """A 2-D convolution of square kernels with relu, and before that a bias or normalisation.
 
-    filters: int
+    Without a number of filters it is a depthwise one.
+    """
+
+    filters: int | None
     size: int
-    padding: str = "valid"
+    padding: str | int = "valid"
+    strides: int = 1
+    is_normalized: bool = False
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The maximum of each window of 2x2."""
+    """The maximum of each window of 2x2, or the mean of all pixels."""
+
+    is_mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,21 +69,45 @@ NETWORKS: dict[str, tuple[Layer, ...]] = {
     # LeCun et al., "Gradient-based learning applied to document recognition" (1998), section II.B, with the relu and
     # the maxima of today.
     "lenet5": (Conv(6, 5, "same"), Pool(), Conv(16, 5), Pool(), Dense(120), Dense(84), Dense(CLASSES)),
-}
+    # Howard et al., "MobileNets" (arXiv:1704.04861), table 1: one image alone.
+    "mobilenet": (
+        Conv(32, 3, 1, 2, True),
+        *(
+            layer
+            for filters, strides in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5,
+                                     (1024, 2), (1024, 1)]
+            for layer in (Conv(None, 3, 1, strides, True), Conv(filters, 1, 0, 1, True))
+        ),
+        Pool(is_mean=True),
+        Dense(CLASSES),
+    ),
+}  # fmt: skip
+TRAINED = ("small", "lenet5")
 IMAGE = (28, 28, 1)
+IMAGES = {"mobilenet": (224, 224, 3)}
 
 
 def our_network(name: str) -> Any:
     """Return a network of numbaconv, built and compiled."""
     import numbaconv as nc
 
-    layers: list[Any] = [nc.layers.Input(IMAGE)]
+    layers: list[Any] = [nc.layers.Input(IMAGES.get(name, IMAGE))]
     is_flat = False
     for layer in NETWORKS[name]:
         if isinstance(layer, Conv):
-            layers.append(nc.layers.Conv2D(layer.filters, layer.size, padding=layer.padding, activation="relu"))
+            options: dict[str, Any] = {"strides": layer.strides, "padding": layer.padding}
+            if layer.is_normalized:
+                options["use_bias"] = False
+            else:
+                options["activation"] = "relu"
+            if layer.filters is None:
+                layers.append(nc.layers.DepthwiseConv2D(layer.size, **options))
+            else:
+                layers.append(nc.layers.Conv2D(layer.filters, layer.size, **options))
+            layers += [nc.layers.BatchNormalization(), nc.layers.ReLU()] if layer.is_normalized else []
         elif isinstance(layer, Pool):
-            layers.append(nc.layers.MaxPooling2D(2))
+            layers.append(nc.layers.GlobalAveragePooling2D() if layer.is_mean else nc.layers.MaxPooling2D(2))
+            is_flat |= layer.is_mean
         else:
             if not is_flat:
                 layers.append(nc.layers.Flatten())
@@ -86,45 +120,55 @@ def our_network(name: str) -> Any:
 
 
 def torch_network(name: str, weights: Sequence[np.ndarray]) -> Any:
-    """Return the same network of PyTorch with the weights of ours (kernel and bias of each layer in turn)."""
+    """Return the same network of PyTorch with the weights of ours, taken layer by layer."""
     import torch
     from torch import nn
 
-    arrays = iter(weights)
+    arrays = map(torch.from_numpy, map(np.copy, weights))
     modules: list[Any] = []
-    height, width, channels = IMAGE
+    height, width, channels = IMAGES.get(name, IMAGE)
     is_flat = False
     for layer in NETWORKS[name]:
         if isinstance(layer, Pool):
-            modules.append(nn.MaxPool2d(2))
-            height, width = height // 2, width // 2
+            modules += [nn.AdaptiveAvgPool2d(1)] if layer.is_mean else [nn.MaxPool2d(2)]
+            height, width = (1, 1) if layer.is_mean else (height // 2, width // 2)
             continue
-        kernel, bias = next(arrays), next(arrays)
+        kernel = next(arrays)
         if isinstance(layer, Conv):
-            module: Any = nn.Conv2d(channels, layer.filters, layer.size, padding=layer.padding)
-            weight = kernel.transpose(3, 2, 0, 1)
-            channels = layer.filters
-            if layer.padding == "valid":
-                height, width = height - layer.size + 1, width - layer.size + 1
+            filters, groups = (channels, channels) if layer.filters is None else (layer.filters, 1)
+            module: Any = nn.Conv2d(
+                channels, filters, layer.size, layer.strides, layer.padding, groups=groups,
+                bias=not layer.is_normalized,
+            )  # fmt: skip
+            weight = kernel.permute(2, 3, 0, 1) if layer.filters is None else kernel.permute(3, 2, 0, 1)
+            channels = filters
+            pads = layer.size - 1 if layer.padding == "same" else 0 if layer.padding == "valid" else 2 * layer.padding
+            height, width = ((size + pads - layer.size) // layer.strides + 1 for size in (height, width))
         else:
             if not is_flat:
                 modules.append(nn.Flatten())
                 # PyTorch flattens (channels, height, width), numbaconv (height, width, channels).
-                kernel = kernel.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+                kernel = kernel.reshape(height, width, channels, -1).permute(2, 0, 1, 3).reshape(kernel.shape)
                 is_flat = True
             module = nn.Linear(*kernel.shape)
             weight = kernel.T
+        norm = [nn.BatchNorm2d(channels, eps=1e-3)] if isinstance(layer, Conv) and layer.is_normalized else []
         with torch.no_grad():
-            module.weight.copy_(torch.from_numpy(np.array(weight)))
-            module.bias.copy_(torch.from_numpy(np.array(bias)))
-        modules += [module] if isinstance(layer, Dense) and layer.units == CLASSES else [module, nn.ReLU()]
+            module.weight.copy_(weight)
+            for each in norm:
+                for target in (each.weight, each.bias, each.running_mean, each.running_var):
+                    target.copy_(next(arrays))
+            if not norm:
+                module.bias.copy_(next(arrays))
+        is_last = isinstance(layer, Dense) and layer.units == CLASSES
+        modules += [module, *norm, *([] if is_last else [nn.ReLU()])]
     return nn.Sequential(*modules)
 
 
-def random_batch() -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels."""
-    rng = np.random.default_rng(0)
-    return rng.random((BATCH, *IMAGE), dtype=np.float32), rng.integers(0, CLASSES, BATCH)
+def random_batch(name: str = "small") -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels, a single one for networks that are not trained."""
+    rng, count = np.random.default_rng(0), BATCH if name in TRAINED else 1
+    return rng.random((count, *IMAGES.get(name, IMAGE)), dtype=np.float32), rng.integers(0, CLASSES, count)
 
 
 class TorchWay:
@@ -135,12 +179,13 @@ class TorchWay:
 
         self.torch = torch
         self.format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        self.model = torch_network(name, weights).to(memory_format=self.format)
+        self.model = torch_network(name, weights).eval().to(memory_format=self.format)
         self.optimizer = torch.optim.Adam(self.model.parameters(), LEARNING_RATE, fused=is_fused or None, eps=1e-7)
-        x, y = random_batch()
+        x, y = random_batch(name)
         self.x = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=self.format)
         self.y = torch.from_numpy(y)
         self.image = self.x[:1].contiguous(memory_format=self.format)
+        self.frozen: Any = None
 
     def train(self) -> float:
         """Run one step of training and return the loss."""
@@ -155,13 +200,28 @@ class TorchWay:
         with self.torch.inference_mode():
             return self.model(self.image)
 
+    def infer_frozen(self) -> Any:
+        """Run one image through what PyTorch makes of the network for inference alone."""
+        if self.frozen is None:
+            with self.torch.inference_mode(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # TorchScript is deprecated, without a successor in Python alone
+                traced = self.torch.jit.trace(self.model.eval(), self.image)
+                self.frozen = self.torch.jit.optimize_for_inference(self.torch.jit.freeze(traced))
+                for _ in range(3):  # runs that it profiles, and then compiles
+                    self.frozen(self.image)
+        with self.torch.inference_mode():
+            return self.frozen(self.image)
+
 
 class OurWay:
     """The network in numbaconv."""
 
     def __init__(self, name: str) -> None:
+        from numbaconv import no_grad
+
+        self.no_grad = no_grad
         self.model = our_network(name)
-        self.x, self.y = random_batch()
+        self.x, self.y = random_batch(name)
         self.image = self.x[:1].copy()
 
     def train(self) -> float:
@@ -170,41 +230,49 @@ class OurWay:
 
     def infer(self) -> Any:
         """Run one image through the network."""
-        from numbaconv import no_grad
-
-        with no_grad():
+        with self.no_grad():
             return self.model(self.image)
 
 
-def largest_difference(ours: OurWay, peers: dict[str, TorchWay]) -> float:
+def largest_difference(ours: OurWay, frozen: OurWay, peers: dict[str, TorchWay], is_trained: bool) -> float:
     """Run the first steps of all and return the largest difference of an output or a loss, relative to the peer's."""
-    expected, found = ours.infer().numpy(), 0.0
-    for peer in peers.values():
-        outputs = peer.infer().numpy()
-        found = max(found, float(np.abs(outputs - expected).max() / np.abs(outputs).max()))
-    losses = [ours.train() for _ in range(COMPARED_STEPS)]
+    found = 0.0
+    for way in (ours, frozen):
+        expected = way.infer().numpy()
+        for peer in peers.values():
+            for outputs in (peer.infer().numpy(), peer.infer_frozen().numpy()):
+                found = max(found, float(np.abs(outputs - expected).max() / np.abs(outputs).max()))
+    losses = [ours.train() for _ in range(COMPARED_STEPS if is_trained else 0)]
     for peer in peers.values():
         for loss in losses:
-            theirs = peer.train()
+            theirs = peer.model.train() and peer.train()
             found = max(found, abs(loss - theirs) / abs(theirs))
+        peer.model.eval()
     return found
 
 
 def measure_network(name: str, *, budget: float, rounds: int | None) -> dict[str, Any]:
     """Compare values, then times, of one network; the result is one entry of the JSON file."""
-    ours = OurWay(name)
+    ours, frozen, is_trained = OurWay(name), OurWay(name), name in TRAINED
     weights = ours.model.get_weights()
+    frozen.model.set_weights(weights)
+    frozen.model.freeze()
     peers = {
         f"{layout}{suffix}": TorchWay(name, weights, layout, is_fused)
         for layout in ("contiguous", "channels_last")
         for suffix, is_fused in (("", False), (", fused Adam", True))
     }
-    entry: dict[str, Any] = {"name": name, "error": largest_difference(ours, peers)}
+    entry: dict[str, Any] = {"name": name, "error": largest_difference(ours, frozen, peers, is_trained)}
     inference = {way: peer for way, peer in peers.items() if "fused" not in way}
+    eager = {way: peer.infer for way, peer in inference.items()}
     cases: dict[str, tuple[Callable[[], Any], dict[str, Callable[[], Any]]]] = {
         "training": (ours.train, {way: peer.train for way, peer in peers.items()}),
-        "one_image": (ours.infer, {way: peer.infer for way, peer in inference.items()}),
+        "one_image": (ours.infer, eager),
+        "frozen": (frozen.infer, eager),
+        "both_frozen": (frozen.infer, {way: peer.infer_frozen for way, peer in inference.items()}),
     }
+    if not is_trained:
+        del cases["training"]
     for case, (call, rivals) in cases.items():
         our_time, peer_times = measure.interleave(call, rivals, budget=budget, rounds=rounds)
         better = min(peer_times, key=lambda way: peer_times[way].median)
@@ -222,12 +290,13 @@ def measure_network(name: str, *, budget: float, rounds: int | None) -> dict[str
 
 def table(entries: Sequence[dict[str, Any]]) -> str:
     """Return the results as text."""
-    lines = [f"{'network':10} {'':10} {'ratio':>6} {'ours ms':>9} {'torch ms':>9}   {'the best of PyTorch'}"]
+    lines = [f"{'network':10} {'':11} {'ratio':>6} {'ours ms':>9} {'torch ms':>9}   {'the best of PyTorch'}"]
     for entry in entries:
-        for case in ("training", "one_image"):
-            result = entry[case]
+        for case, result in entry.items():
+            if case in ("name", "error"):
+                continue
             lines.append(
-                f"{entry['name']:10} {case:10} {result['ratio']:6.2f} {result['ms']:9.3f} {result['torch_ms']:9.3f}   "
+                f"{entry['name']:10} {case:11} {result['ratio']:6.2f} {result['ms']:9.3f} {result['torch_ms']:9.3f}   "
                 f"{result['torch_way']}"
             )
         if entry["error"] > LARGEST_ERROR:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from asv_bench.networks import NETWORKS, OurWay
+from asv_bench.networks import TRAINED, OurWay
 
 
 class Network:
     """A step of training on 64 images of 28x28 and one image without gradients, of the networks of `networks.py`."""
 
-    params = tuple(NETWORKS)
+    params = TRAINED
     param_names = ("network",)
     timeout = 300
 
