@@ -202,13 +202,14 @@ class Launches:
 class Program:
     """Launches from one array to another of a given shape and dtype; made by a `Recorder`."""
 
-    __slots__ = ("_allocate", "_launches")
+    __slots__ = ("_allocate", "_launches", "_run")
 
     def __init__(self, launches: Launches, shape: tuple[int, ...], dtype: str) -> None:
         self._launches = launches
+        self._run = launches.run
         self._allocate = memory.allocator(shape, dtype)
 
     def __call__(self, x: NDArray) -> NDArray | None:
         """Return the result for an array of the recorded size in C order, or None where a launch made it void."""
         y = self._allocate()
-        return y if self._launches.run(x, y) else None
+        return y if self._run(x, y) else None

@@ -1,4 +1,7 @@
-"""Changes of attributes, noticed where they are made: what was seen since the last one needs no second look."""
+"""Changes of layers, noticed where they are made: what was seen since the last one needs no second look.
+
+They are those of a layer's attributes, of the layers in a row, and of the arrays of weights, not what is in these.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,13 @@ _last: list[object] = [object()]
 
 
 def last_change() -> object:
-    """Return what stands for the last change of an attribute of any `Watched`: another object after each."""
+    """Return what stands for the last change: another object after each."""
     return _last[0]
+
+
+def note_change() -> None:
+    """Make the next `last_change` another object."""
+    _last[0] = object()
 
 
 class Watched:
@@ -17,8 +25,8 @@ class Watched:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        _last[0] = object()
+        note_change()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        _last[0] = object()
+        note_change()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from numbaconv.autograd import Tensor, is_recording
 from numbaconv.autograd.tensor import wrap
 from numbaconv.layers.base import Layer
@@ -60,7 +62,11 @@ class InferenceStage(Stage):
 
     def run(self, x: Tensor, training: bool) -> Tensor | None:
         """Return the outputs but for the activation, or None where the program has none."""
-        y = None if self._program is None else self._program(x.data)
+        return self.run_array(x.data)
+
+    def run_array(self, x: np.ndarray) -> Tensor | None:
+        """Return the same for an array that launches can read."""
+        y = None if self._program is None else self._program(x)
         return None if y is None else wrap(y)
 
 

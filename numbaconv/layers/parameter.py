@@ -9,6 +9,7 @@ import numpy as np
 
 from numbaconv.autograd import Tensor
 from numbaconv.constants import constant, is_constant
+from numbaconv.layers.changes import note_change
 
 
 class Parameter(Tensor):
@@ -39,6 +40,11 @@ class Parameter(Tensor):
         self.name = name
         self.trainable = trainable
         self.regularizer = regularizer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "data":
+            note_change()
 
     def assign(self, value: Any) -> None:
         """Overwrite the values in place.

@@ -25,7 +25,7 @@ class Snapshot:
     def __init__(self, watched: Sequence[Layer], start: int, parameters: Sequence[Parameter]) -> None:
         self._layers = list(watched)
         self._watched = slice(start, start + len(self._layers))
-        # The last change of any layer's attributes after which these were found to be the same.
+        # The last change after which attributes and arrays were found to be the same.
         self._seen: object = None
         self._states = [dict(vars(layer)) for layer in self._layers]
         self._parameters = parameters
@@ -41,5 +41,7 @@ class Snapshot:
                     return False
             except ValueError:  # an array among the attributes has changed
                 return False
+            if [id(p.data) for p in self._parameters] != self._places:
+                return False
             self._seen = change
-        return layers[self._watched] == self._layers and [id(p.data) for p in self._parameters] == self._places
+        return layers[self._watched] == self._layers

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from numbaconv import seeding
-from numbaconv.autograd.tensor import wrap
 from numbaconv.layers import Input, Layer
+from numbaconv.layers.changes import note_change
 from numbaconv.layers.inference import InferenceStage, is_wanted
 from numbaconv.layers.stages import Stages, run_stages
 from numbaconv.layers.training_stages import TrainingStage, are_stages_wanted
@@ -101,6 +101,7 @@ class Sequential(Model):
         """
         if not self._layers:
             raise ValueError("There are no layers in the model to remove.")
+        note_change()
         return self._layers.pop()
 
     def _append(self, layer: Any) -> None:
@@ -168,10 +169,9 @@ class Sequential(Model):
         For their values alone, an array that all layers have one program for is handed to it at once.
         """
         if type(inputs) is np.ndarray and not training and type(self).call is Sequential.call and is_wanted():
-            stage = self._stages.find_whole(self._layers, inputs)
+            stage = self._stages.find_whole(self._layers, inputs, self.check_input_shape)
             if stage is not None:
-                self.check_input_shape(inputs.shape)
-                y = stage.run(wrap(inputs), False)
+                y = stage.run_array(inputs)
                 if y is not None:
                     return y if stage.activation is None else stage.activation(y)
                 with seeding.use_generator(self._generator):
