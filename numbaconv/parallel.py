@@ -4,173 +4,34 @@
 calls the ``parallel_for`` of Numba's threading layer (OpenMP, TBB or workqueue) once. Which worker runs a task is left
 to chance and must not matter: a kernel's result depends on its task number alone, so it is the same for any number of
 threads. Launches in a row are a program (`numbaconv.program`); a launch by itself is a program of one step.
-
-The serial path is a compiled loop that never enters the threading layer. It serves small work and every case in which a
-layer would crash or hang: a process forked after a layer had started (OpenMP) and a second caller of workqueue.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import types
 
-from numbaconv.jit import CONFIGURATION, CompiledFunction, TaskKernel
-from numbaconv.memory import ALIGNMENT, aligned_bytes, aligned_size
-from numbaconv.simd.driver import (
-    BUFFER_CODES,
-    DATA_FIELD,
-    FIRST_ARGUMENT,
-    FIRST_ARGUMENT_BASE,
-    FIRST_STEP,
-    MAX_ARRAYS,
-    OWN_PLAN,
-    OWN_PROGRAM,
-    STATUS,
-    STEP_OPERANDS,
-    WORKER_SIZE,
-    WORKERS,
-    run_parallel,
-    run_serial,
-    run_worker,
-)
-from numbaconv.target import TARGET
-from numbaconv.threading_layer import NOTHING, ThreadingLayer
+from numbaconv.jit import TaskKernel
+from numbaconv.memory import ALIGNMENT, aligned_size
+from numbaconv.runs import BLOCKS, CALLS, Call, argument_operands, thread_count, threading_layer
+from numbaconv.simd.driver import FIRST_STEP, OWN_PLAN, OWN_PROGRAM, STATUS, STEP_OPERANDS
+from numbaconv.threading_layer import NOTHING
 
 if TYPE_CHECKING:
     from numbaconv.program import Operand, Recorder
 
-# A thread keeps its workspace for its next call up to this size; a larger one is freed at once.
-MAX_KEPT_WORKSPACE = 256 << 20
+__all__ = ["Launch", "Uninitialised", "launch", "run_program", "thread_count", "threading_layer"]
 
 _ITEM_BYTES = {"float32": 4, "float64": 8}
-_BLOCK = types.CPointer(types.int64)
-
-
-_SERIAL = CompiledFunction(run_serial, types.void(_BLOCK), "parallel.serial")
-_PARALLEL = CompiledFunction(run_parallel, types.void(_BLOCK), "parallel.parallel")
-_WORKER = CompiledFunction(run_worker, types.void(types.CPointer(_BLOCK), _BLOCK, _BLOCK, _BLOCK), "parallel.worker")
-
-_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-# Keeps the interpreter's lock: giving it up and getting it back costs more than small work takes.
-_SMALL_ENTRY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
 _PLAN = struct.Struct("11q")
 # A program of one step up to its operands.
 _ONE_STEP = struct.Struct(f"{FIRST_STEP + STEP_OPERANDS}q")
 _STATUS = struct.Struct("q")
-_BLOCKS = [struct.Struct(f"{FIRST_ARGUMENT + n}q") for n in range(MAX_ARRAYS + 1)]
 _EQUAL_SHARES = np.zeros(1, np.int64)
-
-_probe = np.empty(1)
-if ctypes.c_void_p.from_address(id(_probe) + DATA_FIELD).value != _probe.ctypes.data:
-    raise ImportError(f"NumPy {np.__version__} keeps the address of an array's data elsewhere than its C API says")
-
-
-_layer = ThreadingLayer()
-
-
-class _Call:
-    """The memory of one run: its block of numbers, its workspace, and the compiled entry points."""
-
-    def __init__(self) -> None:
-        size = WORKERS + WORKER_SIZE * max(1, TARGET.threads)
-        self.block = aligned_bytes(8 * size)
-        self.block_address = self.block.ctypes.data
-        self.memory = self.block.data
-        # A launch used once has each argument as the operand and the buffer of the same number.
-        self.own_plan = self.block_address + 8 * OWN_PLAN
-        self.own_program = self.block_address + 8 * OWN_PROGRAM
-        numbers = self.block.view(np.int64)
-        numbers[OWN_PLAN + BUFFER_CODES :][:MAX_ARRAYS] = np.arange(MAX_ARRAYS)
-        numbers[OWN_PROGRAM + FIRST_STEP + STEP_OPERANDS :][: 2 * MAX_ARRAYS] = argument_operands(MAX_ARRAYS)
-        self.workspace = aligned_bytes(0)
-        self.workspace_size = 0
-        self.workspace_address = 0
-        self.serial = _ENTRY(_SERIAL.address)
-        self.small = _SMALL_ENTRY(_SERIAL.address)
-        self.parallel: Callable[[int], None] | None = None
-
-    def reserve(self, nbytes: int) -> int:
-        """Return the address of at least ``nbytes`` of workspace."""
-        if self.workspace_size < nbytes:
-            self.workspace = aligned_bytes(nbytes)
-            self.workspace_size = nbytes
-            self.workspace_address = self.workspace.ctypes.data
-        return self.workspace_address
-
-    def release(self) -> None:
-        """Free a workspace too large to keep."""
-        if self.workspace_size > MAX_KEPT_WORKSPACE:
-            self.workspace = aligned_bytes(0)
-            self.workspace_size = self.workspace_address = 0
-
-    def run(
-        self, program: int, tasks: int, memory: tuple[int, int], serial: bool, arrays: Sequence[np.ndarray]
-    ) -> None:
-        """Run a program of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all."""
-        threads = 1 if serial or tasks <= 1 else min(thread_count(), tasks)
-        entry = _layer.entry
-        if threads > 1 and entry is not None and not entry.acquire(blocking=False):
-            threads = 1
-        shared, private = memory
-        try:
-            base = self.reserve(shared + threads * private)
-            pack = _BLOCKS[len(arrays)].pack_into
-            if threads == 1:
-                pack(self.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
-                self.serial(self.block_address)
-            else:
-                if self.parallel is None:
-                    self.parallel = _ENTRY(_PARALLEL.address)
-                layer = _layer.parallel_for, _WORKER.address, _layer.system_address
-                pack(self.memory, 0, program, base, threads, *layer, 0, *map(id, arrays))
-                self.parallel(self.block_address)
-        finally:
-            if threads > 1 and entry is not None:
-                entry.release()
-            self.release()
-
-
-def argument_operands(count: int) -> list[int]:
-    """Return the operands of a step that are the program's arguments in order."""
-    return [number for i in range(count) for number in (FIRST_ARGUMENT_BASE + i, 0)]
-
-
-class _Calls(threading.local):
-    """Idle `_Call` objects of a thread: one, or more after a signal handler or finaliser launched within a launch."""
-
-    def __init__(self) -> None:
-        self.idle: list[_Call] = []
-
-
-_calls = _Calls()
-
-
-def thread_count() -> int:
-    """Return the number of threads that the calling thread's next launch may use."""
-    if not _layer.is_usable:
-        return 1
-    if not _layer.name:
-        _layer.start()
-    return _layer.get_num_threads()
-
-
-def threading_layer() -> str:
-    """Return the name of Numba's threading layer, or why there is none."""
-    if not _layer.is_usable:
-        return "serial: one thread" if TARGET.threads <= 1 else "serial: forked after threads had started"
-    _layer.start()
-    return _layer.name
-
-
-CONFIGURATION["threads"] = lambda: f"{thread_count()} ({threading_layer()})"
 
 
 def launch(
@@ -205,33 +66,40 @@ def launch(
     if tasks <= 0:
         return
     address = kernel.address(dtype)
-    idle = _calls.idle
-    call = idle.pop() if idle else _Call()
+    idle = CALLS.idle
+    call = idle.pop() if idle else Call()
     try:
         count = len(arrays)
         plan = (address, tasks, id(geometry), count, count, id(NOTHING), 0, id(NOTHING), 0, 0, id(_EQUAL_SHARES))
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
         _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, count, 0, call.own_plan)
-        call.run(call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
+        call.run(object(), call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
     finally:
         idle.append(call)
 
 
 def run_program(
-    program: int, tasks: int, memory: tuple[int, int], small: int | None, arrays: Sequence[np.ndarray]
+    owner: object,
+    program: int,
+    tasks: int,
+    memory: tuple[int, int],
+    small: int | None,
+    arrays: Sequence[np.ndarray],
 ) -> int:
     """Run a program, described in `numbaconv.simd.driver`, and return its status word.
 
-    ``small`` is the bytes of workspace of a program whose work is below what a launch of threads costs.
+    An ``owner`` always has the same program. ``small`` is the bytes of workspace of one whose work is below what a
+    launch of threads costs.
     """
-    idle = _calls.idle
-    call = idle.pop() if idle else _Call()
+    idle = CALLS.idle
+    call = idle.pop() if idle else Call()
     try:
         if small is None:
-            call.run(program, tasks, memory, False, arrays)
+            call.run(owner, program, tasks, memory, False, arrays)
         else:
+            call.ready = None
             base = call.workspace_address if call.workspace_size >= small else call.reserve(small)
-            _BLOCKS[len(arrays)].pack_into(call.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
+            BLOCKS[len(arrays)](call.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
             call.small(call.block_address)
         return int(_STATUS.unpack_from(call.memory, 8 * STATUS)[0])
     finally:
@@ -280,6 +148,7 @@ class Launch:
         "_initial",
         "_kept",
         "_moves",
+        "_owner",
         "_pack",
         "_plan",
         "_program",
@@ -327,6 +196,8 @@ class Launch:
         moves = [(argument, start, places[i] + to, nbytes) for argument, start, i, to, nbytes in copies]
         self._moves = np.array(moves, np.int64).reshape(-1, 4)
         self._geometry = geometry
+        # Not the launch itself, which would live on in threads that have run it.
+        self._owner = object()
         self._shares = _EQUAL_SHARES if shares is None else shares
         self._plan = np.array(
             [
@@ -343,17 +214,18 @@ class Launch:
         numbers = [1, arguments, 0, self.address, *argument_operands(arguments)]
         self._steps = np.array(numbers, np.int64)
         self._program = self._steps.ctypes.data
-        self._pack = _BLOCKS[arguments].pack_into
+        self._pack = BLOCKS[arguments]
 
     def __call__(self, *arrays: np.ndarray) -> None:
         """Run the kernel on `arrays`."""
-        idle = _calls.idle
-        call = idle.pop() if idle else _Call()
+        idle = CALLS.idle
+        call = idle.pop() if idle else Call()
         try:
             nbytes = self._small
             if nbytes is None:
-                call.run(self._program, self.tasks, self.memory, False, arrays)
+                call.run(self._owner, self._program, self.tasks, self.memory, False, arrays)
                 return
+            call.ready = None
             base = call.workspace_address if call.workspace_size >= nbytes else call.reserve(nbytes)
             self._pack(call.memory, 0, self._program, base, 1, 0, 0, 0, 0, *map(id, arrays))
             call.small(call.block_address)
@@ -379,7 +251,3 @@ class Launch:
             parts.append(memory[start : start + buffer.nbytes])
             start += aligned_size(buffer.nbytes)
         return parts
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_layer.after_fork_in_child)

@@ -167,7 +167,7 @@ class Launches:
         What lives as long as this.
     """
 
-    __slots__ = ("_address", "_held", "_memory", "_numbers", "_small", "_steps", "_tasks")
+    __slots__ = ("_address", "_held", "_memory", "_numbers", "_owner", "_small", "_steps", "_tasks")
 
     def __init__(
         self,
@@ -187,6 +187,7 @@ class Launches:
                     numbers += [ABSOLUTE, operand.ctypes.data]
         # Launches and arrays must live as long as their addresses are used.
         self._steps, self._held = steps, held
+        self._owner = object()
         self._numbers = np.array([len(steps), arguments, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
@@ -196,7 +197,7 @@ class Launches:
 
     def run(self, *arrays: NDArray) -> bool:
         """Run on arrays of the recorded sizes in C order; return whether no launch made the results void."""
-        return not parallel.run_program(self._address, self._tasks, self._memory, self._small, arrays)
+        return not parallel.run_program(self._owner, self._address, self._tasks, self._memory, self._small, arrays)
 
 
 class Program:

@@ -37,11 +37,12 @@ class ThreadingLayer:
                 return
             numba_parallel._launch_threads()
             self.parallel_for = llvm.address_of_symbol("numba_parallel_for")
-            self.get_num_threads = ctypes.CFUNCTYPE(ctypes.c_int)(llvm.address_of_symbol("get_num_threads"))
+            get_threads = llvm.address_of_symbol("get_num_threads")
+            self.get_num_threads = ctypes.CFUNCTYPE(ctypes.c_int)(get_threads)
             name = numba_parallel.threading_layer()
             self.entry = threading.Lock() if name == "workqueue" else None
             # Of OpenMP's workers the first is the caller, which is what moving the others is for.
-            self.system = system_functions(moves_threads=name == "omp")
+            self.system = system_functions(name == "omp", get_threads)
             self.system_address = self.system.ctypes.data
             self.name = name
 

@@ -20,19 +20,8 @@ MAX_LINES = 400
 # A part may import the parts before it. What one line holds belongs together, in the order given.
 ORDER = [
     *("padding", "shapes", "pool_spec", "spec", "settings"),
-    *(
-        "target",
-        "inlining",
-        "simd",
-        "code_cache",
-        "jit",
-        "memory",
-        "constants",
-        "warming",
-        "threading_layer",
-        "parallel",
-        "program",
-    ),
+    *("target", "inlining", "simd", "code_cache", "jit", "memory", "constants", "warming"),
+    *("threading_layer", "runs", "parallel", "program"),
     *("fingerprints", "scalars", "arrays", "dispatch", "kernels", "fusing", "algorithms", "planner"),
     *("erf", "activations", "functional"),
     *("lookup", "seeding", "autograd"),

@@ -6,10 +6,11 @@ import ctypes
 import os
 import threading
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from numbaconv import parallel
+from numbaconv import parallel, runs
 from numbaconv.jit import task_kernel
 from numbaconv.simd import cores
 from numbaconv.simd.pointers import as_counters
@@ -22,6 +23,8 @@ SIGNATURES = [
     ctypes.CFUNCTYPE(ctypes.c_int),
     *[ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)] * 2,
 ]
+
+GET_THREADS = llvm.address_of_symbol("get_num_threads") if parallel.thread_count() > 1 else 1
 
 needs_threads = pytest.mark.skipif(
     parallel.thread_count() < 2 or parallel.threading_layer() != "omp", reason="needs two threads of OpenMP"
@@ -58,7 +61,8 @@ class Recorder:
                 SIGNATURES, (self.give_way, self.get_core, self.get_cores, self.set_cores), strict=True
             )
         ]
-        self.table = np.array([ctypes.cast(function, ctypes.c_void_p).value for function in self.functions], np.int64)
+        addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in self.functions]
+        self.table = np.array([*addresses, GET_THREADS], np.int64)
 
     def give_way(self):
         self.yields += 1
@@ -104,7 +108,7 @@ def test_a_thread_that_may_not_be_moved_stays(refuses, sets):
 
 def test_without_the_functions_nothing_is_asked():
     recorder = Recorder()
-    recorder.table[cores.GET_CORE :] = 0
+    recorder.table[cores.GET_CORE : cores.GET_THREADS] = 0
     leave(recorder.table, CORE)
     leave(recorder.table, -1)
     assert recorder.sets == []
@@ -112,15 +116,17 @@ def test_without_the_functions_nothing_is_asked():
 
 @pytest.mark.parametrize("moves_threads", [False, True])
 def test_table_of_the_system(moves_threads):
-    table = cores.system_functions(moves_threads)
-    assert table[cores.YIELD] != 0
-    assert (table[cores.GET_CORE :] != 0).all() == (moves_threads and hasattr(os, "sched_setaffinity"))
+    table = cores.system_functions(moves_threads, GET_THREADS)
+    assert table[cores.YIELD] != 0 and table[cores.GET_THREADS] == GET_THREADS
+    assert (table[cores.GET_CORE : cores.GET_THREADS] != 0).all() == (
+        moves_threads and hasattr(os, "sched_setaffinity")
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind threads to cores")
 @pytest.mark.parametrize("is_pinned", [False, True])
 def test_the_systems_functions_leave_a_thread_its_cores(is_pinned):
-    table, found = cores.system_functions(True), {}
+    table, found = cores.system_functions(True, GET_THREADS), {}
 
     def run():
         core = min(os.sched_getaffinity(0))
@@ -146,7 +152,7 @@ def launch(tasks=50):
 def test_all_workers_but_the_caller_leave_its_core(monkeypatch):
     launch()
     recorder = Recorder()
-    monkeypatch.setattr(parallel._layer, "system_address", recorder.table.ctypes.data)
+    monkeypatch.setattr(runs.LAYER, "system_address", recorder.table.ctypes.data)
     launch()
     others = parallel.thread_count() - 1
     assert sorted(map(str, recorder.sets)) == sorted([str((0, CORES - {CORE})), str((0, CORES))] * others)
@@ -170,6 +176,6 @@ def test_the_caller_gives_way_to_workers_that_have_not_come(monkeypatch):
 
     functions = SIGNATURES[cores.YIELD](give_way), SIGNATURES[cores.GET_CORE](get_core)
     recorder.table[: cores.GET_CORES] = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
-    monkeypatch.setattr(parallel._layer, "system_address", recorder.table.ctypes.data)
+    monkeypatch.setattr(runs.LAYER, "system_address", recorder.table.ctypes.data)
     launch()
     assert recorder.sets == [True] * (parallel.thread_count() - 1)

@@ -13,6 +13,7 @@ from processes import copy_package, run
 
 from numbaconv import parallel
 from numbaconv.jit import task_kernel
+from numbaconv.runs import CALLS
 from numbaconv.simd.calls import atomic_compare_exchange, atomic_fetch_add, load_acquire, store_release
 from numbaconv.simd.pointers import advance, as_counters
 
@@ -113,18 +114,18 @@ def test_workspace_of_any_size(workspace):
 
 
 def test_large_workspace_is_not_kept(monkeypatch):
-    monkeypatch.setattr(parallel, "MAX_KEPT_WORKSPACE", 1 << 16)
+    monkeypatch.setattr("numbaconv.runs.MAX_KEPT_WORKSPACE", 1 << 16)
     launch_count(4, 1 << 16, work=1)
-    assert all(call.workspace.size <= 1 << 16 for call in parallel._calls.idle)
+    assert all(call.workspace.size <= 1 << 16 for call in CALLS.idle)
 
 
 def test_workspace_is_aligned_and_used_again():
     launch_count(4, 1 << 10)
-    (call,) = parallel._calls.idle
+    (call,) = CALLS.idle
     first = call.workspace_address
     assert first % 64 == 0
     launch_count(4, 1 << 10)
-    assert parallel._calls.idle == [call]
+    assert CALLS.idle == [call]
     assert call.workspace_address == first
 
 
@@ -348,10 +349,46 @@ def test_busy_workqueue_runs_serially(options):
     script = (
         COMMON
         + """
+from numbaconv.runs import LAYER
 parallel.thread_count()
-with parallel._layer.entry:
+with LAYER.entry:
     busy = is_right()
 print(json.dumps([busy, is_right(), parallel.threading_layer()]))
 """
     )
     assert run(script, **options, NUMBA_THREADING_LAYER="workqueue") == [True, True, "workqueue"]
+
+
+def test_runs_of_one_launch_in_a_row_follow_what_changes_between_them(options):
+    """Threads that may be used, and what others have run on the same block."""
+    script = (
+        COMMON
+        + """
+x = np.ones((1, 64, 64, 64), np.float32)
+call = lambda: float(average_pool(x, 2).sum())
+results = [call()]
+counts = []
+for threads in (1, 2, 1, 4, 3, 4):
+    numba.set_num_threads(threads)
+    for _ in range(3):
+        results.append(call())
+    results.append(float(average_pool(x[:, :8, :8], 2).sum()))
+    results.append(call())
+print(json.dumps([sorted(set(results))]))
+"""
+    )
+    assert run(script, **{**options, "NUMBA_NUM_THREADS": "4"}) == [[16 * 64, 32 * 32 * 64]]
+
+
+def test_a_forked_child_runs_on_what_its_parent_made_ready(options):
+    script = (
+        COMMON
+        + """
+x = np.ones((1, 64, 64, 64), np.float32)
+call = lambda: float(average_pool(x, 2).sum())
+first = [call() for _ in range(3)]
+child = in_child(lambda: call() == first[0])
+print(json.dumps([child, call() == first[0], parallel.threading_layer()]))
+"""
+    )
+    assert run(script, **options)[:2] == [True, True]

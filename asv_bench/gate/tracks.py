@@ -89,8 +89,9 @@ def workspaces() -> dict[str, int]:
             call = make_pass(layer, direction, make_arrays(layer, direction))
             call()
             memory.POOL.clear()
-            if hasattr(parallel, "_calls"):
-                parallel._calls.idle.clear()  # the workspace that the thread keeps counts as well
+            calls = getattr(parallel, "CALLS", None) or getattr(parallel, "_calls", None)  # by its name before
+            if calls is not None:
+                calls.idle.clear()  # the workspace that the thread keeps counts as well
             tracemalloc.start()
             try:
                 result = call()

@@ -18,19 +18,28 @@ from numba.extending import register_jitable
 from numbaconv.simd.calls import address_of, call_int, pointer_at
 
 # The table of the system's functions: addresses, 0 for those it does not have. A set of cores is a bit for each.
-YIELD, GET_CORE, GET_CORES, SET_CORES = range(4)
+YIELD, GET_CORE, GET_CORES, SET_CORES, GET_THREADS = range(5)
 _YIELD_NAME = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 _NAMES = _YIELD_NAME, "sched_getcpu", "sched_getaffinity", "sched_setaffinity"
 SET_SIZE = 16
 _WORD = 64
 
 
-def system_functions(moves_threads: bool) -> np.ndarray:
-    """Return the table; without the functions for cores unless it ``moves_threads``."""
+def system_functions(moves_threads: bool, get_threads: int) -> np.ndarray:
+    """Return the table; without the functions for cores unless it ``moves_threads``.
+
+    The function at ``get_threads`` returns how many threads the calling one may use.
+    """
     addresses = [llvm.address_of_symbol(name) or 0 for name in _NAMES]
     if not moves_threads or 0 in addresses[GET_CORE:]:
         addresses[GET_CORE:] = [0, 0, 0]
-    return np.array(addresses, np.int64)
+    return np.array([*addresses, get_threads], np.int64)
+
+
+@register_jitable
+def allowed_threads(system):
+    """Return how many threads the calling one may use."""
+    return call_int(pointer_at(system)[GET_THREADS], 0, 0, 0)
 
 
 @register_jitable

@@ -19,7 +19,7 @@ from numbaconv.simd.calls import (
     pointer_at,
     store_release,
 )
-from numbaconv.simd.cores import SET_SIZE, current_core, give_way, leave_core
+from numbaconv.simd.cores import SET_SIZE, allowed_threads, current_core, give_way, leave_core
 from numbaconv.simd.pointers import advance, copy
 
 # The plan: what launches of the same kernel on the same sizes share. Python writes it once, then the buffers of the
@@ -36,19 +36,19 @@ STEPS, ARGUMENTS, BETWEEN_BYTES, FIRST_STEP = range(4)
 STEP_PLAN, STEP_OPERANDS = range(2)
 
 # The block: what Python writes for one run (the address of the program; that of its memory, behind which are the shared
-# memory of a launch and the workers' workspaces; the arguments as array objects), a word that kernels set, the bases
-# that operands are counted from (0, the memory, the status word, the arguments), the operands of the current step, what
-# is passed to the layer, the table of buffers, the tasks of the current step that are done and its number, on
-# cache lines of their own, room for a launch used once, and the workers' lines. With the step's number go how many
-# workers have come and the core that the caller was on.
+# memory of a launch and the workspaces of so many workers at most; the arguments as array objects), a word that kernels
+# set, the bases that operands are counted from (0, the memory, the status word, the arguments), the operands of the
+# current step, what is passed to the layer, the number of workers, the table of buffers, the tasks of the current step
+# that are done and its number, on cache lines of their own, room for a launch used once, and the workers' lines. With
+# the step's number go how many workers have come and the core that the caller was on.
 MAX_ARRAYS = 40
-PROGRAM, MEMORY, THREADS, PARALLEL_FOR, WORKER_BODY, SYSTEM, STATUS, FIRST_ARGUMENT = range(8)
+PROGRAM, MEMORY, MOST_THREADS, PARALLEL_FOR, WORKER_BODY, SYSTEM, STATUS, FIRST_ARGUMENT = range(8)
 BASES = FIRST_ARGUMENT + MAX_ARRAYS
 ABSOLUTE, BETWEEN, STATUS_WORD, FIRST_ARGUMENT_BASE = range(4)
 OPERAND = BASES + FIRST_ARGUMENT_BASE + MAX_ARRAYS
 DIMENSION = OPERAND + MAX_ARRAYS
-STEP_SIZE, NUMBERS = DIMENSION + 1, DIMENSION + 2
-TABLE = DIMENSION + 3
+STEP_SIZE, NUMBERS, THREADS = DIMENSION + 1, DIMENSION + 2, DIMENSION + 3
+TABLE = DIMENSION + 4
 _LINE = 8
 DONE = -(-(TABLE + 1 + MAX_ARRAYS) // _LINE) * _LINE
 CURRENT = DONE + _LINE
@@ -228,6 +228,7 @@ def run_worker(numbers, dimensions, sizes, block):
 def run_parallel(block):
     """Enter the layer once: its dimension is the number of workers, its one argument the table of their numbers."""
     program = _begin(block)
+    block[THREADS] = min(block[MOST_THREADS], allowed_threads(block[SYSTEM]))
     _bind(block, program, _first_step(program))
     _deal(block, _first_step(program), 0)
     block[DONE] = block[CURRENT] = block[COME] = 0
