@@ -17,7 +17,13 @@ from numbaconv.program import Operand, Recorder
 
 @lru_cache(maxsize=256)
 def normalization(
-    size: int, channels: int, dtype: str, epsilon: float, has_scale: bool, has_offset: bool, is_relu: bool
+    size: int,
+    channels: int,
+    dtype: str,
+    epsilon: float,
+    has_scale: bool,
+    has_offset: bool,
+    is_relu: bool = False,
 ) -> parallel.Launch:
     """Return a launch on (x, mean, variance, y[, scale][, offset])."""
     row, chunk = chunk_of(channels)

@@ -81,7 +81,7 @@ class Stages(Generic[_S]):
         """
         change, last = last_change(), self._last
         if change is last[0] and x.shape == last[1] and x.dtype == last[2] and planner.generation == last[3]:
-            return last[5] if layers == last[4] and _is_readable(x) else None
+            return last[5] if layers == last[4] and (x.flags.carray or _is_readable(x)) else None
         stage = self._stages.get((0, x.shape, x.dtype, False, planner.generation))
         if stage is None or stage.stop < len(layers) or not _is_readable(x) or not stage.is_current(layers):
             return None
