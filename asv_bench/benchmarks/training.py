@@ -31,6 +31,26 @@ class Network:
     time_training_step.version = time_one_image.version = peakmem_training_step.version = "2"
 
 
+class FrozenImage:
+    """One image without gradients whose network's weights are constant."""
+
+    params = (*TRAINED, "mobilenet")
+    param_names = ("network",)
+    timeout = 300
+
+    def setup(self, name):
+        self.way = OurWay(name)
+        if not hasattr(self.way.model, "freeze"):
+            raise NotImplementedError  # commits before there was such a thing
+        self.way.model.freeze()
+        self.way.infer()
+
+    def time_one_image(self, name):
+        self.way.infer()
+
+    time_one_image.version = "1"
+
+
 class Optimizer:
     """An update of 1.2 million weights in eight arrays."""
 
