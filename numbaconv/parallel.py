@@ -17,7 +17,7 @@ import numpy as np
 
 from numbaconv.jit import TaskKernel
 from numbaconv.memory import ALIGNMENT, aligned_size
-from numbaconv.runs import BLOCKS, CALLS, Call, argument_operands, thread_count, threading_layer
+from numbaconv.runs import BLOCKS, CALLS, LAYER, Call, argument_operands, thread_count, threading_layer
 from numbaconv.simd.driver import FIRST_STEP, OWN_PLAN, OWN_PROGRAM, STATUS, STEP_OPERANDS
 from numbaconv.threading_layer import NOTHING
 
@@ -94,7 +94,9 @@ def run_program(
     idle = CALLS.idle
     call = idle.pop() if idle else Call()
     try:
-        if small is None:
+        if call.ready is owner and LAYER.is_usable:
+            call.run_again(arrays)
+        elif small is None:
             call.run(owner, program, tasks, memory, False, arrays)
         else:
             call.ready = None
@@ -222,6 +224,9 @@ class Launch:
         call = idle.pop() if idle else Call()
         try:
             nbytes = self._small
+            if call.ready is self._owner and LAYER.is_usable:
+                call.run_again(arrays)
+                return
             if nbytes is None:
                 call.run(self._owner, self._program, self.tasks, self.memory, False, arrays)
                 return

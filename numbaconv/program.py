@@ -8,6 +8,7 @@ all launches (`run_worker` in `numbaconv.simd.driver`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -167,7 +168,7 @@ class Launches:
         What lives as long as this.
     """
 
-    __slots__ = ("_address", "_held", "_memory", "_numbers", "_owner", "_small", "_steps", "_tasks")
+    __slots__ = ("_address", "_held", "_memory", "_numbers", "_steps", "_tasks", "status_of")
 
     def __init__(
         self,
@@ -187,30 +188,31 @@ class Launches:
                     numbers += [ABSOLUTE, operand.ctypes.data]
         # Launches and arrays must live as long as their addresses are used.
         self._steps, self._held = steps, held
-        self._owner = object()
         self._numbers = np.array([len(steps), arguments, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
         self._memory = between + shared, private
         self._tasks = max(launch.tasks for launch in launches)
-        self._small = sum(self._memory) if all(launch.is_small for launch in launches) else None
+        small = sum(self._memory) if all(launch.is_small for launch in launches) else None
+        # Runs on a sequence of arrays and returns the word that launches set; without a method of its own around it.
+        self.status_of = partial(parallel.run_program, object(), self._address, self._tasks, self._memory, small)
 
     def run(self, *arrays: NDArray) -> bool:
         """Run on arrays of the recorded sizes in C order; return whether no launch made the results void."""
-        return not parallel.run_program(self._owner, self._address, self._tasks, self._memory, self._small, arrays)
+        return not self.status_of(arrays)
 
 
 class Program:
     """Launches from one array to another of a given shape and dtype; made by a `Recorder`."""
 
-    __slots__ = ("_allocate", "_launches", "_run")
+    __slots__ = ("_allocate", "_launches", "_status_of")
 
     def __init__(self, launches: Launches, shape: tuple[int, ...], dtype: str) -> None:
         self._launches = launches
-        self._run = launches.run
+        self._status_of = launches.status_of
         self._allocate = memory.allocator(shape, dtype)
 
     def __call__(self, x: NDArray) -> NDArray | None:
         """Return the result for an array of the recorded size in C order, or None where a launch made it void."""
         y = self._allocate()
-        return y if self._run(x, y) else None
+        return None if self._status_of((x, y)) else y

@@ -107,12 +107,8 @@ class Call:
     ) -> None:
         """Run a program of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all.
 
-        Runs of the same ``owner`` in a row, which differ in their arrays alone, find most of what they need.
+        While ``ready`` is its ``owner`` and the layer usable, `run_again` does the same on other arrays.
         """
-        if self.ready is owner and LAYER.is_usable and self.parallel is not None:
-            _ARGUMENTS[len(arrays)](self.memory, 8 * FIRST_ARGUMENT, *map(id, arrays))
-            self.parallel(self.block_address)
-            return
         self.ready = None
         is_parallel = not serial and tasks > 1 and thread_count() > 1
         entry, threads = LAYER.entry, min(TARGET.threads, tasks) if is_parallel else 1
@@ -137,6 +133,12 @@ class Call:
             if is_parallel and entry is not None:
                 entry.release()
             self.release()
+
+    def run_again(self, arrays: Sequence[np.ndarray]) -> None:
+        """Run what ran last on other arrays."""
+        assert self.parallel is not None
+        _ARGUMENTS[len(arrays)](self.memory, 8 * FIRST_ARGUMENT, *map(id, arrays))
+        self.parallel(self.block_address)
 
 
 def argument_operands(count: int) -> list[int]:
