@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```$", READ
 
 
 def test_every_use_has_an_example():
-    assert [title for title, _ in BLOCKS] == ["Convolution", "A layer", "Your own activation", "Training"]
+    assert [title for title, _ in BLOCKS] == ["Convolution", "A layer", "Your own activation", "Training", "Inference"]
     assert README.count("```python") == len(BLOCKS)
 
 
