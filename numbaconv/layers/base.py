@@ -34,7 +34,7 @@ class Layer(Weighted):
     dtype : {"float32", "float64"}
         Type of the weights. A layer with weights casts floating-point inputs to it, as in Keras.
     trainable : bool
-        False freezes the weights.
+        False keeps training from changing the weights.
     **unknown
         Nothing else is taken.
 

@@ -30,7 +30,7 @@ class Model(Layer):
     dtype : {"float32", "float64"}
         Type to which floating-point data are cast.
     trainable : bool
-        False freezes the weights.
+        False keeps training from changing the weights.
     seed : int, optional
         Seed of the model's own random stream: weights, dropout and shuffling are then the same, bit for bit, in every
         run. None draws from the stream of `numbaconv.set_seed`.
