@@ -54,9 +54,9 @@ class Weighted(Watched):
 
         The weights are copied to arrays that nobody can write to, and are not trained (`trainable` is False). Launches
         that `Sequential` records read kernels in the form that they need, made when they are recorded: packed, or
-        transformed by Winograd's algorithm, which then takes up to four times the kernel's memory. Dense layers read
-        no weights for inputs of one sample that are zero, as relu makes them, if all weights are finite. So results
-        may differ from those before by rounding.
+        transformed by Winograd's algorithm, with 3x3 taps four times as large as the kernel. Batch normalisation is
+        scaled into the kernel before it. Of one sample dense layers read no weights that meet a zero, as relu makes
+        them, if all weights are finite. So results may differ from those before by rounding.
 
         Raises
         ------
