@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,12 +245,7 @@ def prepare(
     """
     if direction == "kernel_grad":
         return Gradient(spec, first_strides, second_strides)
-    return _product(spec, direction, first_strides, activation, has_bias, False)
-
-
-@lru_cache(maxsize=512)
-def _product(*key: Any) -> _Product:
-    return _Product(*key)
+    return _Product(spec, direction, first_strides, activation, has_bias)
 
 
 class _Product:
@@ -266,7 +260,7 @@ class _Product:
         x_strides: Strides,
         activation: Ending,
         has_bias: bool,
-        is_constant: bool,
+        is_constant: bool = False,
     ) -> None:
         shape = spec.result_shape(direction)
         plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), is_constant)
@@ -290,7 +284,7 @@ class _Product:
 
     def record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:
         """Record both launches; a constant kernel is transformed now."""
-        product = _product(*self._key, True) if is_constant(kernel) else self
+        product = _Product(*self._key, True) if is_constant(kernel) else self
         product._record(recorder, x, kernel, y, *bias)
 
     def _record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:

@@ -1,6 +1,6 @@
 """Changes of layers, noticed where they are made: what was seen since the last one needs no second look.
 
-They are those of a layer's attributes, of the layers in a row, and of the arrays of weights, not what is in these.
+They are those of a layer's attributes and of the arrays of weights, not what is in these.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from numbaconv.autograd import ops
 from numbaconv.constants import constant, is_constant, made_once
-from numbaconv.layers.activations import Activation, ReLU, linear
+from numbaconv.layers.activations import linear
 from numbaconv.layers.base import Layer
 from numbaconv.layers.conv import Conv
 from numbaconv.layers.conv_transpose import ConvTranspose
@@ -25,7 +25,7 @@ from numbaconv.layers.dense import Dense
 from numbaconv.layers.depthwise_conv import DepthwiseConv, SeparableConv
 from numbaconv.layers.normalization import BatchNormalization
 from numbaconv.layers.parameter import Parameter
-from numbaconv.layers.recording import Value, record_layer, record_rectified, rule_of
+from numbaconv.layers.recording import Value, is_relu, record_layer, record_rectified, rule_of
 from numbaconv.program import Recorder
 
 _Outputs = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
@@ -89,20 +89,12 @@ def _joined(layers: Sequence[Layer], start: int) -> tuple[Layer, int]:
         scaled = _normalized(layer, layers[stop])
         if scaled is not None:
             layer, stop = scaled, stop + 1
-    if stop < len(layers) and _is_relu(layers[stop]):
+    if stop < len(layers) and rule_of(layers[stop]) is not None and is_relu(layers[stop]):
         if is_product:
             return _changed(layer, activation=ops.relu), stop + 1
         if type(layer).call is BatchNormalization.call:
             return layer, stop + 1
     return layer, stop
-
-
-def _is_relu(layer: Layer) -> bool:
-    if rule_of(layer) is None:
-        return False
-    if isinstance(layer, ReLU):
-        return layer.max_value is None and not layer.negative_slope and not layer.threshold
-    return isinstance(layer, Activation) and layer.activation is ops.relu
 
 
 def _is_normalization(layer: Layer, before: Layer) -> bool:

@@ -177,16 +177,19 @@ def _rectify(recorder: Recorder, x: Value) -> Value:
     return Value(y, x.shape)
 
 
+def is_relu(layer: Layer) -> bool:
+    """Whether a layer is max(x, 0) and nothing else."""
+    if isinstance(layer, ReLU):
+        return layer.max_value is None and not layer.negative_slope and not layer.threshold
+    return isinstance(layer, Activation) and layer.activation is ops.relu
+
+
 def _relu(layer: ReLU, recorder: Recorder, x: Value) -> Value | None:
-    if layer.max_value is not None or layer.negative_slope or layer.threshold:
-        return None
-    return _rectify(recorder, x)
+    return _rectify(recorder, x) if is_relu(layer) else None
 
 
 def _activation(layer: Activation, recorder: Recorder, x: Value) -> Value | None:
-    if layer.activation is ops.relu:
-        return _rectify(recorder, x)
-    return _activated(layer, recorder, x, None)
+    return _rectify(recorder, x) if is_relu(layer) else _activated(layer, recorder, x, None)
 
 
 def _softmax(layer: Softmax, recorder: Recorder, x: Value) -> Value | None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from numbaconv import seeding
 from numbaconv.layers import Input, Layer
-from numbaconv.layers.changes import note_change
 from numbaconv.layers.inference import InferenceStage, is_wanted
 from numbaconv.layers.stages import Stages, run_stages
 from numbaconv.layers.training_stages import TrainingStage, are_stages_wanted
@@ -101,7 +100,6 @@ class Sequential(Model):
         """
         if not self._layers:
             raise ValueError("There are no layers in the model to remove.")
-        note_change()
         return self._layers.pop()
 
     def _append(self, layer: Any) -> None:
