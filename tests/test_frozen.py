@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -244,22 +245,15 @@ def test_threads_run_one_frozen_model(rng):
     x = rng.standard_normal((1, 14, 14, 32), np.float32)
     with nc.no_grad():
         expected = model(x).numpy()
-    wrong = []
     barrier = threading.Barrier(4)
 
-    def run():
+    def run(number):
         barrier.wait()
         with nc.no_grad():
-            for _ in range(20):
-                if not np.allclose(frozen(x).numpy(), expected, rtol=1e-4, atol=1e-4):
-                    wrong.append(1)
+            return [np.allclose(frozen(x).numpy(), expected, rtol=1e-4, atol=1e-4) for _ in range(20)]
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(all, pool.map(run, range(4))))
 
 
 # --- constants -------------------------------------------------------------------------------------------------------

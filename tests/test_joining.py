@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from test_frozen import launches_of
+from test_layers_inference import eagerly
 
 import numbaconv as nc
 
@@ -35,20 +37,12 @@ def model_of(*rows, shape=(9, 9, 12), **options):
     return nc.Sequential([layers.Input(shape), *(layer for layer in rows if layer is not None)], seed=3, **options)
 
 
-def eagerly(model, x):
-    with nc.no_grad():
-        for layer in model.layers:
-            x = layer(x, training=False)
-    return x.numpy()
-
-
 def quickly(model, x):
     """Return the outputs and the number of launches that they take."""
     with nc.no_grad():
         results = [model(x).numpy() for _ in range(2)]
     assert_array_equal(*results)
-    stages = model._stages._stages.values()
-    return results[0], sum(len(stage._program._launches._steps) for stage in stages)
+    return results[0], len(launches_of(model))
 
 
 def launches_of_product(make, shape=(9, 9, 12)):

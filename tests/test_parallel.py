@@ -359,15 +359,21 @@ print(json.dumps([busy, is_right(), parallel.threading_layer()]))
     assert run(script, **options, NUMBA_THREADING_LAYER="workqueue") == [True, True, "workqueue"]
 
 
+AGAIN = (
+    COMMON
+    + """
+x = np.ones((1, 64, 64, 64), np.float32)
+call = lambda: float(average_pool(x, 2).sum())
+"""
+)
+
+
 def test_runs_of_one_launch_in_a_row_follow_what_changes_between_them(options):
     """Threads that may be used, and what others have run on the same block."""
     script = (
-        COMMON
+        AGAIN
         + """
-x = np.ones((1, 64, 64, 64), np.float32)
-call = lambda: float(average_pool(x, 2).sum())
 results = [call()]
-counts = []
 for threads in (1, 2, 1, 4, 3, 4):
     numba.set_num_threads(threads)
     for _ in range(3):
@@ -382,10 +388,8 @@ print(json.dumps([sorted(set(results))]))
 
 def test_a_forked_child_runs_on_what_its_parent_made_ready(options):
     script = (
-        COMMON
+        AGAIN
         + """
-x = np.ones((1, 64, 64, 64), np.float32)
-call = lambda: float(average_pool(x, 2).sum())
 first = [call() for _ in range(3)]
 child = in_child(lambda: call() == first[0])
 print(json.dumps([child, call() == first[0], parallel.threading_layer()]))
