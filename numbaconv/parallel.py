@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def launch(
         plan = (address, tasks, id(geometry), count, count, id(NOTHING), 0, id(NOTHING), 0, 0, id(_EQUAL_SHARES))
         _PLAN.pack_into(call.memory, 8 * OWN_PLAN, *plan)
         _ONE_STEP.pack_into(call.memory, 8 * OWN_PROGRAM, 1, count, 0, call.own_plan)
-        call.run(object(), call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype]), serial, arrays)
+        call.run(object(), call.own_program, tasks, (0, workspace * _ITEM_BYTES[dtype], 0), serial, arrays)
     finally:
         idle.append(call)
 
@@ -82,14 +82,14 @@ def run_program(
     owner: object,
     program: int,
     tasks: int,
-    memory: tuple[int, int],
+    memory: tuple[int, int, int],
     small: int | None,
     arrays: Sequence[np.ndarray],
 ) -> int:
     """Run a program, described in `numbaconv.simd.driver`, and return its status word.
 
-    An ``owner`` always has the same program. ``small`` is the bytes of workspace of one whose work is below what a
-    launch of threads costs.
+    ``memory`` is as for `Call.run`. An ``owner`` always has the same program. ``small`` is the bytes of workspace of
+    one whose work is below what a launch of threads costs.
     """
     idle = CALLS.idle
     call = idle.pop() if idle else Call()
@@ -113,6 +113,10 @@ class Uninitialised:
     """A buffer of one launch, shared by its workers, whose content is arbitrary at first."""
 
     nbytes: int
+
+
+Kept: TypeAlias = np.ndarray | Uninitialised
+"""What a buffer that lasts from call to call is at first."""
 
 
 class Launch:
@@ -143,12 +147,16 @@ class Launch:
     of_constant : callable or None
         Returns the launch to make instead where the second argument is a constant array (`numbaconv.constants`). What
         it keeps depends on that alone.
+    of_compared : callable or None
+        Returns the launch to make instead in programs, as long as what it keeps from run to run takes little memory.
+        That serves until the second argument changes, which the kernel finds out. Buffers that are arrays are zeros.
+    kept : list of Kept
+        The buffers that last.
     """
 
     __slots__ = (
         "_geometry",
         "_initial",
-        "_kept",
         "_moves",
         "_owner",
         "_pack",
@@ -159,7 +167,9 @@ class Launch:
         "_steps",
         "address",
         "is_small",
+        "kept",
         "memory",
+        "of_compared",
         "of_constant",
         "tasks",
     )
@@ -179,7 +189,8 @@ class Launch:
         kept: Sequence[int] = (),
     ) -> None:
         self.of_constant: Callable[[], Launch] | None = None
-        self._kept = [buffer for i in kept if not isinstance(buffer := buffers[i], int)]
+        self.of_compared: Callable[[], Launch] | None = None
+        self.kept: list[Kept] = [buffer for i in kept if not isinstance(buffer := buffers[i], int)]
         buffers = [arguments + kept.index(i) if i in kept else buffer for i, buffer in enumerate(buffers)]
         arguments += len(kept)
         codes, places, shared = list(buffers), {}, 0
@@ -209,7 +220,7 @@ class Launch:
             np.int64,
         )  # fmt: skip
         self.address = self._plan.ctypes.data
-        self.memory = shared, workspace * _ITEM_BYTES[dtype]
+        self.memory = shared, workspace * _ITEM_BYTES[dtype], 0
         self.tasks = tasks
         self.is_small = small
         self._small = sum(self.memory) if small else None
@@ -241,10 +252,15 @@ class Launch:
         """Add the launch to a program that is being recorded."""
         recorder.launch(self, *operands)
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of the buffers that last."""
+        return sum(aligned_size(int(buffer.nbytes)) for buffer in self.kept)
+
     def new_kept(self) -> np.ndarray:
         """Return new memory for the buffers that last, with their first contents."""
-        memory = np.empty(sum(aligned_size(int(buffer.nbytes)) for buffer in self._kept) + ALIGNMENT, np.uint8)
-        for buffer, part in zip(self._kept, self.kept_parts(memory), strict=True):
+        memory = np.empty(self.kept_bytes + ALIGNMENT, np.uint8)
+        for buffer, part in zip(self.kept, self.kept_parts(memory), strict=True):
             if isinstance(buffer, np.ndarray):
                 part[:] = buffer.reshape(-1).view(np.uint8)
         return memory
@@ -252,7 +268,7 @@ class Launch:
     def kept_parts(self, memory: np.ndarray) -> list[np.ndarray]:
         """Return the arguments that `new_kept` has made the memory of; it lives as long as one of them."""
         parts, start = [], -memory.ctypes.data % ALIGNMENT
-        for buffer in self._kept:
+        for buffer in self.kept:
             parts.append(memory[start : start + buffer.nbytes])
             start += aligned_size(buffer.nbytes)
         return parts

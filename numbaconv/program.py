@@ -22,16 +22,25 @@ MAX_BYTES_BETWEEN = 32 << 20
 """Programs whose launches pass on more than this are not made: beside their work, Python in between is nothing."""
 
 
-class Buffer:
-    """Memory that some launches of a program write and read; its content is arbitrary at first."""
+MAX_LASTING_BYTES = 16 << 20
+"""What launches keep from one run of a program to the next, at most."""
 
-    __slots__ = ("base", "first", "last", "nbytes", "offset", "size")
+
+class Buffer:
+    """Memory that some launches of a program write and read; its content is arbitrary at first.
+
+    One that ``lasts`` has what the run before left in it, unless another program may have run since. Then its content
+    is arbitrary, or zeros where it ``starts_as_zeros``.
+    """
+
+    __slots__ = ("base", "first", "last", "lasts", "nbytes", "offset", "size", "starts_as_zeros")
 
     def __init__(self, size: int, item: int, base: int = BETWEEN) -> None:
         self.size = size
         self.nbytes = size * item
         self.base = base
         self.offset = 0
+        self.lasts = self.starts_as_zeros = False
         # Numbers of the first and the last launch that use it.
         self.first = self.last = -1
 
@@ -63,11 +72,19 @@ class Recorder:
         self._steps: list[tuple[parallel.Launch, tuple[Operand, ...]]] = []
         self._buffers: list[Buffer] = []
         self._held: list[object] = []
+        self._lasting_bytes = 0
 
     def buffer(self, size: int) -> Buffer:
         """Return a new buffer for ``size`` numbers."""
         self._buffers.append(Buffer(size, self._item))
         return self._buffers[-1]
+
+    def _lasting(self, kept: parallel.Kept) -> Buffer:
+        """Return a buffer for what a launch keeps."""
+        buffer = Buffer(kept.nbytes, 1)
+        buffer.lasts, buffer.starts_as_zeros = True, isinstance(kept, np.ndarray)
+        self._buffers.append(buffer)
+        return buffer
 
     def result(self, size: int) -> Buffer:
         """Return a buffer for the outputs of a layer: here one like any other."""
@@ -88,6 +105,11 @@ class Recorder:
         if launch.of_constant is not None and is_constant(operands[1]):
             launch = launch.of_constant()
             operands = (*operands, *_kept_parts(launch, operands))
+        elif launch.of_compared is not None and isinstance(operands[1], np.ndarray) and not self.wants_gradients:
+            compared = launch.of_compared()
+            if not launch.is_small and self._lasting_bytes + compared.kept_bytes <= MAX_LASTING_BYTES:
+                self._lasting_bytes += compared.kept_bytes
+                launch, operands = compared, (*operands, *map(self._lasting, compared.kept))
         number = len(self._steps)
         for operand in operands:
             if isinstance(operand, Buffer):
@@ -117,10 +139,13 @@ class Recorder:
 
     def launches(self, arguments: int) -> Launches | None:
         """Return what was recorded on so many arguments, or None where it is nothing or too much between launches."""
-        between = _place([buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0])
-        if not self._steps or between > MAX_BYTES_BETWEEN:
+        buffers = [buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0]
+        cleared = _place_apart([buffer for buffer in buffers if buffer.starts_as_zeros], 0)
+        lasting = _place_apart([buffer for buffer in buffers if buffer.lasts and not buffer.starts_as_zeros], cleared)
+        between = _place([buffer for buffer in buffers if not buffer.lasts], lasting)
+        if not self._steps or between - lasting > MAX_BYTES_BETWEEN:
             return None
-        return Launches(self._steps, between, arguments, self._held)
+        return Launches(self._steps, between, arguments, self._held, cleared)
 
 
 def _kept_parts(launch: parallel.Launch, operands: tuple[Operand, ...]) -> list[NDArray]:
@@ -138,12 +163,19 @@ def _kept_parts(launch: parallel.Launch, operands: tuple[Operand, ...]) -> list[
     return launch.kept_parts(made_once(kernel, launch, make))
 
 
-def _place(buffers: list[Buffer]) -> int:
-    """Give each buffer the lowest place that is free during all its uses; return the bytes of all."""
+def _place_apart(buffers: list[Buffer], end: int) -> int:
+    """Give each buffer a place of its own from ``end`` on; return the end of the last."""
+    for buffer in buffers:
+        buffer.offset, end = end, end + memory.aligned_size(buffer.nbytes)
+    return end
+
+
+def _place(buffers: list[Buffer], start: int = 0) -> int:
+    """Give each buffer the lowest place from ``start`` on that is free during all its uses; return the end of all."""
     placed: list[Buffer] = []
-    end = 0
+    end = start
     for buffer in sorted(buffers, key=lambda each: each.first):
-        buffer.offset = 0
+        buffer.offset = start
         for other in sorted(placed, key=lambda each: each.offset):
             is_in_use = other.first <= buffer.last and buffer.first <= other.last
             if is_in_use and other.offset < buffer.offset + buffer.nbytes:
@@ -166,6 +198,8 @@ class Launches:
         Number of arrays that a run takes.
     held : sequence of object
         What lives as long as this.
+    cleared : int
+        Bytes of ``between``, the first ones, that are zero at first, and then what the run before has left.
     """
 
     __slots__ = ("_address", "_held", "_memory", "_numbers", "_steps", "_tasks", "status_of")
@@ -176,6 +210,7 @@ class Launches:
         between: int,
         arguments: int,
         held: Sequence[object] = (),
+        cleared: int = 0,
     ) -> None:
         launches = [launch for launch, _ in steps]
         numbers: list[int] = []
@@ -191,9 +226,9 @@ class Launches:
         self._numbers = np.array([len(steps), arguments, between, *numbers], np.int64)
         self._address = self._numbers.ctypes.data
         shared, private = (max(launch.memory[i] for launch in launches) for i in (0, 1))
-        self._memory = between + shared, private
+        self._memory = between + shared, private, cleared
         self._tasks = max(launch.tasks for launch in launches)
-        small = sum(self._memory) if all(launch.is_small for launch in launches) else None
+        small = between + shared + private if all(launch.is_small for launch in launches) else None
         # Runs on a sequence of arrays and returns the word that launches set; without a method of its own around it.
         self.status_of = partial(parallel.run_program, object(), self._address, self._tasks, self._memory, small)
 

@@ -101,12 +101,13 @@ class Call:
         owner: object,
         program: int,
         tasks: int,
-        memory: tuple[int, int],
+        memory: tuple[int, int, int],
         serial: bool,
         arrays: Sequence[np.ndarray],
     ) -> None:
         """Run a program of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all.
 
+        The first ``memory[2]`` of these are zero. What is in the others is arbitrary.
         While ``ready`` is its ``owner`` and the layer usable, `run_again` does the same on other arrays.
         """
         self.ready = None
@@ -114,9 +115,11 @@ class Call:
         entry, threads = LAYER.entry, min(TARGET.threads, tasks) if is_parallel else 1
         if is_parallel and entry is not None and not entry.acquire(blocking=False):
             is_parallel, threads, entry = False, 1, None
-        shared, private = memory
+        shared, private, cleared = memory
         try:
             base = self.reserve(shared + threads * private)
+            if cleared > 0:
+                self.workspace[:cleared] = 0
             pack = BLOCKS[len(arrays)]
             if not is_parallel:
                 pack(self.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
@@ -135,7 +138,7 @@ class Call:
             self.release()
 
     def run_again(self, arrays: Sequence[np.ndarray]) -> None:
-        """Run what ran last on other arrays."""
+        """Run what ran last on other arrays. Its memory is as it left it."""
         assert self.parallel is not None
         _ARGUMENTS[len(arrays)](self.memory, 8 * FIRST_ARGUMENT, *map(id, arrays))
         self.parallel(self.block_address)

@@ -185,6 +185,29 @@ def test_copy_and_clear(dtype, count):
     np.testing.assert_array_equal(out, [0] * count + list(x[:count]) + [5])
 
 
+@task_kernel
+def comparison(worker, task, geometry, buffers):
+    buffers[3][0] = 1 if pointers.is_equal(buffers[1], buffers[2], geometry[1]) else 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_are_equal_by_their_bits(dtype):
+    x, found = numbers(33, dtype), np.zeros(1, dtype)
+    x[7] = np.nan
+    other = x.copy()
+    for count, place, value, expected in [
+        (33, 0, x[0], 1), (33, 32, 5, 0), (32, 32, 5, 1), (0, 0, 5, 1), (33, 0, np.nextafter(x[0], 9), 0),
+    ]:  # fmt: skip
+        other[:] = x
+        other[place] = value
+        run(comparison, dtype, x, other, found, numbers=(count,))
+        assert found[0] == expected
+    x[3], other[:] = 0, x
+    other[3] = -0.0
+    run(comparison, dtype, x, other, found, numbers=(33,))
+    assert found[0] == 0
+
+
 def make_tile_operations(vectors_wide):
     """Return a helper that runs every tile operation on a ROWS x vectors_wide tile."""
 

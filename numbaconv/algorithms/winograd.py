@@ -9,6 +9,7 @@ has the transforms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -49,7 +50,7 @@ from numbaconv.constants import is_constant, made_once
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.winograd import winograd_kernel, winograd_product
+from numbaconv.kernels.winograd import COPIED, KEPT, winograd_kernel, winograd_product
 from numbaconv.kernels.winograd_tall import TALL_POINTS, TILE_REGISTERS
 from numbaconv.program import Operand, Recorder
 from numbaconv.shapes import Strides, contiguous_strides
@@ -120,15 +121,25 @@ class ProductPlan(Plan):
     kernel_tasks: int
     kernel_workspace: int
     packed_size: int
-    states: int
+    kernels: int
+    states: int  # of all workers, and the numbers that they keep
+    kept_size: int
     bias_parts: tuple[BiasPart, ...]
 
 
 @lru_cache(maxsize=512)
 def product_plan(
-    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, is_constant: bool = False
+    spec: ConvSpec,
+    direction: str,
+    x_strides: Strides,
+    y_strides: Strides,
+    is_constant: bool = False,
+    is_compared: bool = False,
 ) -> ProductPlan:
-    """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
+    """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels).
+
+    Where a kernel ``is_compared``, what workers keep of it lasts as long as it equals a copy that they keep as well.
+    """
     channels, outs = product_channels(spec, direction)
     lanes, groups = TARGET.lanes(spec.dtype), spec.groups
     panels, width = panel_count(outs, spec.dtype), round_up(outs, lanes)
@@ -137,9 +148,11 @@ def product_plan(
     tasks = kernel_tasks = packed = workspace = kernel_workspace = 0
     dealt = deal(spec, direction, x_strides, y_strides, is_constant)
     is_kept, whole = dealt.place is KernelPlace.KEPT, dealt.place is KernelPlace.PANELS
-    # Kernels that are kept lie before all else, in the same place for all tasks.
     sizes = {kernel_key(phases[0]): _panel_size(phases[0], channels) for phases in dealt.phases}
-    kept = round_up(sum(sizes.values()) * groups * panels, 16) * is_kept
+    kept = copy_at = round_up(sum(sizes.values()) * groups * panels, 16)
+    kernel_size = math.prod(spec.kernel_shape)
+    if is_compared:
+        kept += round_up(kernel_size, 16)
     state_step = round_up(len(sizes) * groups, CACHE_LINE // 8)
     past_caches = leaves_caches(spec, direction)
     x_shape = spec.x_shape if direction == "forward" else spec.y_shape
@@ -153,14 +166,17 @@ def product_plan(
                 at.GROUPS: groups, at.PANELS: panels, at.OUT_CHANNELS: outs, at.KERNEL_PLANE: size // phase.points,
                 at.PACKED_PANEL: size, at.PACKED_GROUP: panels * size, at.FIRST_TASK: kernel_tasks, at.PACKED: packed,
             }  # fmt: skip
-            kernel.fields |= {at.KEPT_KERNEL: (len(kernels) * groups + 1) * is_kept, at.STATE_STEP: state_step}
+            kernel.fields |= {
+                at.KEPT_KERNEL: (len(kernels) * groups + 1) * is_kept, at.STATE_STEP: state_step, at.KEPT_SIZE: kept,
+                at.COPY_AT: copy_at * is_compared, at.KERNEL_SIZE: kernel_size,
+            }  # fmt: skip
             kernels[key] = kernel
             packed += groups * panels * size * (not whole)
             kernel_workspace = max(kernel_workspace, round_up(_kernel_registers(kernel) * lanes, 16))
             if dealt.place is KernelPlace.SHARED:
                 kernel_tasks += groups * panels * kernel.fields[at.CHANNEL_CHUNKS]
         chunk = -(-panels // block.panel_chunks)
-        own, used = kept, 0
+        own, used = 0, 0
         members = [
             tile_record(each, x_shape, x_strides, channels, min(block.tiles, each.tiles), block.is_run)
             for each in phases
@@ -195,7 +211,9 @@ def product_plan(
         kernel_tasks,
         kernel_workspace,
         0 if is_kept else packed,
+        len(kernels),
         TARGET.threads * state_step if is_kept else 1,
+        TARGET.threads * kept if is_kept else 0,
         (BiasPart(0, 1, width),),
     )
 
@@ -261,9 +279,10 @@ class _Product:
         activation: Ending,
         has_bias: bool,
         is_constant: bool = False,
+        is_compared: bool = False,
     ) -> None:
         shape = spec.result_shape(direction)
-        plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), is_constant)
+        plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), is_constant, is_compared)
         self._key = spec, direction, x_strides, activation, has_bias
         self._packed_size = plan.packed_size
         self._form = plan.kernel_geometry.tobytes()
@@ -272,10 +291,15 @@ class _Product:
             winograd_kernel, spec.dtype, plan.kernel_tasks, plan.kernel_geometry, (0, 1), 2, plan.kernel_workspace,
             (), is_small(spec),
         )  # fmt: skip
+        states = np.zeros(plan.states, np.int64)
         self._product = launch_product(
             winograd_product, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1),
-            (2, np.zeros(plan.states, np.int64)), spec.groups,
+            (2, states, parallel.Uninitialised(4 * plan.kept_size), states), spec.groups, None,
+            (KEPT - 1, COPIED - 1) if is_compared else (),
         )  # fmt: skip
+        # One group has its kernel in one piece, and one transform of it.
+        if plan.kept_size > 0 and spec.groups == plan.kernels == 1 and not (is_constant or is_compared):
+            self._product.of_compared = lambda: _Product(*self._key, is_compared=True)._product
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
         if self._transform is not None:

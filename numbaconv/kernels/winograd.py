@@ -36,7 +36,7 @@ from numbaconv.kernels.winograd_transforms import (
     precise_kernel_tile,
     tall_tile,
 )
-from numbaconv.simd.pointers import advance, as_counters, clear, fence, is_aligned
+from numbaconv.simd.pointers import advance, as_counters, clear, copy, fence, is_aligned, is_equal
 from numbaconv.simd.vectors import lanes_of, load, splat, store
 
 # Buffers.
@@ -45,6 +45,8 @@ PACKED_KERNEL = 2  # or the kernel as it is, where the workers transform it
 BIAS = 3
 Y = 4
 STATES = 5  # of each worker, STATE_STEP apart, whether it has transformed the kernels that it keeps: (kernels, groups)
+KEPT = 6  # of each worker, KEPT_SIZE apart, the transformed kernels that it keeps, behind them what COPY_AT says
+COPIED = 7  # of each worker, STATE_STEP apart, whether that copy is there
 KERNEL = 1  # of `winograd_kernel`
 
 
@@ -277,13 +279,29 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
 
 
 @inline
-def keep_kernel(record, kernel, state, kept, block):
-    """Transform all panels of a group's kernel, at a worker's first task of these."""
-    if state[0] == 0:
-        state[0] = 1
-        for panel in range(record[at.PANELS]):
-            for part in range(record[at.CHANNEL_CHUNKS]):
-                transform_panel(record, kernel, panel, part, advance(kept, panel * record[at.PACKED_PANEL]), block)
+def is_known(record, kernel, kept, copied):
+    """Whether a kernel is still what the copy of it is that was kept with its transform; copy it where it is not."""
+    if record[at.COPY_AT] == 0:
+        return False
+    copy_of_kernel, size = advance(kept, record[at.COPY_AT]), record[at.KERNEL_SIZE]
+    if copied[0] == 1 and is_equal(kernel, copy_of_kernel, size):
+        return True
+    copied[0] = 1
+    copy(copy_of_kernel, kernel, size)
+    return False
+
+
+@inline
+def keep_kernel(record, kernel, state, copied, kept, block):
+    """Transform all panels of a group's kernel, at a worker's first task of these, unless it keeps them already."""
+    if state[0] == 1:
+        return
+    state[0] = 1
+    if is_known(record, kernel, kept, copied):
+        return
+    for panel in range(record[at.PANELS]):
+        for part in range(record[at.CHANNEL_CHUNKS]):
+            transform_panel(record, kernel, panel, part, advance(kept, panel * record[at.PACKED_PANEL]), block)
 
 
 @inline
@@ -325,10 +343,12 @@ def winograd_product(worker, task, geometry, buffers):
     own = record[at.OWN_KERNEL]
     kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     if record[at.KEPT_KERNEL] > 0:
-        state = worker * record[at.STATE_STEP] + record[at.KEPT_KERNEL] - 1 + group
-        kernel = advance(work, record[at.PACKED] + group * record[at.PACKED_GROUP])
+        number = worker * record[at.STATE_STEP] + record[at.KEPT_KERNEL] - 1 + group
+        kept = advance(buffers[KEPT], worker * record[at.KEPT_SIZE])
+        kernel = advance(kept, record[at.PACKED] + group * record[at.PACKED_GROUP])
         taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
-        keep_kernel(record, taken, advance(as_counters(buffers[STATES]), state), kernel, scratch)
+        state, copied = advance(as_counters(buffers[STATES]), number), advance(as_counters(buffers[COPIED]), number)
+        keep_kernel(record, taken, state, copied, kernel, scratch)
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)

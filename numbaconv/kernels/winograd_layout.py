@@ -13,8 +13,8 @@ Where RUN_PLANES is more than 0, planes are numbered first, and a block lies wit
 planes that follow one another. Each is transformed once, to a row of its own, so that all that a tile reads, depth
 numbers, begins one row behind what the tile before it reads.
 
-Buffers of a worker: the transformed kernels that it keeps, transformed input (points, tiles, INPUT_ROW), products of
-one panel (points, tiles, panel width), then scratch. A plane of points is padded by PLANE_PADDING numbers, so that
+Buffers of a worker: transformed input (points, tiles, INPUT_ROW), products of one panel (points, tiles, panel width),
+then scratch. A plane of points is padded by PLANE_PADDING numbers, so that
 planes do not share cache sets.
 Transformed kernel: for each panel (points, depth, panel width), the planes padded alike.
 """
@@ -99,10 +99,13 @@ POINT_TILES = 69  # position of the first tile that has a point, and the one beh
 CURSOR = 74  # kernel gradient: offset of the cursor of `winograd_ahead`
 JOINED = 75  # phases that are one block together, this one and the records before it; kernel gradient: how many are
 IS_PRECISE = 76  # whether the kernel is transformed in float64
-KEPT_KERNEL = 77  # number of the kernel's state, from 1 on, where workers keep it before all else; 0: they do not
+KEPT_KERNEL = 77  # number of the kernel's state, from 1 on, where workers keep it; 0: they do not
 STATE_STEP = 78  # states of a worker
 RUN_PLANES = 79  # planes whose tiles follow one another, 0 where columns are the innermost
 TILE_AHEAD = 80  # from what a tile reads to what the next one does that it does not
+KEPT_SIZE = 81  # numbers of what a worker keeps
+COPY_AT = 82  # numbers from a transformed kernel to the copy of what it was made of; 0: there is none
+KERNEL_SIZE = 83  # numbers of that
 
 PLANE_PADDING = 16
 

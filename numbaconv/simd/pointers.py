@@ -64,6 +64,22 @@ def copy(typingctx, destination, source, count):
 
 
 @intrinsic
+def is_equal(typingctx, first, second, count):
+    """Tell whether ``count`` elements of two arrays have the same bits."""
+    size = first.dtype.bitwidth // 8
+
+    def codegen(context, b, sig, args):
+        byte_pointer, number = emit.I8.as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(number, [byte_pointer, byte_pointer, emit.I64])
+        function = cgutils.get_or_insert_function(b.module, function_type, "memcmp")
+        first, second = (b.bitcast(pointer, byte_pointer) for pointer in args[:2])
+        found = b.call(function, [first, second, b.mul(args[2], emit.index(size))])
+        return b.icmp_signed("==", found, ir.Constant(number, 0))
+
+    return types.boolean(first, second, types.int64), codegen
+
+
+@intrinsic
 def clear(typingctx, destination, count):
     """Set ``count`` elements to zero."""
     size = destination.dtype.bitwidth // 8
