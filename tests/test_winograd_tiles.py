@@ -117,7 +117,7 @@ def joined_always(monkeypatch):
     clear_plans()
 
 
-@pytest.mark.parametrize(("size", "dilation"), [((19, 23), 3), ((7, 30), 2), ((12, 12), 4), ((13, 9), 2)])
+@pytest.mark.parametrize(("size", "dilation"), [((19, 23), 3), ((7, 30), 2), ((13, 12), 4), ((13, 9), 2)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_phases_of_a_dilation_are_one_block(size, dilation, groups, joined_always, rng):
     kernel_shape = (3, 3, 16, 48)
@@ -139,6 +139,37 @@ def test_phases_of_a_dilation_are_one_block(size, dilation, groups, joined_alway
         assert (winograd_gradient.split_gradient(spec, phases).joined > 1) == always
     for apart, together in zip(*results, strict=True):
         np.testing.assert_array_equal(apart, together)
+
+
+@pytest.mark.parametrize(
+    ("size", "dilation", "mode", "planes"),
+    [
+        ((12, 12), 4, "zeros", [16]),
+        ((13, 12), 4, "zeros", [4, 12]),
+        ((19, 23), 3, "zeros", [2, 1, 4, 2]),
+        ((12, 12), (1, 3), "zeros", [3]),
+        ((33, 33), 12, "zeros", [81, 27, 27, 9]),
+        ((12, 12), 3, "circular", [9]),
+        ((9, 9), 3, "replicate", [1] * 9),
+    ],
+)
+def test_phases_that_are_alike_are_planes_of_one(size, dilation, mode, planes, rng):
+    spec = resolve_conv(
+        (2, *size, 16), (3, 3, 16, 24), padding="same", dilation_rate=dilation, padding_mode=mode, dtype="float32"
+    )
+    phases = tile_phases(spec, "forward", *array_strides(spec))
+    assert sorted(phase.planes for phase in phases) == sorted(planes)
+    outputs = sum(
+        2 * phase.planes * phase.lattice.rows.phase.count * phase.lattice.columns.phase.count for phase in phases
+    )
+    assert outputs == 2 * size[0] * size[1]
+    x, kernel, grad_y = (normal(rng, shape, "float32") for shape in (spec.x_shape, spec.kernel_shape, spec.y_shape))
+    for run, arrays in (
+        (planner.forward, (x, kernel)), (planner.kernel_grad, (x, grad_y)),
+        *(((planner.input_grad, (grad_y, kernel)),) if mode == "zeros" else ()),
+    ):  # fmt: skip
+        tiles, direct = (run(spec, *arrays, algorithm=name) for name in ("winograd", "direct"))
+        np.testing.assert_allclose(tiles, direct, atol=2e-5 * np.abs(direct).max())
 
 
 @pytest.mark.parametrize("direction", ["forward", "input_grad"])

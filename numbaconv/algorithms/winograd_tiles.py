@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -228,12 +229,69 @@ def input_cycles(phase: TilePhase, channels: int, groups: int) -> float:
     return phase.summed_taps * (registers * INPUT_CYCLES[phase.points] + apart)
 
 
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """How many phases of an axis are alike, and how far apart, in positions of the input and of the output."""
+
+    count: int
+    reads: int
+    writes: int
+
+
+def _shift(phase: AxisPhase, other: AxisPhase) -> tuple[int, int] | None:
+    """Return by how much another phase reads and writes further on, None where it differs in more than that."""
+    alike = (phase.count, phase.step, phase.stride, phase.taps) == (other.count, other.step, other.stride, other.taps)
+    inside = phase.table >= 0
+    if not alike or not inside.any() or not np.array_equal(inside, other.table >= 0):
+        return None
+    steps = (other.table - phase.table)[inside]
+    return (int(steps[0]), other.start - phase.start) if (steps == steps[0]).all() else None
+
+
+def _alike(phases: list[AxisPhase]) -> list[tuple[AxisPhase, _Copies]]:
+    """Return the first of each stretch of phases that are alike and equally far apart, and what the stretch is."""
+    found: list[tuple[AxisPhase, _Copies]] = []
+    for phase in phases:
+        if found:
+            first, copies = found[-1]
+            shift = _shift(first, phase)
+            if shift is not None:
+                reads, writes = (shift[0], shift[1]) if copies.count == 1 else (copies.reads, copies.writes)
+                if shift == (copies.count * reads, copies.count * writes) and reads > 0 < writes:
+                    found[-1] = first, _Copies(copies.count + 1, reads, writes)
+                    continue
+        found.append((phase, _Copies(1, 0, 0)))
+    return found
+
+
+def _with_copies(lattice: Lattice, copies: dict[AxisPhase, _Copies]) -> Lattice:
+    """Return a lattice with one more axis of planes for each of its axes whose phase has others like it."""
+    planes = [
+        Axis(
+            identity_axis(found.count), axis.x_stride * found.reads,
+            axis.y_stride // axis.phase.step * found.writes, 0, 0,
+        )
+        for axis in lattice.axes
+        if (found := copies.get(axis.phase)) is not None and found.count > 1
+    ]  # fmt: skip
+    return dataclasses.replace(lattice, planes=(*planes, *lattice.planes)) if planes else lattice
+
+
 def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[TilePhase]:
-    """Return the phases of a pass; along each axis dilated taps are phases of neighbouring ones."""
+    """Return the phases of a pass; along each axis dilated taps are phases of neighbouring ones.
+
+    Those that are alike are planes of one phase, unless taps along planes are summed: then each has runs of planes.
+    """
     reads = "input_grad" if direction == "input_grad" else "forward"
     axes = [[part for phase in axis for part in without_dilation(phase)] for axis in pass_axes(spec, reads)]
+    copies: dict[AxisPhase, _Copies] = {}
+    if sum(taps > 1 for taps in spec.kernel_size) <= 2:
+        stretches = [_alike(axis) for axis in axes]
+        copies = dict(itertools.chain.from_iterable(stretches))
+        axes = [[phase for phase, _ in stretch] for stretch in stretches]
     kernel = kernel_strides(spec)[:-2]
-    phases = [_with_roles(lattice) for lattice in lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)]
+    found = lattices(spec.batch, axes, x_strides[:-1], y_strides[:-1], kernel)
+    phases = [_with_roles(_with_copies(lattice, copies)) for lattice in found]
     summed = product_channels(spec, direction)[0] * min(phase.plane_taps for phase in phases)
     if (direction == "kernel_grad" or summed >= TALL_SUMMED) and all(map(_is_tall, phases)):
         return [dataclasses.replace(phase, row_points=TALL_POINTS) for phase in phases]
