@@ -93,3 +93,15 @@ def test_only_large_results_of_whole_cache_lines_are_stored_past_the_caches():
     assert leaves(256, 64) == FILLS_LINES
     assert not leaves(1, 64)
     assert not leaves(256, 56)
+
+
+@pytest.mark.parametrize(
+    ("kernel_shape", "is_short_and_crowded"),
+    [((3, 3, 3, 256), True), ((3, 3, 3, 512), True), ((3, 3, 3, 192), False), ((3, 3, 64, 256), False)],
+)
+def test_short_sums_of_crowded_pixels_stay_in_the_caches_of_narrow_registers(kernel_shape, is_short_and_crowded):
+    spec = resolve_conv((32, 64, 64, kernel_shape[2]), kernel_shape, strides=2)
+    plan = direct.product_plan(spec, "forward", *plan_parts.array_strides(spec))
+    assert plan.has_short_sums == (kernel_shape[2] == 3)
+    stays = is_short_and_crowded and TARGET.vector_bytes < 64
+    assert plan.geometry[at.PAST_CACHES] == (FILLS_LINES and not stays)

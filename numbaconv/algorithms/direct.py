@@ -19,7 +19,7 @@ from numbaconv.algorithms.blocking import (
     panel_vectors,
     taps_per_pass,
 )
-from numbaconv.algorithms.cache_sets import CACHE_LINE, is_crowded
+from numbaconv.algorithms.cache_sets import CACHE_LINE, is_crowded, pixels_in_l1
 from numbaconv.algorithms.direct_gradient import gradient_cycles, gradient_launch
 from numbaconv.algorithms.finite import Checked, CheckedFirst
 from numbaconv.algorithms.geometry import (
@@ -190,6 +190,21 @@ GROUP_TASKS, GROUPS_PART = 4, 0.75
 """Tasks for each thread, at least, where a task takes all groups, and the part of L2 that these may gather."""
 
 
+CROWDED_OUTPUTS = 32
+"""Output pixels of which L1's sets hold a line each up to which short sums in narrow registers stay in the caches."""
+
+
+def _stores_past_caches(spec: ConvSpec, direction: str, is_short: bool) -> bool:
+    """Whether results are stored past the caches.
+
+    Short sums store lines of six pixels at once. In registers smaller than a line they took up to 1.8 times as long
+    that way where the pixels lie a large power of two apart.
+    """
+    crowd = pixels_in_l1(spec.result_shape(direction)[-1], spec.dtype) <= CROWDED_OUTPUTS
+    is_slow = is_short and crowd and TARGET.vector_bytes < CACHE_LINE
+    return leaves_caches(spec, direction) and not is_slow
+
+
 def _groups_together(spec: ConvSpec, records: list[Record]) -> int:
     """Return how many groups a task takes: all where L2 holds what they gather, and there are enough tasks.
 
@@ -286,7 +301,7 @@ def _assembled(
     workspace = bounce + bounce_size(spec.dtype)
     header = {
         at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce,
-        at.PAST_CACHES: int(leaves_caches(spec, direction)),
+        at.PAST_CACHES: int(_stores_past_caches(spec, direction, is_short)),
     }  # fmt: skip
     if not (is_short or is_constant) and 0 < packed * np.dtype(spec.dtype).itemsize <= MAX_KEPT_BYTES:
         packed, states = round_up(packed, 16), round_up(states, CACHE_LINE // 8)
