@@ -52,6 +52,9 @@ TALL_SUMMED = 32
 GROUP_CYCLES = 8.0
 """Cycles of reading a pixel of a group, which is a stretch of memory of its own, besides those of its registers."""
 
+PAGE, FAR_PIXEL_CYCLES = 4096, 30.0
+"""Bytes of a page, and cycles of reading a pixel of a tile whose pixels are as far apart, besides the same."""
+
 CACHE_BYTES_PER_CYCLE = 12.0
 KERNEL_BYTES_PER_CYCLE, FAR_KERNEL_BYTES_PER_CYCLE = 36.0, 20.0
 """Of a transformed kernel, which each block reads in the order of memory while its products run: from L2 or L3, and of
@@ -226,6 +229,8 @@ def input_cycles(phase: TilePhase, channels: int, groups: int) -> float:
     """Return about how many cycles it takes to transform the input of one tile of a group."""
     registers = -(-channels // TARGET.lanes("float32"))
     apart = phase.points * GROUP_CYCLES if groups > 1 else 0.0
+    if 4 * column_step(phase.lattice.columns) >= PAGE:
+        apart += phase.points * FAR_PIXEL_CYCLES
     return phase.summed_taps * (registers * INPUT_CYCLES[phase.points] + apart)
 
 
