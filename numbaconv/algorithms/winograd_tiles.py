@@ -52,8 +52,8 @@ TALL_SUMMED = 32
 GROUP_CYCLES = 8.0
 """Cycles of reading a pixel of a group, which is a stretch of memory of its own, besides those of its registers."""
 
-PAGE, FAR_PIXEL_CYCLES = 4096, 30.0
-"""Bytes of a page, and cycles of reading a pixel of a tile whose pixels are as far apart, besides the same."""
+FAR_BYTES, FAR_PIXEL_CYCLES = 2048, 30.0
+"""Bytes from pixel to pixel of a tile, others between them, from which each is far from the next, and what it costs."""
 
 CACHE_BYTES_PER_CYCLE = 12.0
 KERNEL_BYTES_PER_CYCLE, FAR_KERNEL_BYTES_PER_CYCLE = 36.0, 20.0
@@ -229,7 +229,8 @@ def input_cycles(phase: TilePhase, channels: int, groups: int) -> float:
     """Return about how many cycles it takes to transform the input of one tile of a group."""
     registers = -(-channels // TARGET.lanes("float32"))
     apart = phase.points * GROUP_CYCLES if groups > 1 else 0.0
-    if 4 * column_step(phase.lattice.columns) >= PAGE:
+    step = column_step(phase.lattice.columns)
+    if 4 * step >= FAR_BYTES and step > channels * groups:
         apart += phase.points * FAR_PIXEL_CYCLES
     return phase.summed_taps * (registers * INPUT_CYCLES[phase.points] + apart)
 
