@@ -258,14 +258,13 @@ def _alike(phases: list[AxisPhase]) -> list[tuple[AxisPhase, _Copies]]:
     """Return the first of each stretch of phases that are alike and equally far apart, and what the stretch is."""
     found: list[tuple[AxisPhase, _Copies]] = []
     for phase in phases:
-        if found:
+        shift = _shift(found[-1][0], phase) if found else None
+        if shift is not None and min(shift) > 0:
             first, copies = found[-1]
-            shift = _shift(first, phase)
-            if shift is not None:
-                reads, writes = (shift[0], shift[1]) if copies.count == 1 else (copies.reads, copies.writes)
-                if shift == (copies.count * reads, copies.count * writes) and reads > 0 < writes:
-                    found[-1] = first, _Copies(copies.count + 1, reads, writes)
-                    continue
+            step = shift if copies.count == 1 else (copies.reads, copies.writes)
+            if shift == (copies.count * step[0], copies.count * step[1]):
+                found[-1] = first, _Copies(copies.count + 1, *step)
+                continue
         found.append((phase, _Copies(1, 0, 0)))
     return found
 
