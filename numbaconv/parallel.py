@@ -148,8 +148,9 @@ class Launch:
         Returns the launch to make instead where the second argument is a constant array (`numbaconv.constants`). What
         it keeps depends on that alone.
     of_compared : callable or None
-        Returns the launch to make instead in programs, as long as what it keeps from run to run takes little memory.
-        That serves until the second argument changes, which the kernel finds out. Buffers that are arrays are zeros.
+        Returns the launch to make instead in programs, as long as what it keeps from run to run takes little memory; of
+        small work there is none. That serves until the second argument changes, which the kernel finds out. Buffers
+        that are arrays are zeros.
     kept : list of Kept
         The buffers that last.
     """

@@ -27,20 +27,15 @@ MAX_LASTING_BYTES = 16 << 20
 
 
 class Buffer:
-    """Memory that some launches of a program write and read; its content is arbitrary at first.
+    """Memory that some launches of a program write and read; its content is arbitrary at first."""
 
-    One that ``lasts`` has what the run before left in it, unless another program may have run since. Then its content
-    is arbitrary, or zeros where it ``starts_as_zeros``.
-    """
-
-    __slots__ = ("base", "first", "last", "lasts", "nbytes", "offset", "size", "starts_as_zeros")
+    __slots__ = ("base", "first", "last", "nbytes", "offset", "size")
 
     def __init__(self, size: int, item: int, base: int = BETWEEN) -> None:
         self.size = size
         self.nbytes = size * item
         self.base = base
         self.offset = 0
-        self.lasts = self.starts_as_zeros = False
         # Numbers of the first and the last launch that use it.
         self.first = self.last = -1
 
@@ -72,7 +67,10 @@ class Recorder:
         self._steps: list[tuple[parallel.Launch, tuple[Operand, ...]]] = []
         self._buffers: list[Buffer] = []
         self._held: list[object] = []
-        self._lasting_bytes = 0
+        # What lasts from one run to the next unless another program may have run since: then the former are zeros, the
+        # content of the latter is arbitrary.
+        self._flags: list[Buffer] = []
+        self._kept: list[Buffer] = []
 
     def buffer(self, size: int) -> Buffer:
         """Return a new buffer for ``size`` numbers."""
@@ -81,10 +79,9 @@ class Recorder:
 
     def _lasting(self, kept: parallel.Kept) -> Buffer:
         """Return a buffer for what a launch keeps."""
-        buffer = Buffer(kept.nbytes, 1)
-        buffer.lasts, buffer.starts_as_zeros = True, isinstance(kept, np.ndarray)
-        self._buffers.append(buffer)
-        return buffer
+        buffers = self._flags if isinstance(kept, np.ndarray) else self._kept
+        buffers.append(Buffer(kept.nbytes, 1))
+        return buffers[-1]
 
     def result(self, size: int) -> Buffer:
         """Return a buffer for the outputs of a layer: here one like any other."""
@@ -107,8 +104,8 @@ class Recorder:
             operands = (*operands, *_kept_parts(launch, operands))
         elif launch.of_compared is not None and isinstance(operands[1], np.ndarray) and not self.wants_gradients:
             compared = launch.of_compared()
-            if not launch.is_small and self._lasting_bytes + compared.kept_bytes <= MAX_LASTING_BYTES:
-                self._lasting_bytes += compared.kept_bytes
+            lasting = sum(buffer.nbytes for buffer in self._flags + self._kept)
+            if lasting + compared.kept_bytes <= MAX_LASTING_BYTES:
                 launch, operands = compared, (*operands, *map(self._lasting, compared.kept))
         number = len(self._steps)
         for operand in operands:
@@ -139,10 +136,9 @@ class Recorder:
 
     def launches(self, arguments: int) -> Launches | None:
         """Return what was recorded on so many arguments, or None where it is nothing or too much between launches."""
-        buffers = [buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0]
-        cleared = _place_apart([buffer for buffer in buffers if buffer.starts_as_zeros], 0)
-        lasting = _place_apart([buffer for buffer in buffers if buffer.lasts and not buffer.starts_as_zeros], cleared)
-        between = _place([buffer for buffer in buffers if not buffer.lasts], lasting)
+        cleared = _place_apart(self._flags, 0)
+        lasting = _place_apart(self._kept, cleared)
+        between = _place([buffer for buffer in self._buffers if buffer.base == BETWEEN and buffer.first >= 0], lasting)
         if not self._steps or between - lasting > MAX_BYTES_BETWEEN:
             return None
         return Launches(self._steps, between, arguments, self._held, cleared)

@@ -128,9 +128,7 @@ def test_programs_and_launches_in_turn_do_not_find_what_others_kept(rng):
 def test_a_kernel_that_others_have_written_over_is_made_anew():
     x, model = image(), make_model()
     expected = model(x).numpy().copy()
-    kept, _ = (
-        operand for _, operands in steps_of(model, x) for operand in operands if getattr(operand, "lasts", False)
-    )
+    ((*_, kept, _),) = (operands for launch, operands in steps_of(model, x) if launch.kept)
     (call,) = CALLS.idle
     call.workspace[kept.offset :][:4096] = 255
     call.ready = None

@@ -294,11 +294,12 @@ class _Product:
         states = np.zeros(plan.states, np.int64)
         self._product = launch_product(
             winograd_product, spec, plan, shape, plan.bias_parts, activation, has_bias, (0, 1),
-            (2, states, parallel.Uninitialised(4 * plan.kept_size), states), spec.groups, None,
-            (KEPT - 1, COPIED - 1) if is_compared else (),
+            (2, states, parallel.Uninitialised(4 * plan.kept_size), *([states] if is_compared else [])), spec.groups,
+            kept=(KEPT - 1, COPIED - 1) if is_compared else (),
         )  # fmt: skip
         # One group has its kernel in one piece, and one transform of it.
-        if plan.kept_size > 0 and spec.groups == plan.kernels == 1 and not (is_constant or is_compared):
+        is_alone = plan.kept_size > 0 and spec.groups == plan.kernels == 1
+        if is_alone and not (is_constant or is_compared or self._product.is_small):
             self._product.of_compared = lambda: _Product(*self._key, is_compared=True)._product
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:

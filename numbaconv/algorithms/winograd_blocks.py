@@ -141,6 +141,9 @@ BLOCK_UNITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
 MAX_JOINED_TILES, MIN_JOINED_BYTES = 70, TARGET.l3_bytes // 2
 """Tiles of phases that are one block together, at most, and what they share of the transformed kernel, at least."""
 
+MANY_TILES = 2 * WIDE_SIZES[0]
+"""Tiles of a phase that fill register tiles by themselves."""
+
 MAX_DEALT_UNITS = 3
 """Tiles of a thread, in register tiles, that are few."""
 
@@ -179,13 +182,25 @@ def join_phases(phases: tuple[TilePhase, ...], channels: int, outs: int) -> tupl
     return tuple(joined)
 
 
+def _phases_of_blocks(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> tuple[TilePhase, ...]:
+    """Return the phases of a pass; those of a dilation that have many tiles and share a large kernel are joined later.
+
+    They were measured to be faster in that form, with panels transformed where they are used.
+    """
+    channels, outs = product_channels(spec, direction)
+    apart = tuple(tile_phases(spec, direction, x_strides, y_strides, are_apart=True))
+    size = max(phase.points * phase.summed_taps for phase in apart) * channels * outs * 4
+    has_many = min(phase.tiles for phase in apart) >= MANY_TILES
+    return apart if has_many and size > MIN_JOINED_BYTES else tuple(tile_phases(spec, direction, x_strides, y_strides))
+
+
 @lru_cache(maxsize=512)
 def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, is_constant: bool = False) -> Deal:
     """Choose the blocks of a pass, whose workers find the kernel transformed or transform it themselves.
 
     A constant kernel costs nothing to transform for all workers, once.
     """
-    phases = tuple(tile_phases(spec, direction, x_strides, y_strides))
+    phases = _phases_of_blocks(spec, direction, x_strides, y_strides)
     channels, outs = product_channels(spec, direction)
     panels = panel_count(outs, spec.dtype) * spec.groups
     joined = join_phases(phases, channels, outs)

@@ -282,15 +282,18 @@ def _with_copies(lattice: Lattice, copies: dict[AxisPhase, _Copies]) -> Lattice:
     return dataclasses.replace(lattice, planes=(*planes, *lattice.planes)) if planes else lattice
 
 
-def tile_phases(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> list[TilePhase]:
+def tile_phases(
+    spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides, are_apart: bool = False
+) -> list[TilePhase]:
     """Return the phases of a pass; along each axis dilated taps are phases of neighbouring ones.
 
-    Those that are alike are planes of one phase, unless taps along planes are summed: then each has runs of planes.
+    Those that are alike are planes of one phase unless they ``are_apart``, or taps along planes are summed: then each
+    has runs of planes.
     """
     reads = "input_grad" if direction == "input_grad" else "forward"
     axes = [[part for phase in axis for part in without_dilation(phase)] for axis in pass_axes(spec, reads)]
     copies: dict[AxisPhase, _Copies] = {}
-    if sum(taps > 1 for taps in spec.kernel_size) <= 2:
+    if not are_apart and sum(taps > 1 for taps in spec.kernel_size) <= 2:
         stretches = [_alike(axis) for axis in axes]
         copies = dict(itertools.chain.from_iterable(stretches))
         axes = [[phase for phase, _ in stretch] for stretch in stretches]

@@ -46,7 +46,7 @@ BIAS = 3
 Y = 4
 STATES = 5  # of each worker, STATE_STEP apart, whether it has transformed the kernels that it keeps: (kernels, groups)
 KEPT = 6  # of each worker, KEPT_SIZE apart, the transformed kernels that it keeps, behind them what COPY_AT says
-COPIED = 7  # of each worker, STATE_STEP apart, whether that copy is there
+COPIED = 7  # of each worker, STATE_STEP apart, whether that copy is there; no buffer where COPY_AT says of none
 KERNEL = 1  # of `winograd_kernel`
 
 
@@ -279,29 +279,29 @@ def transform_panel(record, kernel, panel, chunk, packed, block):
 
 
 @inline
-def is_known(record, kernel, kept, copied):
-    """Whether a kernel is still what the copy of it is that was kept with its transform; copy it where it is not."""
-    if record[at.COPY_AT] == 0:
-        return False
-    copy_of_kernel, size = advance(kept, record[at.COPY_AT]), record[at.KERNEL_SIZE]
-    if copied[0] == 1 and is_equal(kernel, copy_of_kernel, size):
-        return True
-    copied[0] = 1
-    copy(copy_of_kernel, kernel, size)
-    return False
+def keep_kernel(record, buffers, worker, group, kernel, block):
+    """Return the worker's own transform of a group's kernel, which it makes at its first task of these.
 
-
-@inline
-def keep_kernel(record, kernel, state, copied, kept, block):
-    """Transform all panels of a group's kernel, at a worker's first task of these, unless it keeps them already."""
+    Where a copy of the kernel lasts with the transform, it makes both anew only if the kernel differs from that.
+    """
+    number = worker * record[at.STATE_STEP] + record[at.KEPT_KERNEL] - 1 + group
+    kept = advance(buffers[KEPT], worker * record[at.KEPT_SIZE])
+    transformed = advance(kept, record[at.PACKED] + group * record[at.PACKED_GROUP])
+    state = advance(as_counters(buffers[STATES]), number)
     if state[0] == 1:
-        return
+        return transformed
     state[0] = 1
-    if is_known(record, kernel, kept, copied):
-        return
+    if record[at.COPY_AT] > 0:
+        before, size = advance(kept, record[at.COPY_AT]), record[at.KERNEL_SIZE]
+        copied = advance(as_counters(buffers[COPIED]), number)
+        if copied[0] == 1 and is_equal(kernel, before, size):
+            return transformed
+        copied[0] = 1
+        copy(before, kernel, size)
     for panel in range(record[at.PANELS]):
         for part in range(record[at.CHANNEL_CHUNKS]):
-            transform_panel(record, kernel, panel, part, advance(kept, panel * record[at.PACKED_PANEL]), block)
+            transform_panel(record, kernel, panel, part, advance(transformed, panel * record[at.PACKED_PANEL]), block)
+    return transformed
 
 
 @inline
@@ -343,12 +343,8 @@ def winograd_product(worker, task, geometry, buffers):
     own = record[at.OWN_KERNEL]
     kernel = advance(buffers[PACKED_KERNEL], record[at.PACKED] + group * record[at.PACKED_GROUP])
     if record[at.KEPT_KERNEL] > 0:
-        number = worker * record[at.STATE_STEP] + record[at.KEPT_KERNEL] - 1 + group
-        kept = advance(buffers[KEPT], worker * record[at.KEPT_SIZE])
-        kernel = advance(kept, record[at.PACKED] + group * record[at.PACKED_GROUP])
         taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
-        state, copied = advance(as_counters(buffers[STATES]), number), advance(as_counters(buffers[COPIED]), number)
-        keep_kernel(record, taken, state, copied, kernel, scratch)
+        kernel = keep_kernel(record, buffers, worker, group, taken, scratch)
     bias = advance(buffers[BIAS], head.BIAS_HEADER + group * record[at.BIAS_GROUP])
     y = advance(buffers[Y], group * record[at.Y_GROUP])
     past_caches = record[at.PAST_CACHES] > 0 and is_aligned(y, CACHE_LINE)
