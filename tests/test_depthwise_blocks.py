@@ -112,6 +112,45 @@ def test_every_cut_is_exact(cut, dtype):
     assert seen == {1, *(size for size in (2, 4, 8) if size <= TARGET.lanes(dtype))}
 
 
+@pytest.mark.parametrize("lines", [1, 3, 8, 99])
+def test_rows_taken_together_are_exact(monkeypatch, lines):
+    rng = np.random.default_rng(lines)
+    monkeypatch.setattr(depthwise, "_strip", lambda *arguments: lines)
+    clear()
+    for channels, mode in ((3, "zeros"), (8, "reflect"), (33, "zeros"), (48, "circular")):
+        for strides, dilation in ((1, 1), (2, 1), (1, 3), (3, 2)):
+            options = {
+                "strides": strides, "dilation_rate": dilation, "padding": [(2, 3), (1, 4)], "padding_mode": mode,
+                "groups": channels,
+            }  # fmt: skip
+            problem = Problem(2, (2, 29, 13, channels), (3, 5, 1, channels), options)
+            spec = resolve_conv(problem.x_shape, problem.kernel_shape, dtype="float32", **options)
+            arrays = draw(problem, rng, "float32")
+            y = planner.forward(spec, arrays["x"], arrays["kernel"])
+            assert_array_equal(y, run(oracle, "conv", problem, arrays), f"{options}")
+            grad = planner.input_grad(spec, arrays["grad_y"], arrays["kernel"])
+            assert_array_equal(grad, run(oracle, "conv_input_grad", problem, arrays), f"{options}")
+    clear()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_rows_alike_read_the_same_taps_one_move_apart(stride, dilation, mode):
+    size, taps, low, move = 20, 5, 4, 7 * stride
+    out = (size + 2 * low - (taps - 1) * dilation - 1) // stride + 1
+    axis = Axis(forward_axis(size, out, taps, stride, dilation, low, mode), 7, 7, 1, 1)
+    unit = math.gcd(stride, dilation)
+    reads = axis.offsets[np.arange(out)[:, None] * (stride // unit) + np.arange(taps) * (dilation // unit)]
+    alike = depthwise._rows_alike(axis, move)
+    for row in range(out):
+        for behind in range(row + 1, out):
+            moved = np.where(reads[row] >= 0, reads[row] + (behind - row) * move, -1)
+            assert (behind < row + alike[row]) <= (moved == reads[behind]).all()
+    inside = np.flatnonzero((reads >= 0).all(axis=1) & (np.diff(reads) == 7 * dilation).all(axis=1))
+    assert alike[inside[0]] == len(inside) == inside[-1] - inside[0] + 1
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])

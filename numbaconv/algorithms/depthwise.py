@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
@@ -36,7 +37,7 @@ from numbaconv.algorithms.plan_parts import (
 )
 from numbaconv.fusing import Ending
 from numbaconv.kernels import layout as at
-from numbaconv.kernels.depthwise import AHEAD_ROWS, depthwise_forward
+from numbaconv.kernels.depthwise import AHEAD_ROWS, MOST_LINES, depthwise_forward
 from numbaconv.kernels.depthwise_strip_tiles import (
     NARROW_COLUMNS,
     PAIR_ROWS,
@@ -88,6 +89,10 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass takes on one thread if it `rivals_planar`."""
     pixels = math.prod(spec.result_shape(direction)[:-1])
     return pixels * (PIXEL_CYCLES + math.prod(spec.kernel_size) / TARGET.fma_per_cycle)
+
+
+PHASE_LINES = 4
+"""Rows of outputs of one phase of several that are made before those of the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +177,18 @@ def _column_parts(axis: Axis, in_place: bool, has_windows: bool, outputs: int = 
     return parts + [number for part in borders for number in part]
 
 
+def _rows_alike(axis: Axis, move: int) -> NDArray[np.int64]:
+    """Return how many rows of outputs from each on read the same taps, ``move`` numbers from one row to the next."""
+    phase = axis.phase
+    reads = axis.offsets[np.arange(phase.count)[:, None] * phase.stride + np.arange(len(phase.taps)) * phase.dilation]
+    before, behind = reads[:-1], reads[1:]
+    is_alike = (np.where(before >= 0, before + move, before) == behind).all(axis=1)
+    alike = np.ones(phase.count, np.int64)
+    for row in np.flatnonzero(is_alike)[::-1]:
+        alike[row] += alike[row + 1]
+    return alike
+
+
 def _ahead_steps(fields: dict[int, int], channels: int, lanes: int) -> list[int]:
     """Return by how many numbers what is fetched ahead lies behind a tile, for each register of its channels.
 
@@ -212,6 +229,18 @@ def _channel_fields(spec: ConvSpec, direction: str, x_channel: int, lanes_summed
         return fields | {at.X_CHANNEL: x_channel, at.KERNEL_GROUP: 1, at.REPEAT: multiplier}
     step = multiplier // lanes_summed
     return fields | {at.X_CHANNEL: x_channel * step, at.KERNEL_GROUP: step}
+
+
+def _strip(spec: ConvSpec, direction: str, phases: int) -> int:
+    """Return how many rows of each phase are made in turn, of blocks that are read in place.
+
+    Few of several phases, so that their input is still in a cache, and one where results go to memory: the phases'
+    lines lie between each other.
+    """
+    if phases == 1:
+        return MOST_LINES
+    size = math.prod(spec.result_shape(direction)) * np.dtype(spec.dtype).itemsize
+    return PHASE_LINES if size < TARGET.l3_bytes // 2 else 1
 
 
 def _leaves_caches(spec: ConvSpec, direction: str) -> bool:
@@ -261,12 +290,18 @@ def _product_record(
         at.ROW_TAPS: len(rows.taps), at.ROW_TAP_STEP: rows.dilation, at.COLUMN_TAPS: len(columns.taps),
         at.COLUMN_TAP_STEP: columns.dilation, at.COLUMN_PARTS: len(parts) // at.PART_SIZE,
     }  # fmt: skip
+    if in_place:
+        fields[at.ROW_STRIDE] = rows.stride * column_step(lattice.rows)
+        alike = _rows_alike(lattice.rows, fields[at.ROW_STRIDE])
+    else:
+        alike = np.arange(rows.count, 0, -1)
     positions = np.arange(fields[at.TAP_COLUMNS]) * block.channels
     record.tables |= {
         at.KERNEL_TAPS: kernel_offsets(lattice, all_taps=False),
         at.PART_TABLE: parts,
         at.COLUMN_OFFSETS: lattice.columns.offsets if in_place else positions,
         at.AHEAD_TABLE: _ahead_steps(fields, block.channels, lanes),
+        at.ROWS_ALIKE: alike,
     }
     return record
 
@@ -285,6 +320,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     if by_choice:
         strips = [_strip_fields(each, summed, False, channels, lanes) for each in phases]
         in_place, extents = False, tuple(dataclasses.replace(each, in_place=False) for each in extents)
+    has_strips = strips[0][at.STRIP_TAPS] >= 0
     block = choose_product_block(extents, by_choice, strips[0][at.STRIP_ROWS])
     records = []
     for extent, lattice, strip_fields in zip(extents, phases, strips, strict=True):
@@ -311,7 +347,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
     workspace = runs + round_up(listed * 8 // np.dtype(spec.dtype).itemsize, 16)
     header = {
         at.WORKSPACE: workspace, at.SECOND: first, at.BOUNCE: bounce, at.RUNS: runs,
-        at.STRIP: 1 if in_place and strips[0][at.STRIP_TAPS] < 0 else block.rows,
+        at.STRIP: _strip(spec, direction, len(records)) if in_place and not has_strips else block.rows,
         at.PAST_CACHES: int(lanes_summed == 1 and _leaves_caches(spec, direction)),
     }  # fmt: skip
     fields = records[0].fields

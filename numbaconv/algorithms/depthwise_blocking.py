@@ -37,7 +37,7 @@ STREAMED_TAPS = 9
 PAGE = 4096
 """Bytes of a page: processors fetch ahead within one."""
 
-MIN_TASK_WORK = 400_000
+MIN_TASK_WORK = 25_000 * TARGET.lanes("float32")
 """Multiply-adds of a task: some 10 microseconds, of which the first rows, fetched by nobody ahead, take a part."""
 
 

@@ -1,10 +1,11 @@
 """Depthwise convolution: channels in the lanes, a chunk of channels of some rows of outputs a task.
 
-Rows of outputs are made in the order in which memory has them, with all their channels and borders, so that the input
-is read once, in long stretches. Where the input can be read in place, padding costs nothing: a row of outputs has a
-list of the kernel's rows that meet the input, and its columns are parts that have the same taps. Other inputs are
-gathered into a padded block, of which all taps are read. The input gradient is the same kernel on flipped taps; a task
-makes the outputs of all phases of a stride, which lie side by side.
+Rows of outputs are made in the order in which memory has them, with all their channels, so that the input is read once,
+in long stretches. Where the input can be read in place, padding costs nothing: some rows of outputs that read the same
+taps have a list of the kernel's rows that meet the input, and their columns are parts that have the same taps. One call
+of a tile's code makes a part of all these rows, those at the borders last. Other inputs are gathered into a padded
+block, of which all taps are read. The input gradient is the same kernel on flipped taps; a task makes the outputs of
+all phases of a stride, which lie side by side.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ from numbaconv.simd.vectors import lanes_of, load, store
 
 AHEAD_ROWS = 2
 """Rows of the input, at most, that are fetched ahead from each plane."""
+
+MOST_LINES = 8
+"""Rows of outputs, at most, whose borders are made behind all else: what they read is still in L2."""
 
 
 @inline
@@ -157,60 +161,92 @@ def list_ahead(record, plane, row, ahead):
 
 
 @inline
-def depthwise_pixels(
-    record, rows, window, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce, ahead, reads,
-    past_caches,
-):  # fmt: skip
-    """Run one tile of `rows` outputs for all channels of the chunk.
+def tiles_of(rows, window, whole_registers):
+    """Return the numbers of the tile of `rows` outputs and of its wide form, the registers of this, and a place.
 
-    The last register may overlap the one before, whose numbers are written twice: nothing behind the channels is read
-    or written. Fewer channels than a register, tiles whose activation needs it, and those whose channels are summed, go
-    by way of `bounce`.
+    That is where the table of what is fetched ahead has the tile's steps.
     """
-    lanes = lanes_of(x)
-    vectors, end = (channels + lanes - 1) // lanes, max(channels - lanes, 0)
-    pixel_stride, y_stride = record[at.PIXEL_STRIDE], record[at.Y_PIXEL]
-    step = record[at.TAPS] * record[at.SUMMED] * lanes
-    summed = record[at.LANES_SUMMED]
-    is_apart, activates = channels < lanes or waits(lower) or summed > 1, lower == 0 and summed == 1
-    ahead_steps = advance(record, record[at.AHEAD_TABLE])
-    wide, tile, wide_tile = 0, LONG_TILE + window, 0
-    if rows == SHORT:
-        tile, ahead_steps = SHORT_TILE + window, advance(ahead_steps, 2 * vectors)
-    elif rows == STREAMED:
-        tile, wide_tile, ahead_steps = STREAMED_TILE, WIDE_STREAMED_TILE, advance(ahead_steps, 4 * vectors)
-        wide = 0 if is_apart else channels // (STREAMED_WIDE * lanes) * STREAMED_WIDE
-    elif rows < SHORT:
+    if rows == STREAMED:
+        return STREAMED_TILE, WIDE_STREAMED_TILE, whole_registers // STREAMED_WIDE * STREAMED_WIDE, 2
+    if rows < SHORT:
         tile, wide_tile = (PAIR_TILE, WIDE_PAIR_TILE) if rows == 2 else (SINGLE_TILE, WIDE_SINGLE_TILE)
-        wide, ahead_steps = 0 if is_apart else channels // (WIDE * lanes) * WIDE, advance(ahead_steps, 6 * vectors)
-    vector = 0
-    while vector < vectors:
-        last, target, target_stride, c = vectors, y, y_stride, min(vector * lanes, end)
-        number = tile
-        if is_apart:
-            last, target, target_stride = vector + 1, advance(bounce, -c), lanes
-        elif vector < wide:
-            last, number = wide, wide_tile
-        depthwise_tile(
-            record[at.FIRST_TILE] + number, x, pixel_stride, taps, triples, pairs, singles, weights, step, bias,
-            activates, target, target_stride, vector, last, end, ahead, reads, ahead_steps,
-            past_caches and not is_apart,
-        )  # fmt: skip
-        if summed > 1:
-            leave_lane_sums(bounce, rows, summed, lower, advance(y, c // summed), y_stride)
-        elif is_apart:
-            leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(y, c), y_stride)
-        vector = last
+        return tile, wide_tile, whole_registers // WIDE * WIDE, 3
+    if rows == SHORT:
+        return SHORT_TILE + window, 0, 0, 1
+    return LONG_TILE + window, 0, 0, 0
 
 
 @inline
-def depthwise_row(
-    record, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads, past_caches
-):
-    """Compute outputs [column, column + columns) of one row, part by part; the last tile may overlap the one before.
+def depthwise_pixels(
+    record, rows, window, lines, outputs, x, taps, triples, pairs, singles, weights, bias, lower, y, channels, bounce,
+    ahead, reads, past_caches,
+):  # fmt: skip
+    """Run tiles of `rows` of so many outputs of some lines for all channels of the chunk.
 
-    `x` is what the runs' offsets count from, `y` the row's first output of the block. `lists` begins with the offsets
-    fetched ahead and goes on with room for the taps.
+    Where the last tile of a line or the last register overlaps the one before, numbers are written twice: nothing
+    behind the outputs or the channels is read or written. Fewer channels than a register, tiles whose activation needs
+    it, and those whose channels are summed, go by way of `bounce`.
+    """
+    lanes = lanes_of(x)
+    vectors, end = (channels + lanes - 1) // lanes, max(channels - lanes, 0)
+    pixel_stride, x_row = record[at.PIXEL_STRIDE], record[at.ROW_STRIDE]
+    y_stride, y_row = record[at.Y_PIXEL], record[at.Y_ROW]
+    step = record[at.TAPS] * record[at.SUMMED] * lanes
+    summed = record[at.LANES_SUMMED]
+    is_apart, activates = channels < lanes or waits(lower) or summed > 1, lower == 0 and summed == 1
+    tile, wide_tile, wide, place = tiles_of(rows, window, 0 if is_apart else channels // lanes)
+    ahead_steps = advance(record, record[at.AHEAD_TABLE] + 2 * place * vectors)
+    # One call makes all tiles, unless those of a long row each take two, which read memory in its order.
+    lines_together, together = lines, outputs
+    if is_apart or (rows == STREAMED and 0 < wide < vectors):
+        lines_together, together = 1, rows
+    for line in range(0, lines, lines_together):
+        done = 0
+        while done < outputs:
+            done = min(done, outputs - together)
+            source = advance(x, line * x_row + done * pixel_stride)
+            result = advance(y, line * y_row + done * y_stride)
+            vector = 0
+            while vector < vectors:
+                last, target, target_stride, c, number = vectors, result, y_stride, min(vector * lanes, end), tile
+                if is_apart:
+                    last, target, target_stride = vector + 1, advance(bounce, -c), lanes
+                elif vector < wide:
+                    last, number = wide, wide_tile
+                depthwise_tile(
+                    record[at.FIRST_TILE] + number, source, x_row, pixel_stride, taps, triples, pairs, singles,
+                    weights, step, bias, activates, target, y_row, target_stride, lines_together, together, vector,
+                    last, end, ahead, reads, ahead_steps, past_caches and not is_apart,
+                )  # fmt: skip
+                if summed > 1:
+                    leave_lane_sums(bounce, rows, summed, lower, advance(result, c // summed), y_stride)
+                elif is_apart:
+                    leave_bounce(bounce, lanes, rows, min(lanes, channels), lower, advance(result, c), y_stride)
+                vector = last
+            done += together
+
+
+@inline
+def next_tiles(outputs, left, most):
+    """Return the outputs of a tile and how many of the `left` ones of a part such tiles make; the last may overlap."""
+    if most < SHORT and outputs >= most:
+        return most, max(left, most)
+    if outputs < SHORT:
+        return min(left, 2), min(left, 2)
+    if left > SHORT and outputs >= LONG:
+        rest = left % LONG
+        return LONG, left - rest if rest <= SHORT else left
+    return SHORT, max(left, SHORT)
+
+
+@inline
+def depthwise_lines(
+    record, lines, x, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads, past_caches
+):
+    """Compute outputs [column, column + columns) of some rows that read the same taps, part by part.
+
+    `x` is what the runs' offsets count from, `y` the first row's first output of the block. `lists` begins with the
+    offsets fetched ahead and goes on with room for the taps.
     """
     tap_size, taps = record[at.SUMMED] * lanes_of(x), advance(lists, record[at.PLANE_TAPS] * AHEAD_ROWS)
     table, origin = advance(record, record[at.COLUMN_OFFSETS]), 0
@@ -231,21 +267,15 @@ def depthwise_row(
         )
         pixel = 0
         while pixel < outputs:
-            left, rows = outputs - pixel, SHORT
-            if most < SHORT and outputs >= most:
-                rows = most
-            elif left > SHORT and outputs >= LONG:
-                rows = LONG
-            elif outputs < SHORT:
-                rows = min(left, 2)
+            rows, together = next_tiles(outputs, outputs - pixel, most)
             pixel = min(pixel, outputs - rows)
             source = advance(x, pixel * record[at.PIXEL_STRIDE])
             target = advance(y, (first - column + pixel) * record[at.Y_PIXEL])
             depthwise_pixels(
-                record, rows, window, source, taps, triples, pairs, singles, weights, bias, lower, target, channels,
-                bounce, lists, reads, past_caches,
+                record, rows, window, lines, together, source, taps, triples, pairs, singles, weights, bias, lower,
+                target, channels, bounce, lists, reads, past_caches,
             )  # fmt: skip
-            pixel += rows
+            pixel += together
 
 
 @inline
@@ -271,14 +301,17 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
             past_caches,
         )  # fmt: skip
         return
-    for r in range(row, row + rows):
-        count = list_runs(record, plane, r, row, tap_size, runs)
-        reads = list_ahead(record, plane, r, lists)
-        depthwise_row(
-            record, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists, reads,
-            past_caches,
+    alike, done = advance(record, record[at.ROWS_ALIKE] + row), 0
+    while done < rows:
+        lines = min(alike[done], rows - done)
+        count = list_runs(record, plane, row + done, row, tap_size, runs)
+        reads = list_ahead(record, plane, row + done, lists)
+        depthwise_lines(
+            record, lines, source, column, columns, runs, count, weights, bias, lower, y, channels, bounce, lists,
+            reads, past_caches,
         )  # fmt: skip
-        y = advance(y, record[at.Y_ROW])
+        y = advance(y, lines * record[at.Y_ROW])
+        done += lines
 
 
 @task_kernel

@@ -25,8 +25,8 @@ from numbaconv.simd.vectors import lanes_of
 from numbaconv.target import TARGET
 
 PARAMETERS = (
-    "x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride, "
-    "first, last, end, ahead, ahead_count, ahead_steps, past_caches"
+    "x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride, "
+    "lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches"
 )
 
 
@@ -53,33 +53,46 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
 
     @inline
     def window_tile(
-        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride,
-        first, last, end, ahead, ahead_count, ahead_steps, past_caches,
+        x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride,
+        lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c].
+        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c] for m < outputs.
 
-        Or relu of that, where it `activates`. `taps` lists offset in the input and in the weights of each three
-        neighbouring taps, two taps, and single tap.
+        Or relu of that, where it `activates`; so for some lines. The last tile of a line may overlap the one before.
+        `taps` lists offset in the input and in the weights of each three neighbouring taps, two taps, and single tap.
         """
         lanes, pixel = lanes_of(x), pixel_stride // stride
-        for i in range(first, last, vectors):
-            c = min(i * lanes, end)
-            acc = tile_rows(rows, vectors, advance(bias, c))
-            for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), pixels, nearness)
-            if not (WHOLE_LINES and past_caches):
-                tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
-            source, weight, tap = advance(x, c), advance(weights, i * step), taps
-            for _ in range(triples):
-                acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride)
-                tap = advance(tap, 2)
-            for _ in range(pairs):
-                acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 2, stride)
-                tap = advance(tap, 2)
-            for _ in range(singles):
-                acc = tile_fma_window(acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 1, stride)
-                tap = advance(tap, 2)
-            leave_tile(activate_tile(acc, activates), advance(y, c), y_stride, past_caches)
+        for line in range(lines):
+            done = 0
+            while done < outputs:
+                done = min(done, outputs - rows)
+                reads = advance(x, line * x_row + done * pixel_stride)
+                writes = advance(y, line * y_row + done * y_stride)
+                done += rows
+                for i in range(first, last, vectors):
+                    c = min(i * lanes, end)
+                    acc = tile_rows(rows, vectors, advance(bias, c))
+                    for row in range(ahead_count):
+                        tile_prefetch_run(acc, advance(reads, ahead[row] + ahead_steps[2 * i]), pixels, nearness)
+                    if not (WHOLE_LINES and past_caches):
+                        tile_prefetch_run(acc, advance(writes, ahead_steps[2 * i + 1]), rows, 3)
+                    source, weight, tap = advance(reads, c), advance(weights, i * step), taps
+                    for _ in range(triples):
+                        acc = tile_fma_window(
+                            acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride
+                        )
+                        tap = advance(tap, 2)
+                    for _ in range(pairs):
+                        acc = tile_fma_window(
+                            acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 2, stride
+                        )
+                        tap = advance(tap, 2)
+                    for _ in range(singles):
+                        acc = tile_fma_window(
+                            acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 1, stride
+                        )
+                        tap = advance(tap, 2)
+                    leave_tile(activate_tile(acc, activates), advance(writes, c), y_stride, past_caches)
 
     return window_tile
 
@@ -89,26 +102,33 @@ def make_spread_tile(rows: int, vectors: int) -> Any:
 
     @inline
     def spread_tile(
-        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride,
-        first, last, end, ahead, ahead_count, ahead_steps, past_caches,
+        x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride,
+        lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c].
+        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c] for m < outputs.
 
-        Or relu of that, where it `activates`.
+        Or relu of that, where it `activates`; so for some lines. The last tile of a line may overlap the one before.
         """
         lanes = lanes_of(x)
-        for i in range(first, last, vectors):
-            c = min(i * lanes, end)
-            acc = tile_rows(rows, vectors, advance(bias, c))
-            for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
-            if not (WHOLE_LINES and past_caches):
-                tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
-            source, weight = advance(x, c), advance(weights, i * step)
-            for tap in range(singles):
-                pixel = advance(source, taps[2 * tap])
-                acc = tile_fma_lanes(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step)
-            leave_tile(activate_tile(acc, activates), advance(y, c), y_stride, past_caches)
+        for line in range(lines):
+            done = 0
+            while done < outputs:
+                done = min(done, outputs - rows)
+                reads = advance(x, line * x_row + done * pixel_stride)
+                writes = advance(y, line * y_row + done * y_stride)
+                done += rows
+                for i in range(first, last, vectors):
+                    c = min(i * lanes, end)
+                    acc = tile_rows(rows, vectors, advance(bias, c))
+                    for row in range(ahead_count):
+                        tile_prefetch_run(acc, advance(reads, ahead[row] + ahead_steps[2 * i]), rows, 2)
+                    if not (WHOLE_LINES and past_caches):
+                        tile_prefetch_run(acc, advance(writes, ahead_steps[2 * i + 1]), rows, 3)
+                    source, weight = advance(reads, c), advance(weights, i * step)
+                    for tap in range(singles):
+                        pixel = advance(source, taps[2 * tap])
+                        acc = tile_fma_lanes(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step)
+                    leave_tile(activate_tile(acc, activates), advance(writes, c), y_stride, past_caches)
 
     return spread_tile
 

@@ -43,26 +43,33 @@ def make_group_tile(rows: int, vectors: int, group: int) -> Any:
 
     @inline
     def group_tile(
-        x, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_stride,
-        first, last, end, ahead, ahead_count, ahead_steps, past_caches,
+        x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride,
+        lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight.
+        """y[m, c] = bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight for m < outputs.
 
-        Or relu of that, where it `activates`.
+        Or relu of that, where it `activates`; so for some lines.
         """
         lanes = lanes_of(x)
-        for i in range(first, last, vectors):
-            c = min(i * lanes, end)
-            acc = group_rows(rows, vectors, group, advance(bias, c))
-            for row in range(ahead_count):
-                tile_prefetch_run(acc, advance(x, ahead[row] + ahead_steps[2 * i]), rows, 2)
-            if not (WHOLE_LINES and past_caches):
-                tile_prefetch_run(acc, advance(y, ahead_steps[2 * i + 1]), rows, 3)
-            source, weight = advance(x, c), advance(weights, i * step)
-            for tap in range(singles):
-                pixel = advance(source, taps[2 * tap])
-                acc = tile_fma_groups(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step, group)
-            leave_tile(activate_tile(acc, activates), advance(y, c), y_stride, past_caches)
+        for line in range(lines):
+            done = 0
+            while done < outputs:
+                done = min(done, outputs - rows)
+                reads = advance(x, line * x_row + done * pixel_stride)
+                writes = advance(y, line * y_row + done * y_stride)
+                done += rows
+                for i in range(first, last, vectors):
+                    c = min(i * lanes, end)
+                    acc = group_rows(rows, vectors, group, advance(bias, c))
+                    for row in range(ahead_count):
+                        tile_prefetch_run(acc, advance(reads, ahead[row] + ahead_steps[2 * i]), rows, 2)
+                    if not (WHOLE_LINES and past_caches):
+                        tile_prefetch_run(acc, advance(writes, ahead_steps[2 * i + 1]), rows, 3)
+                    source, weight = advance(reads, c), advance(weights, i * step)
+                    for tap in range(singles):
+                        pixel = advance(source, taps[2 * tap])
+                        acc = tile_fma_groups(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step, group)
+                    leave_tile(activate_tile(acc, activates), advance(writes, c), y_stride, past_caches)
 
     return group_tile
 

@@ -179,7 +179,8 @@ STREAMED = 133  # depthwise kernel gradient: taps of its row where all channels 
 GROUPS_TOGETHER = 134  # groups of a task
 FIRST_STRIP = 135  # depthwise: number of the first of the strips' tiles for groups of this size
 ROWS_AHEAD = 136  # kernel gradient: 1: packed rows lie in place, and each tile fetches those of the next one
-RECORD_SIZE = 137
+ROWS_ALIKE = 137  # depthwise: position of how many rows of outputs from each on read the same taps, ROW_STRIDE apart
+RECORD_SIZE = 138
 
 PART_FIRST = 0  # first output column
 PART_LAST = 1  # the one behind the last
