@@ -142,13 +142,15 @@ def test_rows_alike_read_the_same_taps_one_move_apart(stride, dilation, mode):
     axis = Axis(forward_axis(size, out, taps, stride, dilation, low, mode), 7, 7, 1, 1)
     unit = math.gcd(stride, dilation)
     reads = axis.offsets[np.arange(out)[:, None] * (stride // unit) + np.arange(taps) * (dilation // unit)]
-    alike = depthwise._rows_alike(axis, move)
+    alike, gathered = (depthwise._rows_alike(axis, in_place) for in_place in (True, False))
     for row in range(out):
         for behind in range(row + 1, out):
             moved = np.where(reads[row] >= 0, reads[row] + (behind - row) * move, -1)
             assert (behind < row + alike[row]) <= (moved == reads[behind]).all()
+            assert (behind < row + gathered[row]) <= ((reads[row] < 0) == (reads[behind] < 0)).all()
     inside = np.flatnonzero((reads >= 0).all(axis=1) & (np.diff(reads) == 7 * dilation).all(axis=1))
     assert alike[inside[0]] == len(inside) == inside[-1] - inside[0] + 1
+    assert gathered[inside[0]] >= len(inside)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

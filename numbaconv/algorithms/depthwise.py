@@ -177,12 +177,18 @@ def _column_parts(axis: Axis, in_place: bool, has_windows: bool, outputs: int = 
     return parts + [number for part in borders for number in part]
 
 
-def _rows_alike(axis: Axis, move: int) -> NDArray[np.int64]:
-    """Return how many rows of outputs from each on read the same taps, ``move`` numbers from one row to the next."""
-    phase = axis.phase
+def _rows_alike(axis: Axis, in_place: bool) -> NDArray[np.int64]:
+    """Return how many rows of outputs from each on read the same taps, all evenly apart.
+
+    Those of a gathered block always are, and others where they are as far apart as most of the axis.
+    """
+    phase, move = axis.phase, axis.phase.stride * column_step(axis)
     reads = axis.offsets[np.arange(phase.count)[:, None] * phase.stride + np.arange(len(phase.taps)) * phase.dilation]
     before, behind = reads[:-1], reads[1:]
-    is_alike = (np.where(before >= 0, before + move, before) == behind).all(axis=1)
+    if in_place:
+        is_alike = (np.where(before >= 0, before + move, -1) == behind).all(axis=1)
+    else:
+        is_alike = ((before >= 0) == (behind >= 0)).all(axis=1)
     alike = np.ones(phase.count, np.int64)
     for row in np.flatnonzero(is_alike)[::-1]:
         alike[row] += alike[row + 1]
@@ -292,16 +298,13 @@ def _product_record(
     }  # fmt: skip
     if in_place:
         fields[at.ROW_STRIDE] = rows.stride * column_step(lattice.rows)
-        alike = _rows_alike(lattice.rows, fields[at.ROW_STRIDE])
-    else:
-        alike = np.arange(rows.count, 0, -1)
     positions = np.arange(fields[at.TAP_COLUMNS]) * block.channels
     record.tables |= {
         at.KERNEL_TAPS: kernel_offsets(lattice, all_taps=False),
         at.PART_TABLE: parts,
         at.COLUMN_OFFSETS: lattice.columns.offsets if in_place else positions,
         at.AHEAD_TABLE: _ahead_steps(fields, block.channels, lanes),
-        at.ROWS_ALIKE: alike,
+        at.ROWS_ALIKE: _rows_alike(lattice.rows, in_place),
     }
     return record
 

@@ -103,12 +103,11 @@ def list_runs(record, plane, row, first_row, tap_size, runs):
     for p in range(record[at.PLANE_TAPS]):
         for j in range(record[at.ROW_TAPS]):
             position = j * record[at.ROW_TAP_STEP]
+            if plane_table[p] < 0 or row_table[position] < 0:
+                continue
             offset = plane_table[p] + row_table[position]
             if record[at.IN_PLACE] == 0:
-                position += (row - first_row) * record[at.ROW_STEP]
-                offset = (p * record[at.TAP_ROWS] + position) * row_size
-            elif plane_table[p] < 0 or row_table[position] < 0:
-                continue
+                offset = (p * record[at.TAP_ROWS] + (row - first_row) * record[at.ROW_STEP] + position) * row_size
             runs[2 * count] = offset
             runs[2 * count + 1] = (p * record[at.ROW_TAPS] + j) * record[at.COLUMN_TAPS] * tap_size
             count += 1
