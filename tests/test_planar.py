@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numba
 import numpy as np
 import oracle
@@ -13,7 +15,7 @@ from random_problems import any_convolution, numpy_choice
 
 import numbaconv as nc
 from numbaconv import planner
-from numbaconv.algorithms import planar
+from numbaconv.algorithms import planar, planes
 from numbaconv.spec import resolve_conv
 
 DIRECTIONS = {
@@ -89,6 +91,19 @@ def test_channels_that_leave_lanes_of_two_registers_idle_are_planar(direction):
     assert planner.choose(spec, direction) == "planar"
     assert "the planar algorithm" in dict(planner.reasons(spec, direction))["winograd"]
     assert planner.choose(resolve_conv((8, 32, 32, 25), (3, 3, 25, 25), padding="same"), direction) == "winograd"
+
+
+def test_blocks_and_kernels_that_do_not_fit_l2_together_cost_more(monkeypatch):
+    def estimate(kernel_size, stride, l2_bytes):
+        for module in (planar, planes):
+            monkeypatch.setattr(module, "TARGET", dataclasses.replace(module.TARGET, l2_bytes=l2_bytes))
+        planar.estimate.cache_clear()
+        spec = resolve_conv((1, 224, 224, 21), (kernel_size, kernel_size, 21, 21), strides=stride, dtype="float32")
+        return planar.estimate(spec, "forward")
+
+    assert estimate(3, 1, 512 << 10) < 1.1 * estimate(3, 1, 8 << 20)
+    assert estimate(16, 8, 512 << 10) > 1.5 * estimate(16, 8, 8 << 20)
+    planar.estimate.cache_clear()
 
 
 def test_more_channels_are_refused(rng):

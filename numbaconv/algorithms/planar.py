@@ -61,6 +61,9 @@ NAME = "planar"
 MAX_CHANNELS = 31
 """Output channels of a group up to which many lanes of registers of channels may be idle."""
 
+CACHE_BYTES_PER_CYCLE = 10.0
+"""Of a block and a kernel that do not fit L2 together."""
+
 LEAVING_CYCLES, TRANSPOSED_CYCLES = 1.25, 0.5  # a number that is brought from a plane to the output, by transposes
 
 
@@ -111,6 +114,8 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
         leaving = LEAVING_CYCLES
     elif out_channels == 1:
         leaving = COPY_CYCLES
+    kernel_bytes = run.length * run.taps * out_channels * item
+    passes = len(even_parts(out_channels, max(PLANAR_VECTORS)))
     # A group's channels of a pixel are a stretch of memory of their own.
     stretch = STRETCH_CYCLES if spec.groups > 1 else 0.0
 
@@ -130,7 +135,10 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
             pixels = in_rows * ((length - 1) * columns.stride + columns.reach)
             gathering = pixels * (channels * of_number + stretch) + in_rows * ROW_CYCLES
             gathering += block_rows * length * stretch
-            return in_rows * row_size * item, gathering + block_rows * of_row
+            size = in_rows * row_size * item
+            # All tiles of the same channels pass over the block and the kernel.
+            spilled = min(size + kernel_bytes, 2 * max(0, size + kernel_bytes - TARGET.l2_bytes // 2))
+            return size, gathering + block_rows * of_row + passes * spilled / CACHE_BYTES_PER_CYCLE
 
         return pitch, row_size, price_rows
 
