@@ -63,6 +63,9 @@ WITH_TILES = (
 )
 
 
+WITH_NARROW_TILES = (direct_forward, short_forward, folded_forward)
+
+
 @pytest.mark.parametrize("kernel", WITH_TILES, ids=lambda kernel: kernel.name)
 def test_the_largest_tile_stays_in_registers(kernel):
     register = REGISTER[TARGET.vector_bytes]
@@ -76,6 +79,15 @@ def test_the_largest_tile_stays_in_registers(kernel):
     assert hot, f"no loop with {accumulators} fused multiply-adds on {register} registers"
     for block in hot:
         assert spills(block) == []
+
+
+@pytest.mark.skipif(TARGET.vector_bytes != 32, reason="FMAs of other registers take broadcasts from memory")
+@pytest.mark.parametrize("kernel", WITH_NARROW_TILES, ids=lambda kernel: kernel.name)
+def test_no_tile_of_a_product_leaves_the_registers(kernel):
+    hot = [block for block in assembly_loops(kernel) if len(re.findall(r"vfn?madd\d+ps\s.*%ymm\d+", block)) >= 4]
+    assert len(hot) >= 4
+    for block in hot:
+        assert re.findall(r"%ymm\d+, .*\(%rsp\)|\(%rsp\), .*%ymm\d+", block) == []
 
 
 def test_sums_of_a_depthwise_gradient_stay_in_registers():

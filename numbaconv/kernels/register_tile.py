@@ -11,13 +11,21 @@ from numbaconv.kernels.tile_sizes import PRODUCT_TILES, WIDE_SIZES, by_rows, by_
 from numbaconv.simd.mixed import mixed_read, tile_fma_apart
 from numbaconv.simd.pointers import advance, prefetch
 from numbaconv.simd.tiles import tile_fma as tile_fma_whole
-from numbaconv.simd.tiles import tile_prefetch, tile_store, tile_store_past_caches
+from numbaconv.simd.tiles import tile_fma_in_order, tile_prefetch, tile_store, tile_store_past_caches
 from numbaconv.simd.vectors import lanes_of
+from numbaconv.target import TARGET
 
 PARAMETERS = (
     "x, pixel_stride, taps, offsets, run, kernel, kernel_rows, start, start_stride, activates, y, y_stride, "
     "past_caches, ahead"
 )
+
+UNROLLED_ROWS = 6 if TARGET.vector_bytes == 32 else 99
+"""Rows of a tile of one register around which LLVM may not unroll the loop.
+
+With AVX2, whose FMAs take no broadcast from memory, it loads the numbers of several steps first, for which there are
+too few registers: sums go through memory, which takes 1.3 to 1.7 times as long.
+"""
 
 NOTHING, OUTPUTS, INPUTS_TOO = -1, 0, 1
 """What a tile fetches for the next one."""
@@ -27,6 +35,8 @@ def make_product_tile(number: int) -> Any:
     """Return the product of some output pixels x some registers of output channels: `tile_parts`."""
     rows, whole, half = tile_parts(number)
     tile_fma = tile_fma_whole if whole else tile_fma_apart
+    if (whole, half) == (1, 0) and rows >= UNROLLED_ROWS:
+        tile_fma = tile_fma_in_order
 
     @inline
     def product_tile(

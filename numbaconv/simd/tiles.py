@@ -117,10 +117,7 @@ def tile_load(typingctx, rows, vectors, pointer, stride, valid):
     return tile(rows, vectors, pointer, types.int64, types.int64), codegen
 
 
-@intrinsic
-def tile_fma(typingctx, acc, a, a_stride, row):
-    """Return ``acc[m, v] + a[m * a_stride] * row[v]``: one step of a matrix product."""
-
+def _tile_fma(acc, a, row, in_order: bool):
     def codegen(context, b, sig, args):
         tile = sig.args[0]
         acc, a, a_stride, row = args
@@ -132,9 +129,23 @@ def tile_fma(typingctx, acc, a, a_stride, row):
                 cell = m * tile.vectors + v
                 total = emit.fma(b, vector, spread[vector], columns[v], b.extract_value(acc, cell))
                 acc = b.insert_value(acc, total, cell)
+        if in_order:
+            emit.keep_order(b)
         return acc
 
     return acc(acc, a, types.int64, row), codegen
+
+
+@intrinsic
+def tile_fma(typingctx, acc, a, a_stride, row):
+    """Return ``acc[m, v] + a[m * a_stride] * row[v]``: one step of a matrix product."""
+    return _tile_fma(acc, a, row, in_order=False)
+
+
+@intrinsic
+def tile_fma_in_order(typingctx, acc, a, a_stride, row):
+    """Return what `tile_fma` does, in a loop that LLVM is not to unroll."""
+    return _tile_fma(acc, a, row, in_order=True)
 
 
 @intrinsic
