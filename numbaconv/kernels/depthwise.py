@@ -317,7 +317,7 @@ def depthwise_phase(geometry, record, buffers, work, batch, plane, row, rows, co
 def depthwise_forward(worker, task, geometry, buffers):
     """Compute one block of rows and columns of all phases for one chunk of channels.
 
-    Phases take turns strip by strip: a row each where they read the input in place, so that it is still in a cache.
+    Phases take turns strip by strip: some rows each where they read the input in place, which is still in a cache then.
     """
     work = advance(buffers[at.WORK_BUFFER], worker * geometry[at.WORKSPACE])
     records, phases = advance(geometry, geometry[at.RECORDS]), geometry[at.PHASES]

@@ -20,8 +20,8 @@ PARAMETERS = (
     "past_caches, ahead"
 )
 
-UNROLLED_ROWS = 6 if TARGET.vector_bytes == 32 else 99
-"""Rows of a tile of one register around which LLVM may not unroll the loop.
+ORDERED_ROWS = 6 if TARGET.vector_bytes == 32 else 99
+"""Rows of a tile of one register from which LLVM may not unroll the loop around it.
 
 With AVX2, whose FMAs take no broadcast from memory, it loads the numbers of several steps first, for which there are
 too few registers: sums go through memory, which takes 1.3 to 1.7 times as long.
@@ -35,7 +35,7 @@ def make_product_tile(number: int) -> Any:
     """Return the product of some output pixels x some registers of output channels: `tile_parts`."""
     rows, whole, half = tile_parts(number)
     tile_fma = tile_fma_whole if whole else tile_fma_apart
-    if (whole, half) == (1, 0) and rows >= UNROLLED_ROWS:
+    if (whole, half) == (1, 0) and rows >= ORDERED_ROWS:
         tile_fma = tile_fma_in_order
 
     @inline
