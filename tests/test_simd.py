@@ -8,7 +8,7 @@ import pytest
 from numbaconv import parallel
 from numbaconv.inlining import inline
 from numbaconv.jit import task_kernel
-from numbaconv.simd import pointers, tiles, transposes, vectors
+from numbaconv.simd import groups, pointers, tiles, transposes, vectors
 from numbaconv.target import TARGET
 
 DTYPES = ("float32", "float64")
@@ -218,10 +218,10 @@ def make_tile_operations(vectors_wide):
         size = ROWS * stride
         zeros = tiles.tile_zeros(ROWS, vectors_wide, a)
         tiles.tile_store(zeros, out, stride)
-        rows = tiles.tile_rows(ROWS, vectors_wide, row)
+        rows = groups.group_rows(ROWS, vectors_wide, 1, row)
         product = tiles.tile_fma(rows, a, 2, pointers.advance(row, width))
         tiles.tile_store(product, pointers.advance(out, size), stride)
-        lanewise = tiles.tile_fma_lanes(rows, a, width + 1, pointers.advance(row, width), lanes)
+        lanewise = groups.tile_fma_groups(rows, a, width + 1, pointers.advance(row, width), lanes, 1)
         tiles.tile_store(lanewise, pointers.advance(out, 2 * size), stride)
         partial = tiles.tile_load(ROWS, vectors_wide, loaded, stride, valid)
         tiles.tile_store(partial, pointers.advance(out, 3 * size), stride)

@@ -12,15 +12,9 @@ from typing import Any
 from numbaconv.jit import inline
 from numbaconv.kernels.epilogue import activate_tile
 from numbaconv.kernels.tile_sizes import by_rows
+from numbaconv.simd.groups import group_rows, tile_fma_groups
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import (
-    tile_fma_lanes,
-    tile_fma_window,
-    tile_prefetch_run,
-    tile_rows,
-    tile_store,
-    tile_store_past_caches,
-)
+from numbaconv.simd.tiles import tile_fma_window, tile_prefetch_run, tile_store, tile_store_past_caches
 from numbaconv.simd.vectors import lanes_of
 from numbaconv.target import TARGET
 
@@ -43,25 +37,26 @@ def leave_tile(acc, y, y_stride, past_caches):
         tile_store(acc, y, y_stride)
 
 
-def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
-    """Return the product of ``rows`` outputs x ``vectors`` registers whose taps are neighbouring pixels.
+def make_tile(rows: int, vectors: int = 1, stride: int = 0, group: int = 1) -> Any:
+    """Return the product of ``rows`` outputs x ``vectors`` registers of channels.
 
-    Outputs are ``stride`` pixels apart. The input is fetched ahead to L2 alone, which is the better place, but not for
-    smaller registers where outputs read neighbouring pixels.
+    Taps may be neighbouring pixels where outputs are ``stride`` pixels apart; with 0 both lie anywhere. Each of
+    ``group`` neighbouring channels is a sum over all of them. The input is fetched ahead to L2 alone, the better place,
+    but not for smaller registers where outputs read neighbouring pixels.
     """
-    pixels, nearness = rows * stride, 2 if WHOLE_LINES or stride > 1 or vectors > 1 else 3
+    pixels, nearness = rows * max(stride, 1), 2 if WHOLE_LINES or stride != 1 or vectors > 1 else 3
 
     @inline
-    def window_tile(
+    def tile(
         x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride,
         lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches,
     ):  # fmt: skip
-        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c] for m < outputs.
+        """y[m, c] = bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight for m < outputs.
 
         Or relu of that, where it `activates`; so for some lines. The last tile of a line may overlap the one before.
         `taps` lists offset in the input and in the weights of each three neighbouring taps, two taps, and single tap.
         """
-        lanes, pixel = lanes_of(x), pixel_stride // stride
+        lanes, pixel = lanes_of(x), pixel_stride // max(stride, 1)
         for line in range(lines):
             done = 0
             while done < outputs:
@@ -71,66 +66,33 @@ def make_window_tile(rows: int, stride: int, vectors: int = 1) -> Any:
                 done += rows
                 for i in range(first, last, vectors):
                     c = min(i * lanes, end)
-                    acc = tile_rows(rows, vectors, advance(bias, c))
+                    acc = group_rows(rows, vectors, group, advance(bias, c))
                     for row in range(ahead_count):
                         tile_prefetch_run(acc, advance(reads, ahead[row] + ahead_steps[2 * i]), pixels, nearness)
                     if not (WHOLE_LINES and past_caches):
                         tile_prefetch_run(acc, advance(writes, ahead_steps[2 * i + 1]), rows, 3)
                     source, weight, tap = advance(reads, c), advance(weights, i * step), taps
-                    for _ in range(triples):
-                        acc = tile_fma_window(
-                            acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 3, stride
-                        )
-                        tap = advance(tap, 2)
-                    for _ in range(pairs):
-                        acc = tile_fma_window(
-                            acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 2, stride
-                        )
-                        tap = advance(tap, 2)
-                    for _ in range(singles):
-                        acc = tile_fma_window(
-                            acc, advance(source, tap[0]), pixel, advance(weight, tap[1]), step, 1, stride
-                        )
-                        tap = advance(tap, 2)
+                    if stride > 0:
+                        for _ in range(triples):
+                            column = advance(weight, tap[1])
+                            acc = tile_fma_window(acc, advance(source, tap[0]), pixel, column, step, 3, stride)
+                            tap = advance(tap, 2)
+                        for _ in range(pairs):
+                            column = advance(weight, tap[1])
+                            acc = tile_fma_window(acc, advance(source, tap[0]), pixel, column, step, 2, stride)
+                            tap = advance(tap, 2)
+                        for _ in range(singles):
+                            column = advance(weight, tap[1])
+                            acc = tile_fma_window(acc, advance(source, tap[0]), pixel, column, step, 1, stride)
+                            tap = advance(tap, 2)
+                    else:
+                        for _ in range(singles):
+                            column = advance(weight, tap[1])
+                            acc = tile_fma_groups(acc, advance(source, tap[0]), pixel_stride, column, step, group)
+                            tap = advance(tap, 2)
                     leave_tile(activate_tile(acc, activates), advance(writes, c), y_stride, past_caches)
 
-    return window_tile
-
-
-def make_spread_tile(rows: int, vectors: int) -> Any:
-    """Return the product of ``rows`` outputs x ``vectors`` registers of channels whose taps lie anywhere."""
-
-    @inline
-    def spread_tile(
-        x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride,
-        lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches,
-    ):  # fmt: skip
-        """y[m, c] = bias[c] + sum over taps of x[tap offset + m * pixel_stride + c] * weight[c] for m < outputs.
-
-        Or relu of that, where it `activates`; so for some lines. The last tile of a line may overlap the one before.
-        """
-        lanes = lanes_of(x)
-        for line in range(lines):
-            done = 0
-            while done < outputs:
-                done = min(done, outputs - rows)
-                reads = advance(x, line * x_row + done * pixel_stride)
-                writes = advance(y, line * y_row + done * y_stride)
-                done += rows
-                for i in range(first, last, vectors):
-                    c = min(i * lanes, end)
-                    acc = tile_rows(rows, vectors, advance(bias, c))
-                    for row in range(ahead_count):
-                        tile_prefetch_run(acc, advance(reads, ahead[row] + ahead_steps[2 * i]), rows, 2)
-                    if not (WHOLE_LINES and past_caches):
-                        tile_prefetch_run(acc, advance(writes, ahead_steps[2 * i + 1]), rows, 3)
-                    source, weight = advance(reads, c), advance(weights, i * step)
-                    for tap in range(singles):
-                        pixel = advance(source, taps[2 * tap])
-                        acc = tile_fma_lanes(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step)
-                    leave_tile(activate_tile(acc, activates), advance(writes, c), y_stride, past_caches)
-
-    return spread_tile
+    return tile
 
 
 LONG, SHORT = 8, 4
@@ -162,10 +124,10 @@ SPREAD_TILES: dict[int, tuple[int, int]] = {
 
 def _make_tile(number: int) -> Any:
     if number in SPREAD_TILES:
-        return make_spread_tile(*SPREAD_TILES[number])
+        return make_tile(*SPREAD_TILES[number])
     if number >= STREAMED_TILE:
-        return make_window_tile(STREAMED, 1, STREAMED_WIDE if number == WIDE_STREAMED_TILE else 1)
-    return make_window_tile(LONG if number < SHORT_TILE else SHORT, number % SHORT_TILE)
+        return make_tile(STREAMED, STREAMED_WIDE if number == WIDE_STREAMED_TILE else 1, stride=1)
+    return make_tile(LONG if number < SHORT_TILE else SHORT, stride=number % SHORT_TILE)
 
 
 TILES = 12

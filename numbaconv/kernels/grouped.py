@@ -25,53 +25,14 @@ from numbaconv.kernels.depthwise_strip_tiles import (
 )
 from numbaconv.kernels.depthwise_strip_tiles import PARAMETERS as STRIP_PARAMETERS
 from numbaconv.kernels.depthwise_strip_tiles import tile_number as strip_number
-from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, WHOLE_LINES, depthwise_tile, leave_tile
-from numbaconv.kernels.epilogue import activate_tile
+from numbaconv.kernels.depthwise_tiles import PARAMETERS, SPREAD_TILES, TILES, depthwise_tile, make_tile
 from numbaconv.kernels.tile_sizes import by_rows
-from numbaconv.simd.groups import group_rows, tile_fma_groups
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_prefetch_run
 from numbaconv.simd.transposes import transpose_half_square
 from numbaconv.simd.vectors import lanes_of
 
 GROUP_SIZES = (2, 4, 8)
 """Channels of a group, in and out, where they divide a register's lanes."""
-
-
-def make_group_tile(rows: int, vectors: int, group: int) -> Any:
-    """Return the product of ``rows`` outputs x ``vectors`` registers of channels in groups of ``group``."""
-
-    @inline
-    def group_tile(
-        x, x_row, pixel_stride, taps, triples, pairs, singles, weights, step, bias, activates, y, y_row, y_stride,
-        lines, outputs, first, last, end, ahead, ahead_count, ahead_steps, past_caches,
-    ):  # fmt: skip
-        """y[m, c] = bias[c] + sum over taps, i of x[tap offset + m * stride + group of c + i] * weight for m < outputs.
-
-        Or relu of that, where it `activates`; so for some lines.
-        """
-        lanes = lanes_of(x)
-        for line in range(lines):
-            done = 0
-            while done < outputs:
-                done = min(done, outputs - rows)
-                reads = advance(x, line * x_row + done * pixel_stride)
-                writes = advance(y, line * y_row + done * y_stride)
-                done += rows
-                for i in range(first, last, vectors):
-                    c = min(i * lanes, end)
-                    acc = group_rows(rows, vectors, group, advance(bias, c))
-                    for row in range(ahead_count):
-                        tile_prefetch_run(acc, advance(reads, ahead[row] + ahead_steps[2 * i]), rows, 2)
-                    if not (WHOLE_LINES and past_caches):
-                        tile_prefetch_run(acc, advance(writes, ahead_steps[2 * i + 1]), rows, 3)
-                    source, weight = advance(reads, c), advance(weights, i * step)
-                    for tap in range(singles):
-                        pixel = advance(source, taps[2 * tap])
-                        acc = tile_fma_groups(acc, pixel, pixel_stride, advance(weight, taps[2 * tap + 1]), step, group)
-                    leave_tile(activate_tile(acc, activates), advance(writes, c), y_stride, past_caches)
-
-    return group_tile
 
 
 @inline
@@ -93,7 +54,7 @@ def pack_group_taps(kernel, record, channel, channels, target):
 
 
 def _make_tile(number: int) -> Any:
-    return make_group_tile(*SPREAD_TILES[number % TILES], GROUP_SIZES[number // TILES])
+    return make_tile(*SPREAD_TILES[number % TILES], group=GROUP_SIZES[number // TILES])
 
 
 _numbers = tuple(TILES * size + tile for size in range(len(GROUP_SIZES)) for tile in SPREAD_TILES)

@@ -46,23 +46,6 @@ def tile_zeros(typingctx, rows, vectors, pointer):
 
 
 @intrinsic(prefer_literal=True)
-def tile_rows(typingctx, rows, vectors, row):
-    """Return a tile each of whose rows is the ``vectors * lanes`` numbers at ``row`` (the bias)."""
-    if not are_literals(rows, vectors):
-        return None
-    tile = RegisterTileType(row.dtype, rows.literal_value, vectors.literal_value)
-
-    def codegen(context, b, sig, args):
-        columns = _columns(b, tile, args[2])
-        acc = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        for _, v, cell in _cells(tile):
-            acc = b.insert_value(acc, columns[v], cell)
-        return acc
-
-    return tile(rows, vectors, row), codegen
-
-
-@intrinsic(prefer_literal=True)
 def tile_splat(typingctx, rows, vectors, pointer, stride):
     """Return a tile whose row ``m`` has ``pointer[m * stride]`` in every lane."""
     if not are_literals(rows, vectors):
@@ -146,25 +129,6 @@ def tile_fma(typingctx, acc, a, a_stride, row):
 def tile_fma_in_order(typingctx, acc, a, a_stride, row):
     """Return what `tile_fma` does, in a loop that LLVM is not to unroll."""
     return _tile_fma(acc, a, row, in_order=True)
-
-
-@intrinsic
-def tile_fma_lanes(typingctx, acc, a, a_stride, row, row_step):
-    """Return ``acc[m, v] + a[m * a_stride + v] * row[v]`` lane by lane: one step of a depthwise product.
-
-    The row's vectors lie ``row_step`` numbers apart.
-    """
-
-    def codegen(context, b, sig, args):
-        tile = sig.args[0]
-        acc, a, a_stride, row, row_step = args
-        columns = [emit.load(b, tile.vector, _row(b, row, row_step, v)) for v in range(tile.vectors)]
-        for m, v, cell in _cells(tile):
-            lanes = emit.load(b, tile.vector, _row(b, a, a_stride, m), emit.index(v * tile.vector.lanes))
-            acc = b.insert_value(acc, emit.fma(b, tile.vector, lanes, columns[v], b.extract_value(acc, cell)), cell)
-        return acc
-
-    return acc(acc, a, types.int64, row, types.int64), codegen
 
 
 @intrinsic(prefer_literal=True)
