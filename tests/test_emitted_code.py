@@ -21,6 +21,7 @@ from numbaconv.kernels.forward import direct_forward
 from numbaconv.kernels.grouped import grouped_forward
 from numbaconv.kernels.kernel_gradient import direct_kernel_gradient
 from numbaconv.kernels.many_rows import many_rows_gradient, many_rows_matrix_gradient, many_rows_product
+from numbaconv.kernels.planar import planar_forward
 from numbaconv.kernels.short_sums import PIXELS, short_forward
 from numbaconv.kernels.tile_sizes import FOLDED_SIZES, WIDE_SIZES
 from numbaconv.kernels.winograd import winograd_product
@@ -63,7 +64,7 @@ WITH_TILES = (
 )
 
 
-WITH_NARROW_TILES = (direct_forward, short_forward, folded_forward)
+WITH_NARROW_TILES = (direct_forward, short_forward, folded_forward, planar_forward)
 
 
 @pytest.mark.parametrize("kernel", WITH_TILES, ids=lambda kernel: kernel.name)

@@ -16,7 +16,8 @@ from numbaconv.kernels.epilogue import activate_tile, leave_bounce, waits
 from numbaconv.kernels.forward import block_extent, phase_record
 from numbaconv.kernels.tile_sizes import MANY_REGISTERS, PLANAR_SIZES, by_rows
 from numbaconv.simd.pointers import advance, clear, copy, prefetch
-from numbaconv.simd.tiles import tile_fma, tile_splat, tile_store
+from numbaconv.simd.tiles import tile_fma as tile_fma_unrolled
+from numbaconv.simd.tiles import tile_fma_in_order, tile_splat, tile_store
 from numbaconv.simd.transposes import (
     deinterleave,
     interleave,
@@ -179,9 +180,14 @@ def gather_block(x, record, plane, row, rows, column, columns, block):
                 gather_row(source, record, column * record[at.COLUMN_BASE], positions, target)
 
 
+UNROLLED_SUMS = 99 if MANY_REGISTERS else 7
+"""Sums of a tile around which LLVM may unroll the loop, at most: with 16 registers it would keep some on the stack."""
+
+
 def make_planar_tile(size: int) -> Any:
     """Return the product of ``size // 16`` output channels x ``size % 16`` registers of pixels."""
     channels, vectors = divmod(size, 16)
+    tile_fma = tile_fma_unrolled if channels * vectors <= UNROLLED_SUMS else tile_fma_in_order
 
     @inline
     def planar_tile(
