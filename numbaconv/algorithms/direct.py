@@ -56,6 +56,7 @@ from numbaconv.algorithms.short_sums import describe_numbers, has_short_sums, ta
 from numbaconv.fusing import Ending, FusedActivation
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.forward import direct_forward
+from numbaconv.kernels.register_tile import BOUNCED_TILES
 from numbaconv.kernels.short_sums import short_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
@@ -298,7 +299,7 @@ def _assembled(
     second = round_up(gathered, 16)
     third = second + round_up(table if is_short else sums, 16)
     bounce = third + round_up(own, 16)
-    workspace = bounce + bounce_size(spec.dtype)
+    workspace = bounce + bounce_size(spec.dtype, BOUNCED_TILES)
     header = {
         at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce,
         at.PAST_CACHES: int(_stores_past_caches(spec, direction, is_short)),

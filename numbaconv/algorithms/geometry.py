@@ -21,9 +21,9 @@ def round_up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
-def bounce_size(dtype: str) -> int:
-    """Return the elements of a buffer that holds any register tile and three more registers."""
-    return round_up((2 * max(WIDE_SIZES[0], 14) + 3) * TARGET.lanes(dtype), 16)
+def bounce_size(dtype: str, tiles: int = 1) -> int:
+    """Return the elements of a buffer that holds so many of any register tile and three more registers."""
+    return round_up((2 * max(WIDE_SIZES[0], 14) * tiles + 3) * TARGET.lanes(dtype), 16)
 
 
 @dataclass

@@ -49,8 +49,8 @@ def _cover(g, tiles, x, x_step, run, panel, start, start_step, y, y_step, ahead,
         source, target = advance(x, row * x_step), advance(y, row * y_step)
         first = advance(start, row * start_step)
         wide_tile(
-            size, source, x_step, runs, starts, run, panel, run_rows, first, start_step, False, target, y_step, False,
-            NOTHING,
+            size, 1, source, x_step, runs, starts, run, panel, run_rows, first, start_step, False, target, y_step,
+            False, NOTHING,
         )  # fmt: skip
         row += size
 
