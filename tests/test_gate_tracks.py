@@ -26,6 +26,8 @@ def test_counts_of_a_loop():
     assert found == {"instructions": 9, "fma_share": 0.5, "spills": 1, "loop_spills": 0}
     spilled = assembly.count(LOOP.format(spill="\tvmovups\t64(%rsp), %ymm3\n"), "x86_64", "ymm")
     assert (spilled["spills"], spilled["loop_spills"]) == (2, 1)
+    pointer = assembly.count(LOOP.format(spill="\tvmovups\t64(%rbp), %ymm3\n"), "x86_64", "ymm")
+    assert (pointer["spills"], pointer["loop_spills"]) == (1, 0)
 
 
 def test_counts_on_arm():

@@ -9,12 +9,13 @@ _LABEL = re.compile(r"^(\.?L?[\w.$]+):")
 _INSTRUCTION = re.compile(r"^\s+([a-z][\w.]*)(?:\s+(.*))?$")
 
 # Per architecture: arithmetic on floating-point numbers, a fused multiply-add, a vector register moved to or from the
-# stack. The register that a vector fills is named by the caller.
+# stack. The register that a vector fills is named by the caller. LLVM finds registers on the stack by %rsp alone: %rbp
+# holds any pointer, or the caller's frame.
 _X86 = (
     re.compile(r"v?(?:add|sub|mul|fn?m(?:add|sub)\d+)[ps][sd]"),
     re.compile(r"vfn?m(?:add|sub)\d+p[sd]"),
     re.compile(r"v?mov[au]p[sd]"),
-    re.compile(r"\((?:%rsp|%rbp)\)"),
+    re.compile(r"\(%rsp\)"),
 )
 _ARM = (
     re.compile(r"f(?:add|sub|mul|madd|msub|nmadd|nmsub|mla|mls)(?:\.\w+)?"),
