@@ -44,9 +44,9 @@ PLANTS = (
     Plant(
         "forward: products",
         "numbaconv/kernels/register_tile.py",
-        f"            else:\n                for i in range(run):\n                    {_FMA}\n",
-        f"            else:\n                for i in range(run):\n                    {_FMA}\n"
-        f"                for i in range(run // 10):\n                    {_FMA}\n",
+        f"                else:\n                    for i in range(run):\n                        {_FMA}\n",
+        f"                else:\n                    for i in range(run):\n                        {_FMA}\n"
+        f"                    for i in range(run // 10):\n                        {_FMA}\n",
         ("mbv1_pw7.forward", "dcgan_g5.forward", "rn18_l2_s2.forward", "tcn_k3_d16.forward",
          "rn18_l1_bs1.forward.float64"),
     ),
