@@ -27,7 +27,10 @@ With AVX2, whose FMAs take no broadcast from memory, it loads the numbers of sev
 too few registers: sums go through memory, which takes 1.3 to 1.7 times as long.
 """
 
-TOGETHER_ROWS = 99 if MANY_REGISTERS else 6
+ONE_BY_ONE = 99
+"""More rows than any tile has."""
+
+TOGETHER_ROWS = ONE_BY_ONE if MANY_REGISTERS else 6
 """Rows of tiles that enter their code together, those of one size in a row, at least.
 
 Entering a tile of six rows takes a fifth of the time of 64 products with each of its numbers. Larger tiles have more of
@@ -97,7 +100,7 @@ def make_product_tile(number: int, together_rows: int = TOGETHER_ROWS) -> Any:
 
 
 product_tile = by_vectors(make_product_tile, PRODUCT_TILES, PARAMETERS)
-wide_tile = by_rows(lambda rows: make_product_tile(2 * 64 + rows, 99), WIDE_SIZES, PARAMETERS)
+wide_tile = by_rows(lambda rows: make_product_tile(2 * 64 + rows, ONE_BY_ONE), WIDE_SIZES, PARAMETERS)
 
 
 @inline
