@@ -20,20 +20,20 @@ PARAMETERS = (
     "past_caches, ahead"
 )
 
-ORDERED_ROWS = 6 if TARGET.vector_bytes == 32 else 99
+MORE_ROWS = 99
+"""More rows than any tile has."""
+
+ORDERED_ROWS = 6 if TARGET.vector_bytes == 32 else MORE_ROWS
 """Rows of a tile of one register from which LLVM may not unroll the loop around it.
 
 With AVX2, whose FMAs take no broadcast from memory, it loads the numbers of several steps first, for which there are
 too few registers: sums go through memory, which takes 1.3 to 1.7 times as long.
 """
 
-ONE_BY_ONE = 99
-"""More rows than any tile has."""
-
-TOGETHER_ROWS = ONE_BY_ONE if MANY_REGISTERS else 6
+TOGETHER_ROWS = MORE_ROWS if MANY_REGISTERS else 6
 """Rows of tiles that enter their code together, those of one size in a row, at least.
 
-Entering a tile of six rows takes a fifth of the time of 64 products with each of its numbers. Larger tiles have more of
+Entering a tile of six rows one by one takes a third of the time of 64 products with each. Larger tiles have more of
 them to make, and addresses of so many rows that a loop around them would leave some in memory.
 """
 
@@ -66,9 +66,8 @@ def make_product_tile(number: int, together_rows: int = TOGETHER_ROWS) -> Any:
         """y[m, k] = start[m, k] + sum of x[offsets[tap] + m * pixel_stride + i] * kernel[rows[tap] + i, k].
 
         Or relu of that, where it `activates`; so for the pixels of some tiles, one after the other. The sum runs over
-        the taps and i < run. With channels last, the taps of
-        one kernel row over all input channels are one contiguous run of numbers, so this is a matrix product whose left
-        rows overlap.
+        the taps and i < run. With channels last, the taps of one kernel row over all input channels are one contiguous
+        run of numbers, so this is a matrix product whose left rows overlap.
 
         The next tile's y is fetched meanwhile unless `ahead` is negative or y is stored `past_caches`, its x where
         `ahead` is positive: each of their rows is a stretch of memory that hardware prefetchers take some misses to
@@ -100,7 +99,7 @@ def make_product_tile(number: int, together_rows: int = TOGETHER_ROWS) -> Any:
 
 
 product_tile = by_vectors(make_product_tile, PRODUCT_TILES, PARAMETERS)
-wide_tile = by_rows(lambda rows: make_product_tile(2 * 64 + rows, ONE_BY_ONE), WIDE_SIZES, PARAMETERS)
+wide_tile = by_rows(lambda rows: make_product_tile(2 * 64 + rows, MORE_ROWS), WIDE_SIZES, PARAMETERS)
 
 
 @inline
