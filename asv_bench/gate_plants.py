@@ -24,7 +24,8 @@ class Plant:
 
 _FMA = "acc = tile_fma(acc, advance(row, i), pixel_stride, advance(weights, i * width))"
 _PACKED = "acc = tile_fma(acc, advance(x, pixel * pixel_stride), 1, advance(grad, pixel * width))"
-_GRADIENT = "acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))"
+_GRADIENT = "                        factors = advance(grads, column * grad_pixel)\n"
+_GRADIENT += "                        acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, factors)\n"
 _DEPTHWISE = "                depthwise_phase(\n"
 _DEPTHWISE += "                    geometry, record, buffers, work, batch, plane, row, rows, column, "
 _CHANNELS = "channel, channels\n                )\n"
@@ -53,9 +54,9 @@ PLANTS = (
     Plant(
         "kernel gradient: products",
         "numbaconv/kernels/kernel_gradient.py",
-        f"                for column in range(columns):\n                    {_GRADIENT}\n",
-        f"                for column in range(columns):\n                    {_GRADIENT}\n"
-        f"                for column in range((columns + 3) // 6):\n                    {_GRADIENT}\n",
+        f"                    for column in range(columns):\n{_GRADIENT}",
+        f"                    for column in range(columns):\n{_GRADIENT}"
+        f"                    for column in range((columns + 3) // 6):\n{_GRADIENT}",
         ("rn18_l2_s2.kernel_grad", "tcn_k3_d16.kernel_grad", "rn18_l1_bs1.kernel_grad.float64"),
     ),
     Plant(

@@ -23,6 +23,7 @@ from numbaconv.kernels.gradient_packing import pack_panels
 from numbaconv.kernels.gradient_pieces import pieces_tile
 from numbaconv.kernels.gradient_rows import PACKS_ROWS, packed_gradient
 from numbaconv.kernels.packing import rounded_width
+from numbaconv.kernels.register_tile import MOST_TILES, TOGETHER_ROWS
 from numbaconv.kernels.tile_sizes import GRADIENT_TILES, HALF_PIECES, by_vectors, tile_parts
 from numbaconv.kernels.vector_copy import add_run, copy_pixel
 from numbaconv.simd.calls import atomic_fetch_add
@@ -32,53 +33,56 @@ from numbaconv.simd.tiles import tile_add, tile_fma, tile_prefetch
 from numbaconv.simd.vectors import lanes_of, load, store
 
 PARAMETERS = (
-    "x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row, grad_pixel, "
-    "total, ahead, ahead_step"
+    "tiles, x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row, "
+    "grad_pixel, total, ahead, fetched, step"
 )
 
 
 def make_gradient_tile(number: int) -> Any:
     """Return the sum over pixels for some numbers of a run x some registers of output channels: `tile_parts`."""
     count, whole, half = tile_parts(number)
+    together = MOST_TILES if count >= TOGETHER_ROWS else 1
 
     @inline
     def gradient_tile(
-        x,
-        image_stride,
-        row_stride,
-        pixel_stride,
-        images,
-        height,
-        columns,
-        grad,
-        grad_image,
-        grad_row,
-        grad_pixel,
-        total,
-        ahead,
-        ahead_step,
-    ):
-        """total[i, k] += sum over one block's pixels of x[pixel, i] * grad[pixel, k].
+        tiles, x, image_stride, row_stride, pixel_stride, images, height, columns, grad, grad_image, grad_row,
+        grad_pixel, total, ahead, fetched, step,
+    ):  # fmt: skip
+        """total[i, k] += sum over one block's pixels of x[pixel, i] * grad[pixel, k]; for some tiles, one by one.
 
-        The sums so far are fetched while the products run: they lie in L3 or memory.
+        The sums so far are fetched while the products run: they lie in L3 or memory. So is what `next_numbers` tells
+        of the next block.
         """
         width = (2 * whole + half) * lanes_of(x) // 2
-        acc = mixed_zeros(count, whole, half, x)
-        tile_prefetch(acc, total, width)
-        for image in range(images):
-            for row in range(height):
-                pixels = advance(x, image * image_stride + row * row_stride)
-                grads = advance(grad, image * grad_image + row * grad_row)
-                for column in range(columns):
-                    acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, advance(grads, column * grad_pixel))
-                    prefetch(advance(ahead, column * ahead_step))
-                ahead = advance(ahead, columns * ahead_step)
-        tile_add(acc, total, width)
+        for tile in range(min(tiles, together)):
+            numbers, sums = advance(x, tile * count), advance(total, tile * count * width)
+            fetch, fetch_step = next_numbers(ahead, fetched + tile * images * height * columns * step, step)
+            acc = mixed_zeros(count, whole, half, x)
+            tile_prefetch(acc, sums, width)
+            for image in range(images):
+                for row in range(height):
+                    pixels = advance(numbers, image * image_stride + row * row_stride)
+                    grads = advance(grad, image * grad_image + row * grad_row)
+                    for column in range(columns):
+                        factors = advance(grads, column * grad_pixel)
+                        acc = tile_fma(acc, advance(pixels, column * pixel_stride), 1, factors)
+                        prefetch(advance(fetch, column * fetch_step))
+                    fetch = advance(fetch, columns * fetch_step)
+            tile_add(acc, sums, width)
 
     return gradient_tile
 
 
 gradient_tile = by_vectors(make_gradient_tile, GRADIENT_TILES, PARAMETERS)
+
+
+@inline
+def tiles_alike(tiles, first):
+    """Return how many tiles in a row, from the first one on, have its size and enter their code together."""
+    last = first + 1
+    while tiles[1 + first] >= TOGETHER_ROWS and last < tiles[0] and tiles[1 + last] == tiles[1 + first]:
+        last += 1
+    return last - first
 
 
 @inline
@@ -94,17 +98,16 @@ def block_gradient(record, source, grad, grad_strides, images, rows, columns, to
     tiles = advance(record, record[at.WIDE_FULL if width == 2 * lanes else at.NARROW_FULL])
     for tap in range(record[at.TAPS]):
         x = advance(source, record[record[at.TAP_OFFSETS] + tap])
-        i = 0
-        for tile in range(tiles[0]):
-            count, first = tiles[1 + tile], advance(x, i)
+        i = tile = 0
+        while tile < tiles[0]:
+            size, count = tiles[1 + tile], tiles_alike(tiles, tile)
             target = advance(total, (record[record[at.PACKED_TAPS] + tap] + i) * width)
-            start, ahead_step = next_numbers(ahead, fetched, step)
-            fetched += images * rows * columns * ahead_step
             gradient_tile(
-                width * 64 // lanes + count, first, image_stride, row_stride, pixel, images, rows, columns, grad,
-                grad_image, grad_row, grad_pixel, target, start, ahead_step,
+                width * 64 // lanes + size, count, advance(x, i), image_stride, row_stride, pixel, images, rows,
+                columns, grad, grad_image, grad_row, grad_pixel, target, ahead, fetched, step,
             )  # fmt: skip
-            i += count
+            fetched += count * images * rows * columns * step
+            i, tile = i + count * size, tile + count
     return fetched
 
 
@@ -151,16 +154,16 @@ def exchanged_gradient(record, source, grad, images, rows, columns, total, ahead
             width, channel = rounded_width(run - first, lanes), 0
             x = advance(source, record[record[at.TAP_OFFSETS] + tap] + first)
             tiles = advance(record, record[at.WIDE_FULL if width == 2 * lanes else at.NARROW_FULL])
-            for tile in range(tiles[0]):
-                count = tiles[1 + tile]
-                start, ahead_step = next_numbers(ahead, fetched, step)
-                fetched += images * rows * columns * ahead_step
+            tile = 0
+            while tile < tiles[0]:
+                size, count = tiles[1 + tile], tiles_alike(tiles, tile)
                 gradient_tile(
-                    width * 64 // lanes + count, advance(grad, channel), grad_image, grad_row, grad_pixel, images, rows,
-                    columns, x, image_stride, row_stride, pixel, total, start, ahead_step,
+                    width * 64 // lanes + size, count, advance(grad, channel), grad_image, grad_row, grad_pixel, images,
+                    rows, columns, x, image_stride, row_stride, pixel, total, ahead, fetched, step,
                 )  # fmt: skip
-                total = advance(total, count * width)
-                channel += count
+                fetched += count * images * rows * columns * step
+                total = advance(total, count * size * width)
+                channel, tile = channel + count * size, tile + count
     return fetched
 
 
