@@ -74,7 +74,9 @@ def rmsprop(w, grads, rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7, centered=
         (RMSprop(0.1, 0.7, momentum=0.9), rmsprop, {"rate": 0.1, "rho": 0.7, "momentum": 0.9}),
         (RMSprop(0.1, centered=True, epsilon=1e-3), rmsprop, {"rate": 0.1, "centered": True, "epsilon": 1e-3}),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, optimizers.Optimizer) else str(value),
+    ids=lambda value: (
+        type(value).__name__ if isinstance(value, optimizers.Optimizer) else getattr(value, "__name__", str(value))
+    ),
 )
 def test_formulas(optimizer, formula, options, rng):
     start, grads = rng.normal(size=(3, 4)), gradients(rng)
