@@ -136,6 +136,7 @@ def test_no_tile_of_folded_planes_leaves_the_registers():
 
 
 @pytest.mark.skipif(TARGET.vector_bytes == 64, reason="the tests above read the code for AVX-512")
+@pytest.mark.minutes
 @pytest.mark.parametrize("cpu", ["skylake-avx512", "znver4"])
 def test_the_largest_tile_stays_in_registers_with_avx512(cpu, monkeypatch):
     """Compiled, not run. Of a tile that needs 33 registers the first stores all after each tap, the second not."""
