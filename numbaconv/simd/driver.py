@@ -209,19 +209,20 @@ def run_worker(numbers, dimensions, sizes, block):
             _wait_for(block, number)
             plan = pointer_at(step[STEP_PLAN])
             tasks, geometry, buffers = plan[TASKS], _data(plan[GEOMETRY]), address_of(advance(block, TABLE))
-            task = _take(block, worker, number)
+            taken, task = 0, _take(block, worker, number)
             while task >= 0:
                 call_kernel(plan[KERNEL], worker, task, geometry, buffers)
                 if lets_others_come and load_acquire(advance(block, COME)) < block[THREADS]:
                     give_way(block[SYSTEM])
                 lets_others_come = False
-                done = atomic_fetch_add(advance(block, DONE), 1) + 1
-                if done == tasks and number + 1 < program[STEPS]:
+                taken, task = taken + 1, _take(block, worker, number)
+            # Once for all tasks: the counter's cache line comes from another core each time.
+            if taken > 0 and atomic_fetch_add(advance(block, DONE), taken) + taken == tasks:
+                if number + 1 < program[STEPS]:
                     block[DONE] = 0
                     _bind(block, program, _next_step(step))
                     _deal(block, _next_step(step), number + 1)
                     store_release(number + 1, advance(block, CURRENT))
-                task = _take(block, worker, number)
             step = _next_step(step)
 
 
