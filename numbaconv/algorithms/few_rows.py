@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.arrays import DTYPES
-from numbaconv.kernels.few_rows import few_rows_product
+from numbaconv.kernels.few_rows import FOUR, few_rows_product
 from numbaconv.kernels.sparse_row import sparse_row_product
 
-# Numbers of the matrix that a task reads: there are enough tasks for the threads, and few partial sums.
-_CHUNK = 1 << 15
-# The same where zeros are looked for first: nothing of the matrix is on its way meanwhile.
-_SPARSE_CHUNK = 1 << 16
+# Numbers of the matrix that a task reads, at least, and how many tasks there are at most. A power of two of tasks has
+# equal shares for as many cores; partial sums and the count of tasks done come from other cores.
+_CHUNK = 1 << 16
+_MOST_TASKS = 64
 # Numbers of the matrix that are read for all its columns and all rows while the next ones are fetched: both fit L1.
 _BLOCK = 1 << 11
+# Bytes that a single row fetches ahead, or the next four rows of the matrix where these are fewer.
+_AHEAD_BYTES = 1 << 11
 SMALL_PRODUCTS = 1 << 18
 """Products of fewer multiply-adds take about as long as waking the threads does."""
 
@@ -29,11 +31,14 @@ def launch(
 ) -> parallel.Launch:
     """Return a launch on (x, matrix, y), or (x, matrix, y, bias); of a single row it may be known ``is_finite``."""
     is_sparse = is_finite and rows == 1
-    chunk, block = max(1, (_SPARSE_CHUNK if is_sparse else _CHUNK) // units), max(1, _BLOCK // units)
-    tasks = -(-depth // chunk)
-    workspace = (chunk + block + 1) * 8 // np.dtype(dtype).itemsize * is_sparse
+    chunks = 1 << min(_MOST_TASKS, max(1, depth * units // _CHUNK)).bit_length() - 1
+    chunk, block = max(1, -(-depth // (FOUR * chunks)) * FOUR), max(1, _BLOCK // units)
+    tasks, item = -(-depth // chunk), np.dtype(dtype).itemsize
+    # Positions of eight bytes and numbers, of which there are two more fours than a chunk has.
+    workspace = (chunk + 2 * FOUR) * (8 // item + 1) * is_sparse
     workspace = -(-workspace // 16) * 16
-    geometry = np.array([workspace, rows, depth, units, chunk, block, tasks, is_relu], np.int64)
+    ahead = min(FOUR * units, _AHEAD_BYTES // item)
+    geometry = np.array([workspace, rows, depth, units, chunk, block, tasks, is_relu, ahead], np.int64)
     partial = parallel.Uninitialised(tasks * rows * units * np.dtype(dtype).itemsize)
     bias = 3 if has_bias else np.zeros(units, dtype)
     buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))

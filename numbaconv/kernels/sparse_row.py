@@ -9,26 +9,24 @@ from __future__ import annotations
 from numbaconv.jit import inline, task_kernel
 from numbaconv.kernels.few_rows import (
     BIAS,
-    BLOCK,
     CHUNK,
     COUNTER,
     DEPTH,
+    FOUR,
     MATRIX,
     PARTIAL,
     RELU,
     TASKS,
     UNITS,
-    VECTORS,
     X,
     Y,
     add_chunks,
+    add_four,
 )
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
-from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store
-from numbaconv.simd.vectors import lanes_of
 
-WORK = 0  # of each worker: the positions of a chunk's numbers that are not zero, then the last one BLOCK times
+WORK = 0  # of each worker: positions of a chunk's numbers that are not zero and 2 * FOUR more, behind them the numbers
 
 
 @task_kernel
@@ -38,54 +36,46 @@ def sparse_row_product(worker, task, geometry, buffers):
     A task sums one chunk of i; the one that ends last adds the chunks in order. The geometry is that of
     `numbaconv.kernels.few_rows`.
     """
-    units, chunk, block = geometry[UNITS], geometry[CHUNK], geometry[BLOCK]
+    units, chunk, matrix = geometry[UNITS], geometry[CHUNK], buffers[MATRIX]
     partial = advance(buffers[PARTIAL], task * units)
     clear(partial, units)
-    found = as_counters(advance(buffers[WORK], worker * geometry[0]))
+    work = advance(buffers[WORK], worker * geometry[0])
+    found = as_counters(work)
     first = task * chunk
-    count = find_numbers(buffers[X], first, min(geometry[DEPTH], first + chunk), found, block)
-    for done in range(0, count, block):
-        add_rows(buffers[X], buffers[MATRIX], advance(found, done), min(block, count - done), units, partial, block)
+    # The positions take the first part of the workspace, whose numbers are as long as the floats.
+    numbers = advance(work, geometry[0] - chunk - 2 * FOUR)
+    count = find_numbers(buffers[X], first, min(geometry[DEPTH], first + chunk), found, numbers)
+    for i in range(0, count, FOUR):
+        rows = four_rows(matrix, advance(found, i), units)
+        add_four(advance(numbers, i), rows, four_rows(matrix, advance(found, i + FOUR), units), units, partial)
     if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == geometry[TASKS] - 1:
         add_chunks(buffers[PARTIAL], geometry[TASKS], units, units, buffers[BIAS], geometry[RELU], buffers[Y])
 
 
 @inline
-def find_numbers(x, first, end, found, more):
-    """Write the positions of numbers that are not zero, NaN among them, and the last one `more` times; return how many.
+def find_numbers(x, first, end, found, numbers):
+    """Write the numbers that are not zero, NaN among them, and their positions; return how many.
 
-    One position too many is written and counted when its number is not zero: there are no branches to mispredict.
+    Twice four zeros at the last position follow, so that there are whole fours and one more to fetch. One number too
+    many is written and counted when it is not zero: there are no branches to mispredict.
     """
     count = 0
     for i in range(first, end):
-        found[count] = i
+        found[count], numbers[count] = i, x[i]
         count += 1 if x[i] != 0 else 0
     last = found[max(0, count - 1)]
-    for i in range(count, count + more):
-        found[i] = last
+    for i in range(count, count + 2 * FOUR):
+        found[i], numbers[i] = last, 0
     return count
 
 
 @inline
-def add_rows(x, matrix, rows, count, units, total, ahead):
-    """total[unit] += sum of x[i] * matrix[i, unit] over `count` of `rows`; those `ahead` are fetched meanwhile."""
-    lanes, unit = lanes_of(x), 0
-    while unit + VECTORS * lanes <= units:
-        wide = tile_read(1, 8, advance(total, unit), 0)
-        for i in range(count):
-            tile_prefetch(wide, advance(matrix, rows[i + ahead] * units + unit), 0)
-            wide = tile_fma(wide, advance(x, rows[i]), 0, advance(matrix, rows[i] * units + unit))
-        tile_store(wide, advance(total, unit), 0)
-        unit += VECTORS * lanes
-    while unit + lanes <= units:
-        narrow = tile_read(1, 1, advance(total, unit), 0)
-        for i in range(count):
-            narrow = tile_fma(narrow, advance(x, rows[i]), 0, advance(matrix, rows[i] * units + unit))
-        tile_store(narrow, advance(total, unit), 0)
-        unit += lanes
-    while unit < units:
-        single = total[unit]
-        for i in range(count):
-            single += x[rows[i]] * matrix[rows[i] * units + unit]
-        total[unit] = single
-        unit += 1
+def four_rows(matrix, positions, units):
+    """Return pointers to four rows of a matrix."""
+    a, b, c, d = positions[0], positions[1], positions[2], positions[3]
+    return (
+        advance(matrix, a * units),
+        advance(matrix, b * units),
+        advance(matrix, c * units),
+        advance(matrix, d * units),
+    )
