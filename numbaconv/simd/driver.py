@@ -134,7 +134,7 @@ def run_serial(block):
 
 @register_jitable
 def _wait_for(block, number):
-    """Return when step ``number`` is the current one: another worker is at the last task of the step before it."""
+    """Return when step ``number`` is the current one: another worker is at the last tasks of the step before it."""
     looks = 0
     while load_acquire(advance(block, CURRENT)) < number:
         looks += 1
@@ -197,8 +197,8 @@ def run_worker(numbers, dimensions, sizes, block):
 
     Each worker has a share of a step's tasks, neighbours of each other, so that what it reads is often what it wrote
     in the step before, or read in the call before, and still in its core's caches. Then it takes tasks of others: no
-    worker has to be there for the others to get on. Whoever ends a step's last task binds the next step. Where threads
-    are moved, worker 0 is the caller; after its first task it lets those come that wait for its core.
+    worker has to be there for the others to get on. Whoever counts a step's last tasks binds the next step. Where
+    threads are moved, worker 0 is the caller; after its first task it lets those come that wait for its core.
     """
     program = pointer_at(block[PROGRAM])
     _come(block, numbers[0], dimensions[0])
