@@ -217,12 +217,12 @@ def run_worker(numbers, dimensions, sizes, block):
                 lets_others_come = False
                 taken, task = taken + 1, _take(block, worker, number)
             # Once for all tasks: the counter's cache line comes from another core each time.
-            if taken > 0 and atomic_fetch_add(advance(block, DONE), taken) + taken == tasks:
-                if number + 1 < program[STEPS]:
-                    block[DONE] = 0
-                    _bind(block, program, _next_step(step))
-                    _deal(block, _next_step(step), number + 1)
-                    store_release(number + 1, advance(block, CURRENT))
+            has_next = number + 1 < program[STEPS]
+            if has_next and taken > 0 and atomic_fetch_add(advance(block, DONE), taken) + taken == tasks:
+                block[DONE] = 0
+                _bind(block, program, _next_step(step))
+                _deal(block, _next_step(step), number + 1)
+                store_release(number + 1, advance(block, CURRENT))
             step = _next_step(step)
 
 
