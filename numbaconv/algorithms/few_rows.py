@@ -19,8 +19,6 @@ _CHUNK = 1 << 16
 _MOST_TASKS = 64
 # Numbers of the matrix that are read for all its columns and all rows while the next ones are fetched: both fit L1.
 _BLOCK = 1 << 11
-# Bytes that a single row fetches ahead, or the next four rows of the matrix where these are fewer.
-_AHEAD_BYTES = 1 << 11
 SMALL_PRODUCTS = 1 << 18
 """Products of fewer multiply-adds take about as long as waking the threads does."""
 
@@ -37,8 +35,7 @@ def launch(
     # Positions of eight bytes and numbers, of which there are two more fours than a chunk has.
     workspace = (chunk + 2 * FOUR) * (8 // item + 1) * is_sparse
     workspace = -(-workspace // 16) * 16
-    ahead = min(FOUR * units, _AHEAD_BYTES // item)
-    geometry = np.array([workspace, rows, depth, units, chunk, block, tasks, is_relu, ahead], np.int64)
+    geometry = np.array([workspace, rows, depth, units, chunk, block, tasks, is_relu], np.int64)
     partial = parallel.Uninitialised(tasks * rows * units * np.dtype(dtype).itemsize)
     bias = 3 if has_bias else np.zeros(units, dtype)
     buffers = (0, 1, bias, 2, partial, np.zeros(1, np.int64))
