@@ -305,14 +305,18 @@ def keep_kernel(record, buffers, worker, group, kernel, block):
 
 
 @inline
-def multiply_tiles(record, work, first, point, valid, depth, kernel):
-    """Multiply those of a block's tiles that have a point by one panel."""
-    wide, width = valid > lanes_of(work), panel_width(valid, lanes_of(work))
-    begin, count = tiles_with(record, point, first, tiles_of_block(record, first))
+def multiply_points(record, work, first, begin, end, valid, depth, kernel):
+    """Multiply a block's tiles by one panel at points [begin, end), at each those tiles that have it."""
+    wide, width, tiles = valid > lanes_of(work), panel_width(valid, lanes_of(work)), tiles_of_block(record, first)
     cover = advance(record, record[at.WIDE_COVER if wide else at.NARROW_COVER])
-    x = advance(work, record[at.INPUT_AT] + point * record[at.INPUT_PLANE] + begin * record[at.INPUT_ROW])
-    y = advance(work, record[at.PRODUCTS] + point * record[at.PRODUCT_PLANE] + begin * width)
-    multiply_point(advance(cover, cover[count]), wide, x, record[at.INPUT_ROW], depth, kernel, y)
+    x, x_row, x_plane = advance(work, record[at.INPUT_AT]), record[at.INPUT_ROW], record[at.INPUT_PLANE]
+    y, y_plane, kernel_plane = advance(work, record[at.PRODUCTS]), record[at.PRODUCT_PLANE], record[at.KERNEL_PLANE]
+    for point in range(begin, end):
+        tile, count = tiles_with(record, point, first, tiles)
+        multiply_point(
+            advance(cover, cover[count]), wide, advance(x, point * x_plane + tile * x_row), x_row, depth,
+            advance(kernel, point * kernel_plane), advance(y, point * y_plane + tile * width),
+        )  # fmt: skip
 
 
 @inline
@@ -358,10 +362,13 @@ def winograd_product(worker, task, geometry, buffers):
             taken = advance(buffers[PACKED_KERNEL], group * record[at.KERNEL_GROUP])
             for part in range(record[at.CHANNEL_CHUNKS]):
                 transform_panel(record, taken, panel, part, panel_kernel, scratch)
-        for point in range(points):
-            of_point = advance(panel_kernel, point * record[at.KERNEL_PLANE])
+        # Phases that share a kernel are multiplied by each of its points in turn, so that it is read once.
+        together = points if joined == 1 else 1
+        for point in range(0, points, together):
             for i in range(joined):
-                multiply_tiles(joined_phase(record, i), work, first, point, valid, depth, of_point)
+                multiply_points(
+                    joined_phase(record, i), work, first, point, point + together, valid, depth, panel_kernel
+                )
         for i in range(joined):
             phase = joined_phase(record, i)
             store_block(
