@@ -17,7 +17,17 @@ import numpy as np
 
 from numbaconv.jit import TaskKernel
 from numbaconv.memory import ALIGNMENT, aligned_size
-from numbaconv.runs import BLOCKS, CALLS, LAYER, Call, argument_operands, thread_count, threading_layer
+from numbaconv.runs import (
+    ARGUMENTS,
+    ARGUMENTS_AT,
+    BLOCKS,
+    CALLS,
+    LAYER,
+    Call,
+    argument_operands,
+    thread_count,
+    threading_layer,
+)
 from numbaconv.simd.driver import FIRST_STEP, OWN_PLAN, OWN_PROGRAM, STATUS, STEP_OPERANDS
 from numbaconv.threading_layer import NOTHING
 
@@ -30,7 +40,6 @@ _ITEM_BYTES = {"float32": 4, "float64": 8}
 _PLAN = struct.Struct("11q")
 # A program of one step up to its operands.
 _ONE_STEP = struct.Struct(f"{FIRST_STEP + STEP_OPERANDS}q")
-_STATUS = struct.Struct("q")
 _EQUAL_SHARES = np.zeros(1, np.int64)
 
 
@@ -95,7 +104,8 @@ def run_program(
     call = idle.pop() if idle else Call()
     try:
         if call.ready is owner and LAYER.is_usable:
-            call.run_again(arrays)
+            ARGUMENTS[len(arrays)](call.memory, ARGUMENTS_AT, *map(id, arrays))
+            call.parallel(call.block_address)
         elif small is None:
             call.run(owner, program, tasks, memory, False, arrays)
         else:
@@ -103,7 +113,7 @@ def run_program(
             base = call.workspace_address if call.workspace_size >= small else call.reserve(small)
             BLOCKS[len(arrays)](call.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
             call.small(call.block_address)
-        return int(_STATUS.unpack_from(call.memory, 8 * STATUS)[0])
+        return call.numbers[STATUS]
     finally:
         idle.append(call)
 
@@ -237,7 +247,8 @@ class Launch:
         try:
             nbytes = self._small
             if call.ready is self._owner and LAYER.is_usable:
-                call.run_again(arrays)
+                ARGUMENTS[len(arrays)](call.memory, ARGUMENTS_AT, *map(id, arrays))
+                call.parallel(call.block_address)
                 return
             if nbytes is None:
                 call.run(self._owner, self._program, self.tasks, self.memory, False, arrays)

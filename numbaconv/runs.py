@@ -47,7 +47,11 @@ _WORKER = CompiledFunction(run_worker, types.void(types.CPointer(_BLOCK), _BLOCK
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 # Keeps the interpreter's lock: giving it up and getting it back costs more than small work takes.
 _SMALL_ENTRY = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
-_ARGUMENTS = [struct.Struct(f"{n}q").pack_into for n in range(MAX_ARRAYS + 1)]
+ARGUMENTS = [struct.Struct(f"{n}q").pack_into for n in range(MAX_ARRAYS + 1)]
+"""By the number of arrays, what writes them alone to a block, `ARGUMENTS_AT` bytes behind its beginning."""
+
+ARGUMENTS_AT = 8 * FIRST_ARGUMENT
+
 BLOCKS = [struct.Struct(f"{FIRST_ARGUMENT + n}q").pack_into for n in range(MAX_ARRAYS + 1)]
 """By the number of arrays, what writes a block: program, memory, threads, 3 numbers of the layer, status, arrays."""
 
@@ -67,6 +71,7 @@ class Call:
         self.block = aligned_bytes(8 * size)
         self.block_address = self.block.ctypes.data
         self.memory = self.block.data
+        self.numbers = self.memory.cast("q")
         # A launch used once has each argument as the operand and the buffer of the same number.
         self.own_plan = self.block_address + 8 * OWN_PLAN
         self.own_program = self.block_address + 8 * OWN_PROGRAM
@@ -78,8 +83,10 @@ class Call:
         self.workspace_address = 0
         self.serial = _ENTRY(_SERIAL.address)
         self.small = _SMALL_ENTRY(_SERIAL.address)
-        self.parallel: Callable[[int], None] | None = None
-        # Whose last run left a block behind that serves for its next one, arguments excepted.
+        self.parallel: Callable[[int], None] = self.serial  # until the first run by several threads
+        # Whose last run left a block behind that serves for its next one, arguments excepted. While the layer is usable
+        # it writes its `ARGUMENTS` and calls `parallel`, without a function of its own around these, whose frame costs
+        # up to a microsecond where a network's weights drive Python's numbers out of the caches.
         self.ready: object = None
 
     def reserve(self, nbytes: int) -> int:
@@ -108,7 +115,6 @@ class Call:
         """Run a program of which each worker gets ``memory[1]`` bytes, behind ``memory[0]`` bytes shared by all.
 
         The first ``memory[2]`` of these are zero. What is in the others is arbitrary.
-        While ``ready`` is its ``owner`` and the layer usable, `run_again` does the same on other arrays.
         """
         self.ready = None
         is_parallel = not serial and tasks > 1 and thread_count() > 1
@@ -125,7 +131,7 @@ class Call:
                 pack(self.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
                 self.serial(self.block_address)
                 return
-            if self.parallel is None:
+            if self.parallel is self.serial:
                 self.parallel = _ENTRY(_PARALLEL.address)
             layer = LAYER.parallel_for, _WORKER.address, LAYER.system_address
             pack(self.memory, 0, program, base, threads, *layer, 0, *map(id, arrays))
@@ -136,12 +142,6 @@ class Call:
             if is_parallel and entry is not None:
                 entry.release()
             self.release()
-
-    def run_again(self, arrays: Sequence[np.ndarray]) -> None:
-        """Run what ran last on other arrays. Its memory is as it left it."""
-        assert self.parallel is not None
-        _ARGUMENTS[len(arrays)](self.memory, 8 * FIRST_ARGUMENT, *map(id, arrays))
-        self.parallel(self.block_address)
 
 
 def argument_operands(count: int) -> list[int]:

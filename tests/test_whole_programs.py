@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 import numbaconv as nc
 from numbaconv import layers
-from numbaconv.layers.changes import Watched, last_change
+from numbaconv.layers.changes import LAST, Watched
 
 
 def test_a_call_of_a_users_model_is_made(rng):
@@ -68,13 +68,13 @@ def test_programs_are_left_once_an_attribute_is_set_or_deleted(rng):
 
 
 def test_attributes_that_are_set_or_deleted_are_noticed():
-    item, changes = Watched(), [last_change()]
-    assert last_change() is changes[0]
+    item, changes = Watched(), [LAST[0]]
+    assert LAST[0] is changes[0]
     item.size = 3
-    changes.append(last_change())
+    changes.append(LAST[0])
     item.size = 3
-    changes.append(last_change())
+    changes.append(LAST[0])
     del item.size
-    changes.append(last_change())
+    changes.append(LAST[0])
     assert len(set(map(id, changes))) == 4
     assert not hasattr(item, "size")

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-_last: list[object] = [object()]
-
-
-def last_change() -> object:
-    """Return what stands for the last change: another object after each."""
-    return _last[0]
+LAST: list[object] = [object()]
+"""What stands for the last change: another object after each."""
 
 
 def note_change() -> None:
-    """Make the next `last_change` another object."""
-    _last[0] = object()
+    """Put another object in the place of the last one."""
+    LAST[0] = object()
 
 
 class Watched:
-    """An object whose attributes are set and deleted in sight of `last_change`; writes to its ``__dict__`` are not."""
+    """An object whose attributes are set and deleted in sight of `LAST`; writes to its ``__dict__`` are not."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

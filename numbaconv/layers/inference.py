@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from numbaconv.autograd import Tensor, is_recording
+from numbaconv.autograd import Tensor
+from numbaconv.autograd.tape import state
 from numbaconv.autograd.tensor import wrap
 from numbaconv.layers.base import Layer
 from numbaconv.layers.joining import record_from
@@ -72,4 +73,4 @@ class InferenceStage(Stage):
 
 def is_wanted() -> bool:
     """Whether calls on this thread are for their values alone."""
-    return not is_recording() and not TRAINING.get() and TRACE.get() is None
+    return state.paused > 0 and not TRAINING.get() and TRACE.get() is None

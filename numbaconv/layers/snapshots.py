@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from numbaconv.layers.base import Layer
-from numbaconv.layers.changes import last_change
+from numbaconv.layers.changes import LAST
 from numbaconv.layers.parameter import Parameter
 
 
@@ -34,7 +34,7 @@ class Snapshot:
 
     def is_current(self, layers: Sequence[Layer]) -> bool:
         """Whether the layers of the row have the attributes, and their weights the arrays, that they had."""
-        change = last_change()
+        change = LAST[0]
         if change is not self._seen:
             try:
                 if [layer.__dict__ for layer in self._layers] != self._states:
