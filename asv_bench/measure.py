@@ -18,6 +18,8 @@ is_disturbed: Callable[[], bool] | None = None
 
 # One sample of a short call repeats it until this many seconds have passed.
 SAMPLE_SECONDS = 2e-3
+# Before it, threads wake and caches fill for this long.
+WARM_SECONDS = SAMPLE_SECONDS / 4
 # Threads of the library called before keep spinning for a while. GNU OpenMP's do so for 300,000 pause instructions,
 # which is 6 to 14 ms on the processors of today; after this pause they are asleep.
 SETTLE_SECONDS = 20e-3
@@ -71,7 +73,12 @@ def _first_look(call: Call) -> float:
 
 
 def interleave(
-    ours: Call, peers: Mapping[str, Call], *, budget: float = 1.5, rounds: int | None = None
+    ours: Call,
+    peers: Mapping[str, Call],
+    *,
+    budget: float = 1.5,
+    rounds: int | None = None,
+    warm: float = WARM_SECONDS,
 ) -> tuple[Timing, dict[str, Timing]]:
     """Measure our call beside a peer's ways of doing the same.
 
@@ -88,6 +95,9 @@ def interleave(
         Seconds to spend, which sets the number of rounds (3 at least, however long a call takes).
     rounds : int, optional
         The number of rounds, whatever time they take.
+    warm : float
+        Seconds that a short call is repeated before its sample. After the pause that lets the other library's threads
+        fall asleep, cores take some tens of milliseconds to reach the speed that they keep, and so does memory.
 
     Returns
     -------
@@ -101,7 +111,7 @@ def interleave(
     estimate: dict[str | None, float] = {None: _first_look(ours), **{name: looks[name] for name in kept}}
     counts = {name: max(1, int(SAMPLE_SECONDS / seconds)) for name, seconds in estimate.items()}
     if rounds is None:
-        cost = sum(SETTLE_SECONDS + 1.25 * counts[name] * seconds for name, seconds in estimate.items())
+        cost = sum(SETTLE_SECONDS + warm + counts[name] * seconds for name, seconds in estimate.items())
         rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(budget / cost)))
 
     samples: dict[str | None, list[float]] = {name: [] for name in calls}
@@ -113,7 +123,7 @@ def interleave(
             for name in (None, *kept[shift:], *kept[:shift]):
                 _settle()
                 if estimate[name] < SETTLE_SECONDS:
-                    _sample(calls[name], 1 + counts[name] // 4)  # wakes this library's threads, fills the caches
+                    _sample(calls[name], 1 + int(warm / estimate[name]))
                 samples[name].append(_sample(calls[name], counts[name]))
     finally:
         if collecting:

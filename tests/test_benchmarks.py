@@ -122,6 +122,16 @@ def test_calls_take_turns(monkeypatch):
     assert ours.samples == theirs["a"].samples == theirs["b"].samples == 3
 
 
+@pytest.mark.parametrize(("warm", "count"), [(measure.WARM_SECONDS, 2), (0.0, 1), (0.1, 251)])
+def test_calls_warm_up_before_each_sample(warm, count, monkeypatch):
+    counts = []
+    monkeypatch.setattr(measure, "_sample", lambda call, count: counts.append(count) or 4e-4)
+    monkeypatch.setattr(measure, "_first_look", lambda call: 4e-4)
+    monkeypatch.setattr(measure.time, "sleep", lambda seconds: None)
+    measure.interleave("ours", {"a": "a"}, rounds=2, warm=warm)
+    assert counts == [count, 5] * 4
+
+
 def test_samples_wait_for_disturbances_to_pass(monkeypatch):
     answers, events = iter([True, True, False, False]), []
     order = fake_clock(monkeypatch, {"ours": 0.5, "a": 1.0})
