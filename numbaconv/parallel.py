@@ -113,7 +113,7 @@ def run_program(
             base = call.workspace_address if call.workspace_size >= small else call.reserve(small)
             BLOCKS[len(arrays)](call.memory, 0, program, base, 1, 0, 0, 0, 0, *map(id, arrays))
             call.small(call.block_address)
-        return call.numbers[STATUS]
+        return call.words[STATUS]
     finally:
         idle.append(call)
 

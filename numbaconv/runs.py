@@ -71,7 +71,7 @@ class Call:
         self.block = aligned_bytes(8 * size)
         self.block_address = self.block.ctypes.data
         self.memory = self.block.data
-        self.numbers = self.memory.cast("q")
+        self.words = self.memory.cast("q")
         # A launch used once has each argument as the operand and the buffer of the same number.
         self.own_plan = self.block_address + 8 * OWN_PLAN
         self.own_program = self.block_address + 8 * OWN_PROGRAM

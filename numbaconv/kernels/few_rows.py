@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import functools
 
 from numbaconv.jit import inline, task_kernel
 from numbaconv.simd.calls import atomic_fetch_add
@@ -75,7 +75,7 @@ def few_rows_product(worker, task, geometry, buffers):
             add_chunks(partial, geometry[TASKS], size, units, buffers[BIAS], geometry[RELU], y)
 
 
-@partial(inline, always=True)
+@functools.partial(inline, always=True)
 def add_four(x, rows, following, units, total):
     """total[unit] += sum over four rows i of x[i] * rows[i][unit], of each those `following` are fetched meanwhile.
 
