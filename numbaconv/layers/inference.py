@@ -73,4 +73,5 @@ class InferenceStage(Stage):
 
 def is_wanted() -> bool:
     """Whether calls on this thread are for their values alone."""
+    # `is_recording` without its frame: this stands before each run of a program.
     return state.paused > 0 and not TRAINING.get() and TRACE.get() is None
