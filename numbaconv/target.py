@@ -42,6 +42,8 @@ class Target:
         Fused multiply-adds of whole registers that a core starts in a cycle.
     l1_bytes, l2_bytes, l3_bytes : int
         Data cache sizes: L1 and L2 of one core, all of L3.
+    l1_ways : int
+        Lines that a set of L1 holds.
     """
 
     architecture: str
@@ -54,6 +56,7 @@ class Target:
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
+    l1_ways: int
 
     @property
     def instruction_set(self) -> str:
@@ -120,16 +123,21 @@ def _parse_size(text: str) -> int:
     return int(text[:-1]) * scale[text[-1]] if text[-1:] in scale else int(text)
 
 
-def _sysfs_caches(root: str = "/sys/devices/system/cpu/cpu0/cache") -> dict[int, int]:
+def _sysfs_caches(root: str = "/sys/devices/system/cpu/cpu0/cache") -> tuple[dict[int, int], int]:
+    """Return the size of each level's data cache, and the ways of L1's: 0 where the system does not tell."""
     sizes: dict[int, int] = {}
+    ways = 0
     for entry in sorted(Path(root).glob("index*")):
         try:
             if (entry / "type").read_text().strip() == "Instruction":
                 continue
-            sizes[int((entry / "level").read_text())] = _parse_size((entry / "size").read_text())
+            level = int((entry / "level").read_text())
+            sizes[level] = _parse_size((entry / "size").read_text())
+            if level == 1:
+                ways = int((entry / "ways_of_associativity").read_text())
         except (OSError, ValueError):
             continue
-    return sizes
+    return sizes, ways
 
 
 def _sysctl_caches() -> dict[int, int]:
@@ -143,24 +151,27 @@ def _sysctl_caches() -> dict[int, int]:
     return sizes
 
 
-def _cache_sizes() -> tuple[int, int, int]:
-    """Return bytes of L1 data, L2 and L3 cache; usual sizes where the system does not tell."""
+def _caches() -> tuple[int, int, int, int]:
+    """Return bytes of L1 data, L2 and L3 cache, and L1's ways; usual numbers where the system does not tell."""
+    sizes: dict[int, int] = {}
+    ways = 0
     if os.path.isdir("/sys/devices/system/cpu"):
-        sizes = _sysfs_caches()
+        sizes, ways = _sysfs_caches()
     elif platform.system() == "Darwin":
         sizes = _sysctl_caches()
-    else:
-        sizes = {}
     usual = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
     l1, l2, l3 = (sizes.get(level) or usual[level] for level in (1, 2, 3))
-    return l1, l2, l3
+    return l1, l2, l3, ways or USUAL_WAYS
+
+
+USUAL_WAYS = 8
 
 
 def _detect() -> Target:
     architecture = _architecture()
     name, features = _cpu()
     registers = vector_registers(architecture, features)
-    return Target(architecture, name, features, *registers, fma_per_cycle(registers[0], features), *_cache_sizes())
+    return Target(architecture, name, features, *registers, fma_per_cycle(registers[0], features), *_caches())
 
 
 TARGET = _detect()

@@ -14,7 +14,7 @@ from problems import Problem
 from random_problems import any_convolution, numpy_choice
 
 from numbaconv import planner
-from numbaconv.algorithms import depthwise, depthwise_blocking, depthwise_gradient
+from numbaconv.algorithms import cache_sets, depthwise, depthwise_gradient
 from numbaconv.algorithms.axes import forward_axis
 from numbaconv.algorithms.depthwise_blocking import choose_product_block, is_gathered, tile_outputs
 from numbaconv.algorithms.lattice import Axis
@@ -225,7 +225,7 @@ def test_many_taps_read_from_gathered_blocks():
     ],
 )
 def test_tiles_have_few_outputs_where_lines_do_not_stay_in_l1(monkeypatch, x_shape, kernel_size, dilation, outputs):
-    monkeypatch.setattr(depthwise_blocking, "TARGET", dataclasses.replace(TARGET, l1_bytes=32 << 10))
+    monkeypatch.setattr(cache_sets, "TARGET", dataclasses.replace(TARGET, l1_bytes=32 << 10, l1_ways=8))
     extent = extent_of(x_shape, kernel_size, dilation_rate=dilation)
     assert tile_outputs(extent, dilation, x_shape[-1]) == outputs
 

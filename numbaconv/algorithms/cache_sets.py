@@ -8,7 +8,6 @@ from numbaconv.kernels.tile_sizes import WIDE_SIZES
 from numbaconv.target import TARGET
 
 CACHE_LINE = 64
-L1_WAYS = 8
 CONFLICT_CYCLES = 2.5
 """What a pixel's numbers take that come from L2 because the pixels of a block share few sets of L1."""
 
@@ -16,8 +15,8 @@ CONFLICT_CYCLES = 2.5
 def pixels_in_l1(pixel_stride: int, dtype: str) -> float:
     """Return of how many pixels, ``pixel_stride`` numbers apart, L1 holds a cache line each; many if it holds any."""
     pitch, rest = divmod(pixel_stride * (4 if dtype == "float32" else 8), CACHE_LINE)
-    sets = TARGET.l1_bytes // CACHE_LINE // L1_WAYS
-    return math.inf if rest else sets // math.gcd(pitch, sets) * L1_WAYS
+    sets = TARGET.l1_bytes // CACHE_LINE // TARGET.l1_ways
+    return math.inf if rest else sets // math.gcd(pitch, sets) * TARGET.l1_ways
 
 
 def is_crowded(pixel_stride: int, dtype: str) -> bool:
@@ -42,5 +41,6 @@ def conflict_cycles(pixels: int, pitch_bytes: int) -> float:
     """Return the cycles that each pixel of a tile's visit takes more where the pixels crowd in few sets of L1."""
     lines = TARGET.l1_bytes // CACHE_LINE
     if pitch_bytes % CACHE_LINE == 0:
-        lines //= min(math.gcd(pitch_bytes // CACHE_LINE, lines // L1_WAYS), lines // L1_WAYS)
+        sets = lines // TARGET.l1_ways
+        lines //= min(math.gcd(pitch_bytes // CACHE_LINE, sets), sets)
     return CONFLICT_CYCLES if pixels > lines else 0.0

@@ -191,8 +191,8 @@ GROUP_TASKS, GROUPS_PART = 4, 0.75
 """Tasks for each thread, at least, where a task takes all groups, and the part of L2 that these may gather."""
 
 
-CROWDED_OUTPUTS = 32
-"""Output pixels of which L1's sets hold a line each up to which short sums in narrow registers stay in the caches."""
+CROWDED_SETS = 4
+"""Sets of L1 that all output pixels share, at most, where short sums in narrow registers stay in the caches."""
 
 
 def _stores_past_caches(spec: ConvSpec, direction: str, is_short: bool) -> bool:
@@ -201,7 +201,7 @@ def _stores_past_caches(spec: ConvSpec, direction: str, is_short: bool) -> bool:
     Short sums store lines of six pixels at once. In registers smaller than a line they took up to 1.8 times as long
     that way where the pixels lie a large power of two apart.
     """
-    crowd = pixels_in_l1(spec.result_shape(direction)[-1], spec.dtype) <= CROWDED_OUTPUTS
+    crowd = pixels_in_l1(spec.result_shape(direction)[-1], spec.dtype) <= CROWDED_SETS * TARGET.l1_ways
     is_slow = is_short and crowd and TARGET.vector_bytes < CACHE_LINE
     return leaves_caches(spec, direction) and not is_slow
 
