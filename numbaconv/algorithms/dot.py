@@ -21,7 +21,7 @@ from numbaconv.target import TARGET
 
 NAME = "dot"
 
-LEAVING_CYCLES = 45.0  # the sums across lanes of a tile's registers and the way of its outputs
+LEAVING_CYCLES = 45.0 / FMA_PER_CYCLE  # the sums across lanes of a tile's registers and the way of its outputs
 NEAR_BYTES_PER_CYCLE, FAR_BYTES_PER_CYCLE = 32, 3.5  # of input that L3 holds or does not hold
 CHUNK_BYTES = 1 << 18  # of input for a task
 
@@ -60,8 +60,8 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
     channels, together = spec.out_channels, DOT_PIXELS[spec.out_channels]
     size = _pixels(spec) * spec.in_channels * np.dtype(spec.dtype).itemsize
-    # A pixel's registers cross cache lines, which takes two cycles.
-    of_step = max(together * channels / FMA_PER_CYCLE, 2 * together + channels)
+    # A pixel's registers cross cache lines: each of them is two loads, of which a core starts as many as products.
+    of_step = max(together * channels, 2 * together + channels) / FMA_PER_CYCLE
     tiles = _pixels(spec) / together
     cycles = tiles * (spec.in_channels / TARGET.lanes(spec.dtype) * of_step + LEAVING_CYCLES)
     cycles += size / NEAR_BYTES_PER_CYCLE
