@@ -35,30 +35,35 @@ def blocks(spec, direction):
 
 
 @pytest.fixture
-def no_runs(monkeypatch):
-    """Return a function after which blocks are no runs."""
+def cut(monkeypatch):
+    """Return a function after which all blocks are runs, where there may be any, or none is."""
 
-    def forget():
-        monkeypatch.setattr(winograd_blocks, "run_sizes", lambda *_: [])
+    def cut(into_runs):
+        monkeypatch.undo()
+        if into_runs:
+            monkeypatch.setattr(winograd_blocks, "BLOCK_UNITS", ())
+            monkeypatch.setattr(winograd_blocks, "MAX_DEALT_UNITS", 0)
+        else:
+            monkeypatch.setattr(winograd_blocks, "run_sizes", lambda *_: [])
         clear_plans()
 
-    yield forget
+    yield cut
     monkeypatch.undo()
     clear_plans()
 
 
 @pytest.mark.parametrize("direction", ["forward", "input_grad"])
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_bits_are_those_of_tiles_along_the_columns(name, direction, no_runs, rng):
+def test_bits_are_those_of_tiles_along_the_columns(name, direction, cut, rng):
     x_shape, kernel_shape, options = PROBLEMS[name]
     spec = resolve_conv(x_shape, kernel_shape, **options)
     first = normal(rng, spec.x_shape if direction == "forward" else spec.y_shape, "float32")
     kernel = normal(rng, kernel_shape, "float32")
-    assert any(block.is_run for block in blocks(spec, direction))
-    results = [getattr(planner, direction)(spec, first, kernel, algorithm="winograd")]
-    no_runs()
-    assert not any(block.is_run for block in blocks(spec, direction))
-    results.append(getattr(planner, direction)(spec, first, kernel, algorithm="winograd"))
+    results = []
+    for into_runs in (True, False):
+        cut(into_runs)
+        assert any(block.is_run for block in blocks(spec, direction)) == into_runs
+        results.append(getattr(planner, direction)(spec, first, kernel, algorithm="winograd"))
     np.testing.assert_array_equal(*results)
 
 
