@@ -23,11 +23,12 @@ PARAMETERS = (
 MORE_ROWS = 99
 """More rows than any tile has."""
 
-ORDERED_ROWS = 6 if TARGET.vector_bytes == 32 else MORE_ROWS
+ORDERED_ROWS = 6 if TARGET.vector_bytes >= 32 and TARGET.fma_per_cycle == 2 else MORE_ROWS
 """Rows of a tile of one register from which LLVM may not unroll the loop around it.
 
 With AVX2, whose FMAs take no broadcast from memory, it loads the numbers of several steps first, for which there are
-too few registers: sums go through memory, which takes 1.3 to 1.7 times as long.
+too few registers: sums go through memory, which takes 1.3 to 1.7 times as long. With AVX-512 it makes two steps at
+once, for whose rows there are too few addresses, and an odd one apart: 1.02 to 1.11 times as long on a Zen 5.
 """
 
 TOGETHER_ROWS = MORE_ROWS if MANY_REGISTERS else 6

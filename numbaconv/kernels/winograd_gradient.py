@@ -32,7 +32,7 @@ from numbaconv.kernels.winograd_positions import (
 )
 from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_tile
 from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
-from numbaconv.simd.tiles import tile_add, tile_fma, tile_store, tile_zeros
+from numbaconv.simd.tiles import tile_add, tile_fma, tile_fma_in_order, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
 
 # Buffers.
@@ -53,6 +53,8 @@ ROWS_AHEAD = 4
 
 def make_gradient_tile(rows: int, vectors: int) -> Any:
     """Return the sum over tiles at one point for ``rows`` channels x ``vectors * lanes`` output channels."""
+    # Unrolled by LLVM, the loop around one register took up to 1.05 times as long with AVX2, 1.03 with AVX-512.
+    fma = tile_fma_in_order if vectors == 1 else tile_fma
 
     @inline
     def gradient_tile(x, x_stride, tiles, grad, total, begins, ahead, ahead_step, far, far_step):
@@ -68,7 +70,7 @@ def make_gradient_tile(rows: int, vectors: int) -> Any:
             last = min(first + SUMMED_TILES, tiles)
             acc = tile_zeros(rows, vectors, x)
             for tile in range(first, last):
-                acc = tile_fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
+                acc = fma(acc, advance(x, tile * x_stride), 1, advance(grad, tile * width))
                 prefetch(advance(ahead, tile * ahead_step))
                 prefetch(advance(far, tile * far_step))
             if begins and first == 0:

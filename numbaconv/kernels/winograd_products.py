@@ -7,12 +7,14 @@ from typing import Any
 from numbaconv.jit import inline
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.simd.pointers import advance
-from numbaconv.simd.tiles import tile_fma, tile_store, tile_zeros
+from numbaconv.simd.tiles import tile_fma, tile_fma_in_order, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of
 
 
 def make_point_tile(rows: int, vectors: int) -> Any:
     """Return the product of ``rows`` tiles x ``vectors * lanes`` output channels at one point."""
+    # Unrolled by LLVM, the loop around one register took up to 1.07 times as long (a Zen 5).
+    fma = tile_fma_in_order if vectors == 1 else tile_fma
 
     @inline
     def point_tile(x, x_stride, depth, kernel, y):
@@ -20,7 +22,7 @@ def make_point_tile(rows: int, vectors: int) -> Any:
         width = vectors * lanes_of(x)
         acc = tile_zeros(rows, vectors, x)
         for i in range(depth):
-            acc = tile_fma(acc, advance(x, i), x_stride, advance(kernel, i * width))
+            acc = fma(acc, advance(x, i), x_stride, advance(kernel, i * width))
         tile_store(acc, y, width)
 
     return point_tile
