@@ -161,10 +161,11 @@ def _caches() -> tuple[int, int, int, int]:
         sizes = _sysctl_caches()
     usual = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
     l1, l2, l3 = (sizes.get(level) or usual[level] for level in (1, 2, 3))
-    return l1, l2, l3, ways or USUAL_WAYS
+    # Of lines a page of 4 KB apart L1 holds as many however its sets are cut, unless they reach over less than a page.
+    return l1, l2, l3, ways if 0 < ways <= l1 // CACHE_LINE else max(1, l1 // PAGE)
 
 
-USUAL_WAYS = 8
+CACHE_LINE, PAGE = 64, 4096
 
 
 def _detect() -> Target:

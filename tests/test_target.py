@@ -36,9 +36,10 @@ def test_data_caches_are_read_from_the_system(tmp_path):
 def test_a_system_may_not_tell_of_ways_or_caches(tmp_path, monkeypatch):
     write_caches(tmp_path, ways=False)
     assert target._sysfs_caches(str(tmp_path)) == ({1: 48 << 10, 2: 1 << 20, 3: 32 << 20}, 0)
-    monkeypatch.setattr(target, "_sysfs_caches", lambda: ({}, 0))
     monkeypatch.setattr(target, "_sysctl_caches", dict)
-    assert target._caches() == (32 << 10, 512 << 10, 8 << 20, target.USUAL_WAYS)
+    for told, l1_bytes, ways in (({}, 0), 32 << 10, 8), (({1: 48 << 10}, 0), 48 << 10, 12), (({}, 1024), 32 << 10, 8):
+        monkeypatch.setattr(target, "_sysfs_caches", lambda told=told: told)
+        assert target._caches() == (l1_bytes, 512 << 10, 8 << 20, ways)
 
 
 @pytest.mark.parametrize(
