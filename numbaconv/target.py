@@ -21,6 +21,10 @@ from numba.core.codegen import get_host_cpu_features
 _config: Any = numba_config
 _ITEM_BYTES = {"float32": 4, "float64": 8}
 
+CACHE_LINE, PAGE = 64, 4096
+"""Bytes of a cache line, and so the alignment of what is stored past the caches; of a page, within which processors
+fetch ahead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -163,9 +167,6 @@ def _caches() -> tuple[int, int, int, int]:
     l1, l2, l3 = (sizes.get(level) or usual[level] for level in (1, 2, 3))
     # Of lines a page of 4 KB apart L1 holds as many however its sets are cut, unless they reach over less than a page.
     return l1, l2, l3, ways if 0 < ways <= l1 // CACHE_LINE else max(1, l1 // PAGE)
-
-
-CACHE_LINE, PAGE = 64, 4096
 
 
 def _detect() -> Target:

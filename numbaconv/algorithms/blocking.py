@@ -12,9 +12,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.kernels.tile_sizes import HALVES, WIDE_SIZES, split_rows, step_cost
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 GATHER_BYTES_PER_CYCLE = 8
 READ_BYTES_PER_CYCLE = 16  # of input read in place, whose misses products hide in part

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
-CACHE_LINE = 64
 CONFLICT_CYCLES = 2.5
 """What a pixel's numbers take that come from L2 because the pixels of a block share few sets of L1."""
+
+
+def _lines_in_l1(distance: int) -> int:
+    """Return how many lines, each ``distance`` lines behind the one before, L1 holds."""
+    sets = TARGET.l1_bytes // CACHE_LINE // TARGET.l1_ways
+    return sets // math.gcd(distance, sets) * TARGET.l1_ways
 
 
 def pixels_in_l1(pixel_stride: int, dtype: str) -> float:
     """Return of how many pixels, ``pixel_stride`` numbers apart, L1 holds a cache line each; many if it holds any."""
     pitch, rest = divmod(pixel_stride * (4 if dtype == "float32" else 8), CACHE_LINE)
-    sets = TARGET.l1_bytes // CACHE_LINE // TARGET.l1_ways
-    return math.inf if rest else sets // math.gcd(pitch, sets) * TARGET.l1_ways
+    return math.inf if rest else _lines_in_l1(pitch)
 
 
 def is_crowded(pixel_stride: int, dtype: str) -> bool:
@@ -39,8 +43,5 @@ def pixel_pitch(channels: int, dtype: str) -> int:
 
 def conflict_cycles(pixels: int, pitch_bytes: int) -> float:
     """Return the cycles that each pixel of a tile's visit takes more where the pixels crowd in few sets of L1."""
-    lines = TARGET.l1_bytes // CACHE_LINE
-    if pitch_bytes % CACHE_LINE == 0:
-        sets = lines // TARGET.l1_ways
-        lines //= min(math.gcd(pitch_bytes // CACHE_LINE, sets), sets)
+    lines = _lines_in_l1(1 if pitch_bytes % CACHE_LINE else pitch_bytes // CACHE_LINE)
     return CONFLICT_CYCLES if pixels > lines else 0.0

@@ -14,7 +14,7 @@ from functools import lru_cache
 from numbaconv.algorithms.blocking import Extent
 from numbaconv.algorithms.cache_sets import pixels_in_l1
 from numbaconv.kernels.depthwise_tiles import APART, LONG, STREAMED
-from numbaconv.target import TARGET
+from numbaconv.target import PAGE, TARGET
 
 TASKS = 16
 """Tasks at least, so that threads which start late or run slowly are not waited for."""
@@ -33,9 +33,6 @@ CROWDED_PIXELS = 16
 
 STREAMED_TAPS = 9
 """Taps up to which tiles of fewer outputs and whole cache lines pay where pixels crowd."""
-
-PAGE = 4096
-"""Bytes of a page: processors fetch ahead within one."""
 
 MIN_TASK_WORK = 25_000 * TARGET.lanes("float32")
 """Multiply-adds of a task: some 10 microseconds, of which the first rows, fetched by nobody ahead, take a part."""

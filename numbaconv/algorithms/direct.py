@@ -19,7 +19,7 @@ from numbaconv.algorithms.blocking import (
     panel_vectors,
     taps_per_pass,
 )
-from numbaconv.algorithms.cache_sets import CACHE_LINE, is_crowded, pixels_in_l1
+from numbaconv.algorithms.cache_sets import is_crowded, pixels_in_l1
 from numbaconv.algorithms.direct_gradient import gradient_cycles, gradient_launch
 from numbaconv.algorithms.finite import Checked, CheckedFirst
 from numbaconv.algorithms.geometry import (
@@ -60,7 +60,7 @@ from numbaconv.kernels.register_tile import BOUNCED_TILES
 from numbaconv.kernels.short_sums import short_forward
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 NAME = "direct"
 OWN_CYCLES = 0.4  # more than a block's estimate says, for a number that it packs itself
@@ -193,7 +193,6 @@ GROUP_TASKS, GROUPS_PART = 4, 0.75
 
 CROWDED_SETS = 4
 """Sets of L1 that all output pixels share, at most, where short sums in narrow registers stay in the caches."""
-
 
 BYTES_PAST_CACHES = 15
 """Bytes that memory takes past the caches for each cycle of a core, from one core and from two (a Zen 5: 42 GB/s)."""

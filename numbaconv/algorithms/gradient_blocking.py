@@ -23,9 +23,9 @@ from numbaconv.algorithms.blocking import (
     panel_vectors,
     tile_cycles,
 )
-from numbaconv.algorithms.cache_sets import CACHE_LINE, conflict_cycles, pixel_pitch
+from numbaconv.algorithms.cache_sets import conflict_cycles, pixel_pitch
 from numbaconv.kernels.tile_sizes import HALVES, piece_rows, split_rows
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 AHEAD_BYTES_PER_CYCLE = 8  # of what was fetched ahead and has to be fetched again
 

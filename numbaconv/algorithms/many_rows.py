@@ -8,13 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from numbaconv import parallel
-from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.few_rows import SMALL_PRODUCTS
 from numbaconv.algorithms.geometry import round_up, tile_list
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import many_rows as at
 from numbaconv.kernels.tile_sizes import WIDE_SIZES
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 # Tasks of a product, each with sums of its own, at most; each of at least so many rows of the matrix for one of x, that
 # adding the sums takes little.

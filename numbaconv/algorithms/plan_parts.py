@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
-from numbaconv.algorithms.cache_sets import CACHE_LINE
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.fusing import Ending, ending
 from numbaconv.jit import TaskKernel
 from numbaconv.kernels import layout as at
 from numbaconv.shapes import Strides, contiguous_strides
 from numbaconv.spec import ConvSpec
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 SMALL_WORK = 1_000_000
 """Work, as `is_small` counts it, that one core does in about the 20 microseconds from which two threads are faster.

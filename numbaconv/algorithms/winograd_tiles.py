@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv.algorithms.axes import AxisPhase, identity_axis, pass_axes, without_dilation
-from numbaconv.algorithms.cache_sets import CACHE_LINE, pixels_in_l1
+from numbaconv.algorithms.cache_sets import pixels_in_l1
 from numbaconv.algorithms.geometry import Record, column_step, kernel_offsets, plane_offsets, round_up, tile_list
 from numbaconv.algorithms.lattice import Axis, Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides, product_channels
@@ -22,7 +22,7 @@ from numbaconv.kernels.winograd_points import LEAST_POINTS, POINTS
 from numbaconv.kernels.winograd_tall import TALL_POINTS, TALL_TAPS
 from numbaconv.shapes import Strides
 from numbaconv.spec import ConvSpec
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 MAX_KERNEL_BYTES = 256 << 20
 """A transformed kernel has up to 36 numbers for 4; one that would be larger than this is not made."""

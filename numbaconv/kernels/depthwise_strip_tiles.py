@@ -19,14 +19,13 @@ from numbaconv.simd.groups import group_cells
 from numbaconv.simd.pointers import advance
 from numbaconv.simd.strips import CHANNELS_TOGETHER, prefetch_lines, tile_fma_square, tile_fma_strips, tile_store_strips
 from numbaconv.simd.vectors import lanes_of
-from numbaconv.target import TARGET
+from numbaconv.target import CACHE_LINE, TARGET
 
 PARAMETERS = (
     "x, entries, count, groups, begin, end, zeros, pixel, weights, step, bias, activates, y, y_row, y_pixel, "
     "first, last, last_channel, ahead, ahead_count, ahead_rows, past_caches"
 )
 
-CACHE_LINE = 64
 
 HAS_STRIPS = TARGET.registers >= 32 and TARGET.vector_bytes >= CACHE_LINE
 """Whether the target has the registers, and few enough of its instructions are products to choose addresses beside."""

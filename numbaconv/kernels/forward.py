@@ -13,9 +13,7 @@ from numbaconv.kernels.packing import pack_panels, require_panel, rounded_width
 from numbaconv.kernels.register_tile import INPUTS_TOO, OUTPUTS, product_columns
 from numbaconv.simd.pointers import advance, as_counters, fence, is_aligned
 from numbaconv.simd.vectors import lanes_of
-
-CACHE_LINE = 64
-"""Bytes of a cache line, and so the alignment of what is stored past the caches."""
+from numbaconv.target import CACHE_LINE
 
 
 @inline

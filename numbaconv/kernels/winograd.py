@@ -10,7 +10,7 @@ from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
 from numbaconv.kernels.epilogue import waits
-from numbaconv.kernels.forward import CACHE_LINE, phase_record
+from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.packing import pack_column, pack_transposed, pack_zeros, panel_width
 from numbaconv.kernels.winograd_points import FEWER_POINTS
 from numbaconv.kernels.winograd_positions import (
@@ -38,6 +38,7 @@ from numbaconv.kernels.winograd_transforms import (
 )
 from numbaconv.simd.pointers import advance, as_counters, clear, copy, fence, is_aligned, is_equal
 from numbaconv.simd.vectors import lanes_of, load, splat, store
+from numbaconv.target import CACHE_LINE
 
 # Buffers.
 X = 1

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.forward import CACHE_LINE
 from numbaconv.kernels.winograd_positions import tile_of_grad, tile_position, tiles_of_block
 from numbaconv.simd.addresses import at_address
 from numbaconv.simd.calls import address_of
 from numbaconv.simd.pointers import advance
+from numbaconv.target import CACHE_LINE
 
 # Cursor.
 RECORD = 0  # address of the phase record of the block

@@ -16,7 +16,7 @@ from typing import Any
 from numbaconv.jit import float32_kernel, inline
 from numbaconv.kernels import layout as head
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.forward import CACHE_LINE, phase_record
+from numbaconv.kernels.forward import phase_record
 from numbaconv.kernels.packing import panel_width
 from numbaconv.kernels.tile_sizes import NARROW_SIZES, WIDE_SIZES, by_rows
 from numbaconv.kernels.vector_copy import copy_pixel
@@ -34,6 +34,7 @@ from numbaconv.kernels.winograd_transforms import NO_BOUND, kernel_tile, output_
 from numbaconv.simd.pointers import advance, as_counters, clear, prefetch
 from numbaconv.simd.tiles import tile_add, tile_fma, tile_fma_in_order, tile_store, tile_zeros
 from numbaconv.simd.vectors import lanes_of, load, store
+from numbaconv.target import CACHE_LINE
 
 # Buffers.
 X = 1

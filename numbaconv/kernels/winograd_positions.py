@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numbaconv.jit import inline
 from numbaconv.kernels import winograd_layout as at
-from numbaconv.kernels.forward import CACHE_LINE
 from numbaconv.simd.pointers import advance, prefetch
+from numbaconv.target import CACHE_LINE
 
 
 @inline
