@@ -229,6 +229,25 @@ def guarded_folded_planes() -> None:
                 np.testing.assert_array_equal(out, expected)
 
 
+def guarded_dense_rows() -> None:
+    """Multiply a few rows by a matrix with all arrays, the result too, beside pages that may not be touched."""
+    from numbaconv.algorithms import few_rows
+
+    memory, rng = GuardedMemory(), np.random.default_rng(0)
+    shapes = itertools.product((1, 3), (1, 2, 7, 40), (1, 3, 10, 16, 17, 33, 100, 128, 257, 300), (True, False))
+    for rows, depth, units, at_end in shapes:
+        x, matrix = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((rows, depth), (depth, units)))
+        bias = rng.integers(-3, 4, units).astype(np.float32)
+        print(x.shape, matrix.shape, "at the end" if at_end else "at the start", flush=True)
+        for step in (1, 2):
+            # With every second number zero, rows of the matrix are skipped.
+            x[:, 1::step] *= step == 1
+            out = memory.copy(np.zeros((rows, units), np.float32), at_end)
+            operands = [memory.copy(a, at_end) for a in (x, matrix)] + [out, memory.copy(bias, at_end)]
+            few_rows.launch(rows, depth, units, "float32", True, False, step == 2)(*operands)
+            np.testing.assert_array_equal(out, x @ matrix + bias)
+
+
 def guarded_training() -> None:
     """Run pooling forward and backward with all arrays, results too, beside pages that may not be touched."""
     import oracle

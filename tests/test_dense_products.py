@@ -148,6 +148,17 @@ def test_many_rows_are_the_same_for_any_number_of_threads(rng):
         assert_array_equal(one, two)
 
 
+# Units on both sides of every panel's width with AVX-512, AVX2 and NEON; chunks and matrices that end in a tail.
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("units", [1, 2, 4, 7, 8, 15, 16, 17, 31, 33, 63, 65, 100, 127, 129, 255, 257, 300, 1000])
+@pytest.mark.parametrize(("rows", "depth"), [(1, 1), (1, 3), (1, 301), (1, 3001), (3, 301)])
+def test_few_rows_of_any_width_are_exact(rows, depth, units, dtype, rng):
+    x, kernel = integers(rng, (rows, depth), dtype), integers(rng, (depth, units), dtype)
+    y = np.full((rows, units), np.nan, dtype)
+    few_rows.launch(rows, depth, units, dtype, False, False)(x, kernel, y)
+    assert_array_equal(y, x @ kernel)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_few_rows_add_their_chunks_in_order(threads, rng):
     x, kernel = rng.standard_normal((3, 2000), np.float32), rng.standard_normal((2000, 130), np.float32)

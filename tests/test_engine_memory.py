@@ -85,3 +85,8 @@ def test_pages_beside_the_arrays_are_never_touched_by_folded_planes():
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
 def test_pages_beside_the_arrays_are_never_touched_by_winograd():
     run_isolated("guarded_winograd")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
+def test_products_of_a_few_rows_stay_inside_their_arrays():
+    run_isolated("guarded_dense_rows")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 from numbaconv.jit import inline, task_kernel
+from numbaconv.kernels.tile_sizes import MANY_REGISTERS
 from numbaconv.simd.calls import atomic_fetch_add
 from numbaconv.simd.pointers import advance, as_counters, clear
-from numbaconv.simd.tiles import tile_fma, tile_prefetch, tile_read, tile_store
+from numbaconv.simd.tiles import tile_fma_in_order, tile_prefetch, tile_read, tile_store
 from numbaconv.simd.vectors import at_least, lanes_of, load, splat, store
 
 # Geometry.
@@ -15,33 +18,23 @@ ROWS = 1
 DEPTH = 2
 UNITS = 3
 CHUNK = 4  # rows of the matrix that a task reads
-BLOCK = 5  # rows of the matrix that stay in L1 for all columns and rows of x while the next ones are fetched
+BLOCK = 5  # rows of the matrix that meet a panel of columns before the next panel
 TASKS = 6
 RELU = 7
+AHEAD = 8  # numbers of the matrix from what is multiplied to what is fetched
+WIDTH = 9  # columns of all panels, UNITS at least
+INSIDE = 10  # first rows of the matrix, those from whose beginning WIDTH numbers follow in it
 # Buffers.
 X = 1
 MATRIX = 2
 BIAS = 3
 Y = 4
-PARTIAL = 5  # (tasks, rows, units)
+PARTIAL = 5  # (tasks, rows, WIDTH)
 COUNTER = 6
 
-VECTORS = 8
-"""Registers of sums of one row of x, for one block of the matrix."""
-
-AHEAD = 64
-"""Registers from a place in memory to what a single row of x fetches there, 2 KB with AVX2.
-
-As a number known when the kernel is compiled it takes no registers of its own: the loop around the rows keeps eight
-addresses in memory otherwise.
-"""
-
-FOUR = 4
-"""Rows of the matrix that meet a single row of x together, by as many registers of sums.
-
-Two cache lines of each are read at a time, nearly the order of memory: 4.7 MB from L3 take two cores of a Zen 3 31
-microseconds, 35 where four lines of 16 rows are, and 30 without arithmetic.
-"""
+WIDTHS = (16, 8, 4, 2, 1) if MANY_REGISTERS else (8, 4, 2, 1)
+"""Registers of sums of a panel of columns: as many of the widest ones as there are, then the narrowest that holds the
+rest. Its last registers may read on into the next row, whose products are sums that nobody reads."""
 
 
 @task_kernel
@@ -50,88 +43,99 @@ def few_rows_product(worker, task, geometry, buffers):
 
     A task sums one chunk of i; the one that ends last adds the chunks in order.
     """
-    rows, depth, units, chunk = geometry[ROWS], geometry[DEPTH], geometry[UNITS], geometry[CHUNK]
-    size = rows * units
-    partial = advance(buffers[PARTIAL], task * size)
-    clear(partial, size)
+    rows, depth, units, chunk, width = (
+        geometry[ROWS], geometry[DEPTH], geometry[UNITS], geometry[CHUNK], geometry[WIDTH]
+    )  # fmt: skip
+    partial = advance(buffers[PARTIAL], task * rows * width)
+    clear(partial, rows * width)
     first, end = task * chunk, min(depth, (task + 1) * chunk)
-    if rows == 1:
-        x, a, ahead = advance(buffers[X], first), advance(buffers[MATRIX], first * units), AHEAD * lanes_of(partial)
-        while first + FOUR <= end:
-            b, c, d = advance(a, units), advance(a, 2 * units), advance(a, 3 * units)
-            following = advance(a, ahead), advance(b, ahead), advance(c, ahead), advance(d, ahead)
-            add_four(x, (a, b, c, d), following, units, partial)
-            first, x, a = first + FOUR, advance(x, FOUR), advance(a, FOUR * units)
-    ahead = geometry[BLOCK] * units
-    while first < end:
-        count = min(geometry[BLOCK], end - first)
-        for row in range(rows):
-            x = advance(buffers[X], row * depth + first)
-            add_product(x, advance(buffers[MATRIX], first * units), count, units, advance(partial, row * units), ahead)
-        first += count
+    add_chunk(geometry, advance(buffers[X], first), advance(buffers[MATRIX], first * units), first, end, partial)
     if atomic_fetch_add(as_counters(buffers[COUNTER]), 1) == geometry[TASKS] - 1:
         for row in range(rows):
-            partial, y = advance(buffers[PARTIAL], row * units), advance(buffers[Y], row * units)
-            add_chunks(partial, geometry[TASKS], size, units, buffers[BIAS], geometry[RELU], y)
+            partial, y = advance(buffers[PARTIAL], row * width), advance(buffers[Y], row * units)
+            add_chunks(partial, geometry[TASKS], rows * width, units, buffers[BIAS], geometry[RELU], y)
 
 
 @functools.partial(inline, always=True)
-def add_four(x, rows, following, units, total):
-    """total[unit] += sum over four rows i of x[i] * rows[i][unit], of each those `following` are fetched meanwhile.
-
-    Never a call, which would interrupt the stream of loads for each 2 KB of 128 units.
-    """
-    lanes, unit = lanes_of(x), 0
-    a, b, c, d = rows
-    next_a, next_b, next_c, next_d = following
-    while unit + FOUR * lanes <= units:
-        wide = tile_read(1, FOUR, advance(total, unit), 0)
-        tile_prefetch(wide, advance(next_a, unit), 0)
-        wide = tile_fma(wide, x, 0, advance(a, unit))
-        tile_prefetch(wide, advance(next_b, unit), 0)
-        wide = tile_fma(wide, advance(x, 1), 0, advance(b, unit))
-        tile_prefetch(wide, advance(next_c, unit), 0)
-        wide = tile_fma(wide, advance(x, 2), 0, advance(c, unit))
-        tile_prefetch(wide, advance(next_d, unit), 0)
-        wide = tile_fma(wide, advance(x, 3), 0, advance(d, unit))
-        tile_store(wide, advance(total, unit), 0)
-        unit += FOUR * lanes
-    while unit + lanes <= units:
-        narrow = tile_read(1, 1, advance(total, unit), 0)
-        narrow = tile_fma(narrow, x, 0, advance(a, unit))
-        narrow = tile_fma(narrow, advance(x, 1), 0, advance(b, unit))
-        narrow = tile_fma(narrow, advance(x, 2), 0, advance(c, unit))
-        narrow = tile_fma(narrow, advance(x, 3), 0, advance(d, unit))
-        tile_store(narrow, advance(total, unit), 0)
-        unit += lanes
-    while unit < units:
-        total[unit] += x[0] * a[unit] + x[1] * b[unit] + x[2] * c[unit] + x[3] * d[unit]
-        unit += 1
+def add_chunk(geometry, x, matrix, first, end, partial):
+    """partial[row, unit] += sum over first <= i < end of x[row, i - first] * matrix[i - first, unit]."""
+    rows, depth, units, width = geometry[ROWS], geometry[DEPTH], geometry[UNITS], geometry[WIDTH]
+    inside = min(end, geometry[INSIDE])
+    while first < inside:
+        count = min(geometry[BLOCK], inside - first)
+        for row in range(rows):
+            total = advance(partial, row * width)
+            add_rows(advance(x, row * depth), matrix, units, geometry[AHEAD], count, units, total)
+        first, x, matrix = first + count, advance(x, count), advance(matrix, count * units)
+    while first < end:
+        for row in range(rows):
+            add_row(advance(x, row * depth), matrix, units, advance(partial, row * width))
+        first, x, matrix = first + 1, advance(x, 1), advance(matrix, units)
 
 
 @inline
-def add_product(x, matrix, count, units, total, ahead):
-    """total[unit] += sum over i < count of x[i] * matrix[i, unit]; what lies `ahead` is fetched meanwhile."""
-    lanes, unit = lanes_of(x), 0
-    while unit + VECTORS * lanes <= units:
-        wide = tile_read(1, VECTORS, advance(total, unit), 0)
+def add_row(x, row, units, total):
+    """total[unit] += x[0] * row[unit]."""
+    for unit in range(units):
+        total[unit] += x[0] * row[unit]
+
+
+def _in_order(vectors: int) -> Any:
+    """Return the loop over rows one after the other for a panel of so many registers of columns."""
+
+    @functools.partial(inline, always=True)
+    def add_panel(x, matrix, units, ahead, count, total):
+        """total[unit] += sum over i < count of x[i] * matrix[i * units + unit]; what is `ahead` is fetched."""
+        tile, following = tile_read(1, vectors, total, 0), advance(matrix, ahead)
         for i in range(count):
-            tile_prefetch(wide, advance(matrix, i * units + unit + ahead), 0)
-            wide = tile_fma(wide, advance(x, i), 0, advance(matrix, i * units + unit))
-        tile_store(wide, advance(total, unit), 0)
-        unit += VECTORS * lanes
-    while unit + lanes <= units:
-        narrow = tile_read(1, 1, advance(total, unit), 0)
+            tile_prefetch(tile, following, 0)
+            tile = tile_fma_in_order(tile, advance(x, i), 0, matrix)
+            matrix, following = advance(matrix, units), advance(following, units)
+        tile_store(tile, total, 0)
+
+    return add_panel
+
+
+def _listed(vectors: int) -> Any:
+    """Return the loop over rows that begin at given places for a panel of so many registers of columns."""
+
+    @functools.partial(inline, always=True)
+    def add_panel(x, matrix, starts, ahead, count, total):
+        """total[unit] += sum over i < count of x[i] * matrix[starts[i] + unit]; row i + ahead is fetched meanwhile."""
+        tile = tile_read(1, vectors, total, 0)
         for i in range(count):
-            narrow = tile_fma(narrow, advance(x, i), 0, advance(matrix, i * units + unit))
-        tile_store(narrow, advance(total, unit), 0)
-        unit += lanes
-    while unit < units:
-        single = total[unit]
-        for i in range(count):
-            single += x[i] * matrix[i * units + unit]
-        total[unit] = single
-        unit += 1
+            tile_prefetch(tile, advance(matrix, starts[i + ahead]), 0)
+            tile = tile_fma_in_order(tile, advance(x, i), 0, advance(matrix, starts[i]))
+        tile_store(tile, total, 0)
+
+    return add_panel
+
+
+def _by_panels(panel: Callable[[int], Any]) -> Any:
+    """Return the loop over the panels of a row; the registers of a panel must be literals.
+
+    Never a call, which would interrupt the stream of loads.
+    """
+    narrower = [*WIDTHS[1:], 0]
+    branches = "".join(
+        f"        if rest > {below} * lanes:\n"
+        f"            panel_{v}(x, advance(matrix, unit), rows, ahead, count, advance(total, unit))\n"
+        f"            unit += {v} * lanes\n"
+        f"            continue\n"
+        for v, below in zip(WIDTHS, narrower, strict=True)
+    )
+    names: dict[str, Any] = {"advance": advance, "lanes_of": lanes_of} | {f"panel_{v}": panel(v) for v in WIDTHS}
+    exec(
+        "def panels(x, matrix, rows, ahead, count, units, total):\n"
+        "    lanes, unit = lanes_of(x), 0\n"
+        f"    while unit < units:\n        rest = units - unit\n{branches}",
+        names,
+    )
+    return inline(names["panels"], always=True)
+
+
+add_rows = _by_panels(_in_order)
+add_listed_rows = _by_panels(_listed)
 
 
 @inline
