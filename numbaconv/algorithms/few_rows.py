@@ -18,10 +18,10 @@ from numbaconv.target import TARGET
 # equal shares for as many cores; partial sums and the count of tasks done come from other cores.
 _CHUNK = 1 << 16
 _MOST_TASKS = 64
-# Numbers of the matrix that are read for all its columns and all rows while the next ones are fetched: both fit L1.
+# Numbers of the matrix that several rows meet, one after the other, while the next ones are fetched: both fit L1.
 _BLOCK = 1 << 11
-# Rows that a single row of x meets for one panel of columns after the other, and as many where there is one panel only,
-# whose sums stay in registers; bytes, and rows at most, from what is multiplied to what is fetched.
+# Rows of the matrix that a panel of columns meets at least before the next one, and as many where there is one only,
+# whose sums stay in registers; bytes, and rows at most, from what a single row meets to what is fetched.
 _FOUR, _MANY = 4, 256
 _BYTES_AHEAD, _MOST_AHEAD = 2048, 16
 SMALL_PRODUCTS = 1 << 18
@@ -57,7 +57,7 @@ def launch(
 def _block(rows: int, units: int, dtype: str) -> tuple[int, int]:
     """Return how many rows of the matrix meet one panel of columns, and how far ahead of them numbers are fetched."""
     if rows > 1:
-        block = max(1, _BLOCK // units)
+        block = max(_FOUR, _BLOCK // units)
         return block, block * units
     row_bytes = units * np.dtype(dtype).itemsize
     ahead = min(_MOST_AHEAD, max(_FOUR, _BYTES_AHEAD // row_bytes)) * row_bytes
