@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from passes import case_id, cases, draw, output_shape, run
 from problems import CONVOLUTIONS, SAMPLE, TRANSPOSED, TransposedProblem, conv
 
 import numbaconv as nc
+from numbaconv.algorithms import direct
+from numbaconv.algorithms.plan_parts import array_strides
+from numbaconv.spec import resolve_conv
 
 pytestmark = pytest.mark.usefixtures("direct_only")
 
@@ -186,3 +189,29 @@ def test_relu_keeps_nan(problem, rng):
     arrays["x"][0] = np.nan
     result = run(nc, name, problem, arrays, bias=True, activation="relu")
     assert_array_equal(result, run(oracle, name, problem, arrays, bias=True, activation="relu"))
+
+
+# Neighbouring outputs share products with absent taps there; the smaller of inputs and outputs is looked at before or
+# after, by a product on this thread or by a launch.
+SHARED_PRODUCTS = [conv((30, 30), 1, 4, (3, 3)), conv((60, 72), 1, 3, (3, 3)), conv((60, 70), 6, 2, (3, 3))]
+
+
+def test_neighbours_share_products():
+    for problem in SHARED_PRODUCTS:
+        arrays = draw(problem, np.random.default_rng(0), "float32")
+        spec = resolve_conv(arrays["x"].shape, arrays["kernel"].shape)
+        assert direct.product_plan(spec, "forward", *array_strides(spec)).is_widened
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, every_other], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("part", ["x", "kernel"])
+@pytest.mark.parametrize("problem", SHARED_PRODUCTS, ids=case_id)
+def test_values_that_meet_absent_taps(problem, part, value, layout, rng):
+    arrays = draw(problem, rng, "float32")
+    # Numbers whose squares are no float32 count as not finite, and the result is the same either way.
+    arrays[part].flat[rng.integers(arrays[part].size)] = value
+    with np.errstate(invalid="ignore"):
+        expected = run(oracle, "conv", problem, arrays)
+    result = run(nc, "conv", problem, {key: layout(a) for key, a in arrays.items()}, algorithm="direct")
+    assert_allclose(result, expected, rtol=1e-6)

@@ -21,7 +21,7 @@ from numbaconv.algorithms.blocking import (
 )
 from numbaconv.algorithms.cache_sets import is_crowded, pixels_in_l1
 from numbaconv.algorithms.direct_gradient import gradient_cycles, gradient_launch
-from numbaconv.algorithms.finite import Checked, CheckedFirst
+from numbaconv.algorithms.finite import Checked
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -348,8 +348,7 @@ def prepare(
     launch, is_widened = _product_launch(*key, True)
     if not is_widened:
         return launch
-    form = CheckedFirst if isinstance(activation, FusedActivation) else Checked
-    return form(launch, lambda: _product_launch(*key, False)[0])
+    return Checked(launch, lambda: _product_launch(*key, False)[0], isinstance(activation, FusedActivation))
 
 
 PACKED, STATES = 2, 5

@@ -24,14 +24,6 @@ MAX_DOT_SIZE = 8192
 _SMALL_SIZE = 1 << 16
 
 
-def is_finite(y: NDArray) -> bool:
-    """Whether all numbers are finite; a sum that overflows counts as not."""
-    if y.size <= MAX_DOT_SIZE:
-        return math.isfinite(np.vdot(y, y))
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(y.sum()))
-
-
 @lru_cache(maxsize=256)
 def _check(size: int, dtype: str) -> parallel.Launch:
     """Return a launch on (x, status word)."""
@@ -41,42 +33,55 @@ def _check(size: int, dtype: str) -> parallel.Launch:
     return parallel.Launch(require_finite, dtype, tasks, geometry, (0, 1), 2, workspace, small=small)
 
 
+def is_finite(y: NDArray) -> bool:
+    """Whether all numbers are finite; a sum of their squares that overflows counts as not."""
+    if y.size <= MAX_DOT_SIZE:
+        return math.isfinite(np.vdot(y, y))
+    if not y.flags.c_contiguous:
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(y.sum()))
+    status = np.zeros(1, np.int64)
+    _check(y.size, y.dtype.name)(y, status)
+    return not status[0]
+
+
 def record_check(recorder: Recorder, x: Operand) -> None:
-    """Record a check that fails whenever `is_finite` is false, and for numbers near the largest ones too."""
+    """Record a check that fails whenever `is_finite` is false."""
     recorder.launch(_check(x.size, recorder.dtype), x, recorder.status)
 
 
 class Checked:
-    """A launch on (x, kernel, y[, bias]) and, where its result is not all finite, another one."""
+    """A launch on (x, kernel, y[, bias]) and another one in its place where its result might not be finite.
 
-    __slots__ = ("_launch", "_other")
+    The inputs are looked at beforehand where they are the fewer numbers, else the result, where all of it shows.
+    A user's function after the sums may hide a NaN: then the inputs must be finite (``hides``).
+    """
 
-    def __init__(self, launch: parallel.Launch, other: Callable[[], parallel.Launch]) -> None:
+    __slots__ = ("_hides", "_launch", "_other")
+
+    def __init__(self, launch: parallel.Launch, other: Callable[[], parallel.Launch], hides: bool = False) -> None:
         self._launch = launch
         self._other = other
+        self._hides = hides
+
+    def _looks_at_inputs(self, x: Operand, kernel: Operand, y: Operand) -> bool:
+        return self._hides or (y.size > MAX_DOT_SIZE and x.size + kernel.size < y.size)
 
     def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
+        if self._looks_at_inputs(x, kernel, y):
+            launch = self._launch if is_finite(x) and is_finite(kernel) else self._other()
+            launch(x, kernel, y, *bias)
+            return
         self._launch(x, kernel, y, *bias)
         if not is_finite(y):
             self._other()(x, kernel, y, *bias)
 
     def record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:
-        """Record the first launch, whose result must be finite."""
+        """Record the first launch and that what is looked at must be finite."""
+        looks_at_inputs = self._looks_at_inputs(x, kernel, y)
+        if looks_at_inputs:
+            record_check(recorder, x)
+            record_check(recorder, kernel)
         recorder.launch(self._launch, x, kernel, y, *bias)
-        record_check(recorder, y)
-
-
-class CheckedFirst(Checked):
-    """The same before a user's function, which may hide a NaN from the result: here the inputs must be finite."""
-
-    __slots__ = ()
-
-    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray, *bias: NDArray) -> None:
-        launch = self._launch if is_finite(x) and is_finite(kernel) else self._other()
-        launch(x, kernel, y, *bias)
-
-    def record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand, *bias: Operand) -> None:
-        """Record the first launch, whose inputs must be finite."""
-        record_check(recorder, x)
-        record_check(recorder, kernel)
-        recorder.launch(self._launch, x, kernel, y, *bias)
+        if not looks_at_inputs:
+            record_check(recorder, y)
