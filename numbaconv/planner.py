@@ -55,7 +55,8 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
         if reason is not None:
             return reason
     if algorithm is depthwise and depthwise.rivals_planar(spec, direction) and not planar.refuses(spec, direction):
-        own, other = depthwise.estimate(spec, direction), planar.estimate(spec, direction) * depthwise.PLANAR_SHARE
+        own = depthwise.estimate(spec, direction)
+        other = planar.estimate(spec, direction) * depthwise.PLANAR_SHARES[direction]
         return None if own < other else _beaten(own, other, planar.NAME)
     if algorithm not in GAINS:
         return None

@@ -76,6 +76,11 @@ class Target:
         return self.vector_bytes == 64 and self.fma_per_cycle == 1
 
     @property
+    def has_two_wide_units(self) -> bool:
+        """Whether a core starts two products of 64 bytes in a cycle."""
+        return self.vector_bytes == 64 and self.fma_per_cycle == 2
+
+    @property
     def threads(self) -> int:
         """Threads that Numba starts at most."""
         return int(_config.NUMBA_NUM_THREADS)

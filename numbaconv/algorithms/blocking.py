@@ -21,7 +21,8 @@ L2_BYTES_PER_CYCLE = 24
 MEMORY_BYTES_PER_CYCLE = 6
 TILE_CYCLES = 25  # entering and leaving one register tile
 TAP_CYCLES = 8  # entering one run of taps: its offset and the loop over its numbers
-BOUNCE_CYCLES = 1.5  # a number that goes to the output through the bounce buffer
+# A number that goes to the output through the bounce buffer; masked stores take whole registers.
+BOUNCE_CYCLES = 0.3 if TARGET.has_two_wide_units else 1.5
 TASK_CYCLES = 600
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
 CUT_ROW_CYCLES = 400  # a row of a part of the columns of one group

@@ -73,22 +73,30 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-PIXEL_CYCLES, PLANAR_SHARE = 22.0, 0.5
-"""Cycles of an output pixel with fewer channels than a register has lanes, besides a multiply-add a tap; what such
-layers take of the planar algorithm's estimate. Measured with 2 to 15 channels and 3x3 to 9x9 taps."""
+PIXEL_CYCLES = 22.0
+"""Cycles of an output pixel with fewer channels than a register has lanes, besides a multiply-add a tap."""
+
+PLANAR_SHARES = {"forward": 0.5, "input_grad": 0.5, "kernel_grad": 0.8}
+"""What such layers take of the planar algorithm's estimate. Measured with 2 to 15 channels and 3x3 to 9x9 taps."""
+
+GRADIENT_TAPS = 49
+"""More taps take a kernel gradient twice the time for each, up to so many 0.68 cycles besides 8 (a Zen 5)."""
 
 
 def rivals_planar(spec: ConvSpec, direction: str) -> bool:
     """Whether a register has so many idle lanes that one of pixels may be faster."""
     steps = (*spec.strides, *spec.dilation)
     is_plain = spec.in_channels_per_group == spec.depth_multiplier == 1 and set(steps) == {1}
-    return is_plain and direction != "kernel_grad" and spec.in_channels < TARGET.lanes(spec.dtype)
+    is_known = direction != "kernel_grad" or TARGET.has_two_wide_units
+    return is_plain and is_known and spec.in_channels < TARGET.lanes(spec.dtype)
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass takes on one thread if it `rivals_planar`."""
-    pixels = math.prod(spec.result_shape(direction)[:-1])
-    return pixels * (PIXEL_CYCLES + math.prod(spec.kernel_size) / TARGET.fma_per_cycle)
+    taps = math.prod(spec.kernel_size)
+    if direction == "kernel_grad":
+        return math.prod(spec.y_shape[:-1]) * (8 + 0.68 * taps if taps <= GRADIENT_TAPS else 1.15 * taps)
+    return math.prod(spec.result_shape(direction)[:-1]) * (PIXEL_CYCLES + taps / TARGET.fma_per_cycle)
 
 
 PHASE_LINES = 4

@@ -22,7 +22,8 @@ from numbaconv.target import TARGET
 NAME = "dot"
 
 LEAVING_CYCLES = 45.0 / FMA_PER_CYCLE  # the sums across lanes of a tile's registers and the way of its outputs
-NEAR_BYTES_PER_CYCLE, FAR_BYTES_PER_CYCLE = 32, 3.5  # of input that L3 holds or does not hold
+# Of input that L3 holds or does not hold.
+NEAR_BYTES_PER_CYCLE, FAR_BYTES_PER_CYCLE = 32, 6 if TARGET.has_two_wide_units else 3.5
 CHUNK_BYTES = 1 << 18  # of input for a task
 
 

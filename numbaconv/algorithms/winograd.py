@@ -104,11 +104,11 @@ def declines(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-PRODUCT_SHARE = 0.9 if TARGET.vector_bytes == 64 and TARGET.fma_per_cycle == 2 else 1.0
-"""What a forward pass or an input gradient takes of its estimate where the direct algorithm takes all of its own.
+PRODUCT_SHARES = {"forward": 0.9, "input_grad": 0.88} if TARGET.has_two_wide_units else {}
+"""What passes take of their estimates where the direct algorithm takes all of its own.
 
 Where a core starts two products of 64 bytes in a cycle half of 118 passes took 0.85 or less of that, a quarter more
-than 0.92 (a Zen 5).
+than 0.92; of input gradients by phases of one and two taps most 0.78 (a Zen 5).
 """
 
 
@@ -117,7 +117,8 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     x, y = array_strides(spec)
     if direction == "kernel_grad":
         return gradient_cycles(spec)
-    return deal(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles * PRODUCT_SHARE
+    cycles = deal(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles
+    return cycles * PRODUCT_SHARES.get(direction, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
