@@ -33,6 +33,8 @@ def test_parts_of_a_length():
         ([4, 4, 2, 2, 2, 2, 1, 1], 2, [0, 2, 8]),
         ([28, 28, 28, 28, 8, 8], 2, [0, 2, 6]),
         ([9, 1, 1, 1], 3, [0, 0, 1, 4]),
+        # A third large task would begin before the middle and end far behind it; small ones even out two and two.
+        ([98, 98, 98, 98, *[14] * 8, *[1] * 8], 2, [0, 2, 20]),
         ([1, 1, 1, 9], 2, [0, 3, 4]),
     ],
 )

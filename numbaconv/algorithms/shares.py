@@ -13,6 +13,10 @@ from numbaconv.target import TARGET
 MOST_TASKS = 16
 
 
+INSIDE = 0.75
+"""The part of a large task, at least, that must fit a thread's share: a thread that is done early takes small ones."""
+
+
 def are_many(tasks: int, threads: int) -> bool:
     """Whether shares of so many tasks need not weigh what they cost."""
     return tasks > MOST_TASKS * threads
@@ -51,8 +55,8 @@ def shares(costs: NDArray[np.int64], threads: int = TARGET.threads) -> NDArray[n
     """
     if are_many(costs.size, threads) or (costs == costs[:1]).all():
         return None
-    middles = np.cumsum(costs) - costs / 2
-    bounds = np.searchsorted(middles, np.arange(1, threads) * (costs.sum() / threads))
+    wanted = np.cumsum(costs) - (1 - INSIDE) * costs
+    bounds = np.searchsorted(wanted, np.arange(1, threads) * (costs.sum() / threads))
     return np.array([threads, 0, *bounds, costs.size], np.int64)
 
 
