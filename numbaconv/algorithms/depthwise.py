@@ -20,8 +20,8 @@ from numbaconv.algorithms.geometry import (
     bounce_size,
     column_step,
     describe_reads,
-    gathered_size,
     kernel_offsets,
+    repeated_size,
     round_up,
     task_counts,
     unit_columns,
@@ -345,7 +345,7 @@ def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: 
         fields, taps = record.fields, tuple(record.tables[at.KERNEL_TAPS])
         fields |= {at.PACKS: int(taps not in packed), at.PACKED: packed.setdefault(taps, size)}
         size += fields[at.PACKS] * round_up(len(taps) * block.channels * summed, 16)
-        gathered = max(gathered, gathered_size(record))
+        gathered = max(gathered, repeated_size(record, lanes))
         listed = max(listed, fields[at.PLANE_TAPS] * (2 * fields[at.ROW_TAPS] + AHEAD_ROWS) + 2 * len(taps))
         listed = max(listed, fields[at.PLANE_TAPS] * (fields[at.STRIP_ENTRIES] + SQUARE_ROWS))
         fields |= {

@@ -16,7 +16,7 @@ from numbaconv.algorithms.geometry import (
     assemble,
     block_count,
     describe_reads,
-    gathered_size,
+    repeated_size,
     round_up,
     task_counts,
 )
@@ -151,7 +151,7 @@ def gradient_plan(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> Gra
         fields = record.fields
         fields[at.FIRST_TASK] = blocks
         blocks += block_count(record)
-        gathered = max(gathered, gathered_size(record))
+        gathered = max(gathered, repeated_size(record, lanes))
         pixels = max(pixels, fields[at.BLOCK_ROWS] * fields[at.BLOCK_COLUMNS])
         kernel_rows = fields[at.PLANE_TAPS] * fields[at.ROW_TAPS]
         listed = max(listed, kernel_rows * fields[at.BLOCK_ROWS] + MET * fields[at.VISITS])

@@ -217,6 +217,15 @@ def gathered_size(record: Record) -> int:
     return math.prod(record.fields[extent] for extent in extents)
 
 
+def repeated_size(record: Record, lanes: int) -> int:
+    """Return the elements of a gathered block whose channels are repeated: behind it, the channels as they are."""
+    size, repeat = gathered_size(record), record.fields[at.REPEAT]
+    if size == 0 or repeat == 1:
+        return size
+    width = record.fields[at.PIXEL_PITCH]
+    return size + repeat + lanes + size // width * (-(-width // repeat) + 1)
+
+
 def packed_order(lattice: Lattice) -> tuple[Axis, ...]:
     """Return the axes in the order of the packed kernel's taps."""
     return tuple(sorted(lattice.axes, key=lambda axis: -axis.packed_stride * len(axis.phase.kernel_taps)))

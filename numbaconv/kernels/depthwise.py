@@ -32,7 +32,7 @@ from numbaconv.kernels.depthwise_tiles import (
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import stores_past_caches
-from numbaconv.kernels.gather import gather_block, repeat_channels
+from numbaconv.kernels.gather import gather_block, repeat_channels, repeats_in_place, spread_channels
 from numbaconv.kernels.lane_sums import leave_lane_sums
 from numbaconv.simd.pointers import advance, as_counters, clear, fence
 from numbaconv.simd.transposes import transpose_square
@@ -83,11 +83,18 @@ def gather_rows(record, x, block, plane, row, rows, column, columns, channel, ch
     width, repeat = record[at.CHANNELS], record[at.REPEAT]
     first = channel // repeat
     read = (channel + channels - 1) // repeat + 1 - first
-    source = advance(x, first * record[at.X_CHANNEL])
-    gather_block(source, record, plane, row, rows, column, columns, read, block, width)
-    if repeat > 1:
-        pixels = record[at.PLANE_TAPS] * record[at.TAP_ROWS] * record[at.TAP_COLUMNS]
-        repeat_channels(block, pixels, width, channels, channel, repeat)
+    source, lanes = advance(x, first * record[at.X_CHANNEL]), lanes_of(block)
+    pixels = record[at.PLANE_TAPS] * record[at.TAP_ROWS] * record[at.TAP_COLUMNS]
+    if repeat == 1:
+        gather_block(source, record, plane, row, rows, column, columns, read, block, width)
+    elif repeats_in_place(width, channel, lanes, repeat):
+        gather_block(source, record, plane, row, rows, column, columns, read, block, width)
+        repeat_channels(block, pixels, width, channels, repeat)
+    else:
+        # The channels as they are lie behind what registers write beyond the block.
+        apart = advance(block, pixels * width + repeat + lanes)
+        gather_block(source, record, plane, row, rows, column, columns, read, apart, read)
+        spread_channels(apart, pixels, read, block, width, channel, repeat)
 
 
 @inline

@@ -11,7 +11,7 @@ from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.vector_copy import clear_pixel, copy_pixel
 from numbaconv.simd.pointers import advance, clear, prefetch
-from numbaconv.simd.vectors import lanes_of, load_repeated, store
+from numbaconv.simd.vectors import lanes_of, load_repeated, splat, store
 
 AHEAD_PIXELS = 16
 """Pixels ahead that are fetched where other channels lie between them: short stretches defeat the prefetchers."""
@@ -131,22 +131,39 @@ def repeat_registers(block, pixels, width, registers, repeat):
 
 
 @inline
-def repeat_channels(block, pixels, width, channels, first, repeat):
-    """Repeat each pixel's channels in place, for a depthwise convolution with a multiplier.
+def repeats_in_place(width, first, lanes, repeat):
+    """Whether `repeat_channels` can repeat the channels of a block of ``width``, from output channel `first` on."""
+    return width % lanes == 0 and first % repeat == 0 and (repeat == 2 or repeat == 4)
 
-    Output channel o of the chunk that starts at `first` reads input channel (first + o) // repeat, of which the block
-    holds those from first // repeat on. Going down, no number is overwritten before it has been read.
+
+@inline
+def repeat_channels(block, pixels, width, channels, repeat):
+    """Repeat each pixel's channels in place twice or four times, for a depthwise convolution with a multiplier.
+
+    Going down, no number is overwritten before it has been read.
     """
     lanes = lanes_of(block)
-    registers = 0
-    if width % lanes == 0 and first % repeat == 0 and lanes % repeat == 0:
-        registers = (channels + lanes - 1) // lanes
-    if registers and repeat == 2:
+    registers = (channels + lanes - 1) // lanes
+    if repeat == 2:
         repeat_registers(block, pixels, width, registers, 2)
-    elif registers and repeat == 4:
-        repeat_registers(block, pixels, width, registers, 4)
     else:
-        for pixel in range(pixels):
-            numbers = advance(block, pixel * width)
-            for o in range(channels - 1, -1, -1):
-                numbers[o] = numbers[(first + o) // repeat - first // repeat]
+        repeat_registers(block, pixels, width, registers, 4)
+
+
+@inline
+def spread_channels(source, pixels, count, block, width, first, repeat):
+    """Write each of the `count` channels of each pixel `repeat` times, from output channel `first` on.
+
+    Pixels lie `count` numbers apart in the source and `width` in the block. Registers reach beyond their numbers, those
+    of the last pixel up to `repeat` and their lanes; what comes next is written later.
+    """
+    lanes = lanes_of(block)
+    for pixel in range(pixels):
+        numbers, target = advance(source, pixel * count), advance(block, pixel * width)
+        wanted = repeat - first % repeat
+        for c in range(count):
+            number, k = splat(block, numbers[c]), 0
+            while k < wanted:
+                store(number, advance(target, k))
+                k += lanes
+            target, wanted = advance(target, wanted), repeat
