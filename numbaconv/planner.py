@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory
-from numbaconv.algorithms import depthwise, direct, dot, folded, folded_planes, padding_modes, planar, winograd
+from numbaconv.algorithms import (
+    depthwise,
+    direct,
+    dot,
+    folded,
+    folded_planes,
+    padding_modes,
+    planar,
+    winograd,
+)
 from numbaconv.program import Operand, Recorder
 from numbaconv.settings import config, on_change
 from numbaconv.shapes import Strides, contiguous_strides
@@ -54,11 +63,13 @@ def _declines(algorithm: ModuleType, spec: ConvSpec, direction: str) -> str | No
         reason = winograd.declines(spec, direction) if config.winograd else "numbaconv.config.winograd is False"
         if reason is not None:
             return reason
-    if algorithm is depthwise and depthwise.rivals_planar(spec, direction) and not planar.refuses(spec, direction):
+    rivals_planar = depthwise.rivals_planar(spec, direction)
+    if algorithm is depthwise and rivals_planar and not planar.refuses(spec, direction):
         own = depthwise.estimate(spec, direction)
         other = planar.estimate(spec, direction) * depthwise.PLANAR_SHARES[direction]
         return None if own < other else _beaten(own, other, planar.NAME)
-    if algorithm not in GAINS:
+    # Beside few depthwise channels the direct algorithm takes longer than it is estimated to.
+    if algorithm not in GAINS or (algorithm is planar and rivals_planar):
         return None
     own, (other, name) = algorithm.estimate(spec, direction), (direct.estimate(spec, direction), direct.NAME)
     table = ALGORITHMS[direction]

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, pass_axes
 from numbaconv.algorithms.depthwise_blocking import ProductBlock, choose_product_block, is_gathered, tile_outputs
+from numbaconv.algorithms.depthwise_estimate import PLANAR_SHARES as PLANAR_SHARES
+from numbaconv.algorithms.depthwise_estimate import estimate as estimate
+from numbaconv.algorithms.depthwise_estimate import lanes_summed_of
+from numbaconv.algorithms.depthwise_estimate import rivals_planar as rivals_planar
 from numbaconv.algorithms.depthwise_gradient import gradient_launch
 from numbaconv.algorithms.geometry import (
     Record,
@@ -73,32 +77,6 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-PIXEL_CYCLES = 22.0
-"""Cycles of an output pixel with fewer channels than a register has lanes, besides a multiply-add a tap."""
-
-PLANAR_SHARES = {"forward": 0.5, "input_grad": 0.5, "kernel_grad": 0.8}
-"""What such layers take of the planar algorithm's estimate. Measured with 2 to 15 channels and 3x3 to 9x9 taps."""
-
-GRADIENT_TAPS = 49
-"""More taps take a kernel gradient twice the time for each, up to so many 0.68 cycles besides 8 (a Zen 5)."""
-
-
-def rivals_planar(spec: ConvSpec, direction: str) -> bool:
-    """Whether a register has so many idle lanes that one of pixels may be faster."""
-    steps = (*spec.strides, *spec.dilation)
-    is_plain = spec.in_channels_per_group == spec.depth_multiplier == 1 and set(steps) == {1}
-    is_known = direction != "kernel_grad" or TARGET.has_two_wide_units
-    return is_plain and is_known and spec.in_channels < TARGET.lanes(spec.dtype)
-
-
-def estimate(spec: ConvSpec, direction: str) -> float:
-    """Return about how many cycles a pass takes on one thread if it `rivals_planar`."""
-    taps = math.prod(spec.kernel_size)
-    if direction == "kernel_grad":
-        return math.prod(spec.y_shape[:-1]) * (8 + 0.68 * taps if taps <= GRADIENT_TAPS else 1.15 * taps)
-    return math.prod(spec.result_shape(direction)[:-1]) * (PIXEL_CYCLES + taps / TARGET.fma_per_cycle)
-
-
 PHASE_LINES = 4
 """Rows of outputs of one phase of several that are made before those of the next."""
 
@@ -124,16 +102,6 @@ def _with_multiplier(lattice: Lattice, multiplier: int, x_channel: int) -> Latti
     return Lattice(
         lattice.batch, lattice.x_batch, lattice.y_batch, planes, lattice.rows, lattice.columns, lattice.y_start
     )
-
-
-def _lanes_summed(spec: ConvSpec, direction: str, x_channel: int) -> int:
-    """Return how many neighbouring channels of the products are summed to one of the result.
-
-    The products of an input gradient with a multiplier are those of a layer with as many channels as grad_y.
-    """
-    multiplier, lanes = spec.depth_multiplier, TARGET.lanes(spec.dtype)
-    is_whole = spec.in_channels_per_group == 1 == x_channel and lanes % multiplier == 0 and spec.out_channels >= lanes
-    return multiplier if direction == "input_grad" and is_whole else 1
 
 
 def _product_lattices(
@@ -320,7 +288,7 @@ def _product_record(
 @lru_cache(maxsize=512)
 def product_plan(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels)."""
-    lanes, lanes_summed = TARGET.lanes(spec.dtype), _lanes_summed(spec, direction, x_strides[-1])
+    lanes, lanes_summed = TARGET.lanes(spec.dtype), lanes_summed_of(spec, direction, x_strides[-1])
     channel_fields = _channel_fields(spec, direction, x_strides[-1], lanes_summed)
     channels, summed = channel_fields[at.OUT_CHANNELS], channel_fields[at.SUMMED]
     in_place = channel_fields[at.REPEAT] == 1 and channel_fields[at.X_CHANNEL] == 1 and channels >= lanes

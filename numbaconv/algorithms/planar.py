@@ -145,11 +145,11 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
     return cheapest_block(lattice, spec.groups, price)
 
 
-SHARES = {"input_grad": 0.8, "kernel_grad": 0.65} if TARGET.has_two_wide_units else {}
+SHARES = {"forward": 0.92, "input_grad": 0.8, "kernel_grad": 0.65} if TARGET.has_two_wide_units else {}
 """What passes take of their estimates where the direct algorithm takes all of its own.
 
-Where a core starts two products of 64 bytes in a cycle gradients took 0.6 to 0.8 of that, and forward passes what they
-are estimated to beside others (a Zen 5).
+Where a core starts two products of 64 bytes in a cycle half of 51 forward passes took 0.81 or less of that, a quarter
+all of it; input gradients 0.8 and kernel gradients 0.62 to 0.8 (a Zen 5).
 """
 
 
