@@ -25,6 +25,7 @@ from asv_bench import measure as timing
 from asv_bench import other_peers, readme_table, report, roofline, yardsticks
 from asv_bench.peer import Peer, UnsupportedByPeerError, relative_error
 from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, Layer, load_layers, make_arrays, make_pass
+from asv_bench.random_layers import draw_layers
 
 # Both sides sum in the same precision, in different orders; a wrong tap or channel is off by far more.
 LARGEST_ERROR = {"float32": 1e-3, "float64": 1e-11}
@@ -34,7 +35,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m asv_bench.peers", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--layers", default="shapes", metavar="LIST", help="shapes (default), more (more_shapes.json), sample (one of "
-        "each kind of shapes.json), or a file in their format")  # fmt: skip
+        "each kind of shapes.json), random:SEED (drawn at random), or a file in their format")  # fmt: skip
     add("--only", default="", metavar="NAME[,NAME]", help="measure only these layers")
     add("--passes", default=",".join(PASSES), metavar="PASS[,PASS]", help="default: %(default)s")
     add("--threads", type=int, metavar="N", help="threads of both sides (default: all that Numba has)")
@@ -114,9 +115,12 @@ LISTS = {"shapes": SHAPES, "more": MORE_SHAPES, "sample": SHAPES}
 
 
 def choose_layers(layers: str, only: Sequence[str]) -> list[Layer]:
-    """Return the layers of a list by its name or of a file, those named in `only` where it names any."""
+    """Return the layers of a list by its name, of a file or of a seed, those named in `only` where it names any."""
     if layers == "sample":
         only = [name for name in readme_table.CHOSEN if name in only or not only]
+    name, _, seed = layers.partition(":")
+    if name == "random" and seed.isdecimal():
+        return [layer for layer in draw_layers(int(seed)) if not only or layer.name in only]
     return load_layers(LISTS.get(layers, Path(layers)), only)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from asv_bench import measure, peer, peers, readme_table, report, yardsticks
 from asv_bench.problems import MORE_SHAPES, PASSES, SHAPES, load_layers, make_arrays, make_pass, parse_layer, placed
+from asv_bench.random_layers import COUNT
 
 RAW = json.loads(SHAPES.read_text())
 MORE = json.loads(MORE_SHAPES.read_text())
@@ -38,6 +39,11 @@ def test_lists_of_layers():
     assert len(peers.choose_layers("shapes", [])) == len(RAW)
     assert [layer.name for layer in peers.choose_layers("more", [])] == [entry["name"] for entry in MORE]
     assert not {entry["name"] for entry in RAW} & {entry["name"] for entry in MORE}
+    drawn = peers.choose_layers("random:7", [])
+    assert len({layer.name for layer in drawn}) == len(drawn) == COUNT
+    assert drawn == peers.choose_layers("random:7", [])
+    assert drawn != peers.choose_layers("random:8", [])
+    assert peers.choose_layers("random:7", [drawn[3].name]) == [drawn[3]]
     sample = {layer.name for layer in peers.choose_layers("sample", [])}
     assert sample == set(readme_table.CHOSEN)
     assert len(sample) == 15
