@@ -85,16 +85,16 @@ def gather_rows(record, x, block, plane, row, rows, column, columns, channel, ch
     read = (channel + channels - 1) // repeat + 1 - first
     source, lanes = advance(x, first * record[at.X_CHANNEL]), lanes_of(block)
     pixels = record[at.PLANE_TAPS] * record[at.TAP_ROWS] * record[at.TAP_COLUMNS]
-    if repeat == 1:
-        gather_block(source, record, plane, row, rows, column, columns, read, block, width)
-    elif repeats_in_place(width, channel, lanes, repeat):
-        gather_block(source, record, plane, row, rows, column, columns, read, block, width)
-        repeat_channels(block, pixels, width, channels, repeat)
-    else:
+    is_in_place = repeat == 1 or repeats_in_place(width, channel, lanes, repeat)
+    gathered, pitch = block, width
+    if not is_in_place:
         # The channels as they are lie behind what registers write beyond the block.
-        apart = advance(block, pixels * width + repeat + lanes)
-        gather_block(source, record, plane, row, rows, column, columns, read, apart, read)
-        spread_channels(apart, pixels, read, block, width, channel, repeat)
+        gathered, pitch = advance(block, pixels * width + repeat + lanes), read
+    gather_block(source, record, plane, row, rows, column, columns, read, gathered, pitch)
+    if not is_in_place:
+        spread_channels(gathered, pixels, read, block, width, channel, repeat)
+    elif repeat > 1:
+        repeat_channels(block, pixels, width, channels, repeat)
 
 
 @inline

@@ -133,7 +133,8 @@ def repeat_registers(block, pixels, width, registers, repeat):
 @inline
 def repeats_in_place(width, first, lanes, repeat):
     """Whether `repeat_channels` can repeat the channels of a block of ``width``, from output channel `first` on."""
-    return width % lanes == 0 and first % repeat == 0 and (repeat == 2 or repeat == 4)
+    fills_registers = width % lanes == 0 and first % repeat == 0 and lanes % repeat == 0
+    return fills_registers and (repeat == 2 or repeat == 4)
 
 
 @inline

@@ -35,7 +35,7 @@ MANY = 4
 FOLLOWING = 8
 """Rows from one that is multiplied to the one that is fetched meanwhile."""
 
-WORK = 0  # of each worker: where the rows begin that meet other numbers than zero, AHEAD more, and these numbers
+WORK = 0  # of each worker: where the rows begin that meet other numbers than zero, FOLLOWING more, and these numbers
 
 
 @task_kernel
