@@ -28,8 +28,10 @@ from numbaconv.algorithms.geometry import (
 )
 from numbaconv.algorithms.gradient_blocking import (
     GRADIENT_TASKS,
+    UNEVEN_PIXELS,
     WRITTEN_BLOCKS,
     GradientBlock,
+    added_cycles,
     choose_gradient_block,
     panel_parts,
     pixel_chunks,
@@ -40,6 +42,7 @@ from numbaconv.algorithms.plan_parts import (
     GradientPlan,
     array_strides,
     gradient_sizes,
+    is_small,
     lattice_extent,
     lattice_variants,
     launch_gradient,
@@ -71,6 +74,7 @@ class _GradientPhase:
     exchanged: int = 0  # numbers of a run where they are the columns of tiles, output channels the rows
     packs_rows: bool = False
     together: int = 1  # groups of a task
+    chunks: int = 1  # private sums where blocks are no more
 
 
 LONG_RUN, LONG_PIECES_COST = 28, 1.02
@@ -87,15 +91,31 @@ EXCHANGED_COST = 1.05
 def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> list[_GradientPhase]:
     """Return the phases of the cheapest variant, each in its cheapest form."""
     choices = []
+    has_panels = panel_count(spec.out_channels_per_group, spec.dtype) * spec.groups > 1
     for variant in lattice_variants(spec, "forward", x_strides, y_strides):
         phases = with_taps(variant)
-        for together in _groups_together(spec):
-            choices.append([_gradient_phase(spec, each, x_strides, len(phases) == 1, together) for each in phases])
-        forms = [_exchanged_forms(spec, lattice, x_strides) for lattice in phases]
-        best = [min(each, key=lambda phase: phase.block.cycles) for each in forms if each]
-        if len(best) == len(phases) and len({phase.exchanged for phase in best}) == 1:
-            choices.append(best)
-    return min(choices, key=_cycles)
+        for chunks, together in itertools.product(_chunks(spec, has_panels), _groups_together(spec)):
+            choices.append(
+                [_gradient_phase(spec, each, x_strides, len(phases) == 1, chunks, together) for each in phases]
+            )
+        for chunks in _chunks(spec, False):
+            forms = [_exchanged_forms(spec, lattice, x_strides, chunks) for lattice in phases]
+            best = [min(each, key=lambda phase: phase.block.balanced) for each in forms if each]
+            if len(best) == len(phases) and len({phase.exchanged for phase in best}) == 1:
+                choices.append(best)
+    added = added_cycles(spec.taps * spec.in_channels_per_group, spec.out_channels, spec.dtype)
+    return min(choices, key=lambda phases: _balanced(phases) + (phases[0].chunks - 1) * added)
+
+
+def _chunks(spec: ConvSpec, has_panels: bool) -> list[int]:
+    """Return how many private sums the pixels may be dealt to where blocks are no more.
+
+    Of few pixels one or two, unless panels of output channels are several tasks.
+    """
+    pixels, size = gradient_sizes(spec)
+    chunks = pixel_chunks(pixels, size)
+    has_two = chunks == 1 and not has_panels and pixels >= 2 * UNEVEN_PIXELS and not is_small(spec)
+    return [1, 2] if has_two else [chunks]
 
 
 def _groups_together(spec: ConvSpec) -> list[int]:
@@ -104,9 +124,9 @@ def _groups_together(spec: ConvSpec) -> list[int]:
     return [1, spec.groups] if is_many else [1]
 
 
-def _cycles(phases: list[_GradientPhase]) -> float:
+def _balanced(phases: list[_GradientPhase]) -> float:
     """Return what the phases are taken to cost; exchanged tiles are not chosen for less than a twentieth."""
-    return sum(phase.block.cycles for phase in phases) * (EXCHANGED_COST if phases[0].exchanged else 1.0)
+    return sum(phase.block.balanced for phase in phases) * (EXCHANGED_COST if phases[0].exchanged else 1.0)
 
 
 def gradient_cycles(spec: ConvSpec) -> float:
@@ -151,21 +171,20 @@ def _inputs(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> Iterator[tu
             yield form, in_place, pitch, has_merged_run(form, of_input, in_place, pitch), extent
 
 
-def _exchanged_forms(spec: ConvSpec, lattice: Lattice, x_strides: Strides) -> list[_GradientPhase]:
+def _exchanged_forms(spec: ConvSpec, lattice: Lattice, x_strides: Strides, chunks: int) -> list[_GradientPhase]:
     """Return the forms of a phase with output channels as rows: a task takes all of them and every number of all taps.
 
     Registers of runs that do not fill them read what follows, which is no memory of the input's behind its end.
     """
-    sums = pixel_chunks(*gradient_sizes(spec)) * spec.groups
     numbers, forms = spec.taps * spec.in_channels_per_group, []
-    if sums < GRADIENT_TASKS or spec.out_channels_per_group * HALVES % TARGET.lanes(spec.dtype) == 0:
+    if spec.out_channels_per_group * HALVES % TARGET.lanes(spec.dtype) == 0:
         return []
     for form, in_place, pitch, merged, extent in _inputs(spec, lattice, x_strides):
         run, rows = _runs(spec, form, merged)
         if rows == list(range(0, numbers, run)) and not (in_place and run * HALVES % TARGET.lanes(spec.dtype)):
             taps = len(form.columns.phase.taps) if merged else 1
-            block = choose_gradient_block(extent, taps, pitch, sums, True, 1, exchanged=True)
-            forms.append(_GradientPhase(form, in_place, block, True, exchanged=run))
+            block = choose_gradient_block(extent, taps, pitch, chunks * spec.groups, True, 1, exchanged=True)
+            forms.append(_GradientPhase(form, in_place, block, True, exchanged=run, chunks=chunks))
     return forms
 
 
@@ -173,17 +192,19 @@ def _phase_cycles(phase: _GradientPhase) -> float:
     """Return what a form of a phase is taken to cost; none but the simplest is chosen for next to nothing."""
     run = len(phase.lattice.columns.phase.taps) * phase.block.channels
     if phase.packs_rows:
-        return phase.block.cycles * PACKED_COST
-    return phase.block.cycles * (LONG_PIECES_COST if phase.pieces and run > LONG_RUN else 1.0)
+        return phase.block.balanced * PACKED_COST
+    return phase.block.balanced * (LONG_PIECES_COST if phase.pieces and run > LONG_RUN else 1.0)
 
 
 def _gradient_phase(
-    spec: ConvSpec, lattice: Lattice, x_strides: Strides, is_whole: bool, together: int
+    spec: ConvSpec, lattice: Lattice, x_strides: Strides, is_whole: bool, chunks: int, together: int
 ) -> _GradientPhase:
-    """Return the cheapest form of a phase, which ``is_whole`` where there is no other one, by tasks of some groups."""
+    """Return the cheapest form of a phase, which ``is_whole`` where there is no other one, by tasks of some groups.
+
+    Pixels are dealt to ``chunks``, if rows are packed to others.
+    """
     of_output = spec.out_channels_per_group
-    sums, packed_sums = pixel_chunks(*gradient_sizes(spec)), pixel_chunks(*gradient_sizes(spec), True)
-    sums *= spec.groups // together
+    sums, packed_sums = chunks * (spec.groups // together), pixel_chunks(*gradient_sizes(spec), packs_rows=True)
     packs = PACKS_ROWS and spec.groups == 1 and panel_count(of_output, spec.dtype) > 1
     grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
     forms = []
@@ -192,10 +213,10 @@ def _gradient_phase(
         for pieces in _tilings(spec, form, merged):
             unpacked = grad_in_place or bool(pieces)
             block = choose_gradient_block(extent, taps, pitch, sums, unpacked, together, pieces)
-            forms.append(_GradientPhase(form, in_place, block, unpacked, pieces, together=together))
+            forms.append(_GradientPhase(form, in_place, block, unpacked, pieces, together=together, chunks=chunks))
         if packs and not grad_in_place and (in_place or (is_whole and packed_sums == 1)):
             block = choose_gradient_block(extent, taps, pitch, packed_sums, False, 1, (), False, True, is_whole)
-            forms.append(_GradientPhase(form, in_place, block, False, packs_rows=True))
+            forms.append(_GradientPhase(form, in_place, block, False, packs_rows=True, chunks=packed_sums))
     return min(forms, key=_phase_cycles)
 
 
@@ -251,9 +272,8 @@ def _assembled_gradient(spec: ConvSpec, phases: list[_GradientPhase], x_strides:
             block_pixels = block.images * block.rows * block.columns
             one_tile = block_pixels * round_up(GRADIENT_TILES[2][0], lanes)
             packed_rows = max(packed_rows, one_tile, PACKED_REGISTERS * lanes)
-    all_pixels, gradient_bytes = gradient_sizes(spec)
     packs_rows = all(phase.packs_rows for phase in phases)
-    chunks = min(blocks, pixel_chunks(all_pixels, gradient_bytes, packs_rows))
+    chunks = min(blocks, max(phase.chunks for phase in phases))
     # With more threads than that gives tasks, single groups do; sums are the same.
     together = phases[0].together if chunks >= 2 * TARGET.threads else 1
     group_tasks = groups // together

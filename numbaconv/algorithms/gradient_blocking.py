@@ -34,7 +34,7 @@ AHEAD_BYTES_PER_CYCLE = 8  # of what was fetched ahead and has to be fetched aga
 class GradientBlock:
     """Pixels of one visit, input channels and parts of the output channels of a task, cycles of all.
 
-    ``panels`` of grad_y are packed in one sweep.
+    ``panels`` of grad_y are packed in one sweep. ``cycles`` are those of one thread, ``balanced`` have what two wait.
     """
 
     images: int
@@ -43,12 +43,16 @@ class GradientBlock:
     channels: int
     panels: int
     cycles: float
+    balanced: float
 
 
 MAX_PIXEL_CHUNKS = 32
 MAX_PARTIAL_BYTES = 4 << 20
 PIXELS_PER_CHUNK = 512
-"""Adding a private sum is estimated to cost what 20 pixels' FMAs do, so with this many it is a few percent."""
+ADDED_PIXELS = 20
+"""Adding a private sum is estimated to cost what so many pixels' FMAs do: with many in a chunk a few percent."""
+UNEVEN_PIXELS = 32
+"""Pixels of a chunk, at least, where one sum alone would leave one of two threads without work."""
 PACKED_PIXELS = 1024
 """The same where rows of tiles are packed: tasks of some channels each copy no input twice."""
 
@@ -59,6 +63,9 @@ GRADIENT_TASKS = 4
 Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
 """
 
+ALONE = 2.0
+"""What a single task takes longer than two, on two threads: blocks of more tasks may cost as much more."""
+
 GRADIENT_COSTS = (12.0, 12.0, 1.5, 40.0, TASK_CYCLES)
 """Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its
 registers to the sums, entering a gathered row, and beginning a block."""
@@ -68,6 +75,9 @@ WRITTEN_BLOCKS = 4
 
 WRITTEN_BYTES_PER_CYCLE = 4
 """Bytes of a gradient that other kernel gradients clear and copy in a cycle, which their estimates leave out."""
+
+EXCHANGED_CYCLES = 0.5
+"""What it takes to write a number of a gradient whose rows lie across the sums."""
 
 PACKED_ROW_CYCLES = 7
 """What it takes to pack the numbers of a pixel that are the rows of a tile, from L2 or L3."""
@@ -134,7 +144,8 @@ def choose_gradient_block(
         rate = STRETCH_RATE
     if extent.plane_taps > 1:
         gathering *= 1.5  # rows of the first plane alone are fetched ahead
-    best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf)
+    chunks = sums * of_task // extent.groups
+    best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf, math.inf)
     for channels in [extent.channels] if pieces or exchanged else channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
         panel_chunks = 1 if exchanged else min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
@@ -202,8 +213,12 @@ def choose_gradient_block(
             cycles *= blocks * parts * panel_chunks
             if packs_rows and is_whole and sums == 1 and blocks <= WRITTEN_BLOCKS:
                 cycles -= extent.depth * extent.out_channels * itemsize / WRITTEN_BYTES_PER_CYCLE
-            if cycles < best.cycles:
-                best = GradientBlock(images, rows, columns, channels, together, cycles)
+            if exchanged:
+                cycles += extent.depth * extent.out_channels * EXCHANGED_CYCLES
+            is_alone = min(chunks, blocks) * (sums // chunks) * parts * panel_chunks == 1
+            balanced = cycles * (ALONE if is_alone else 1.0)
+            if balanced < best.balanced:
+                best = GradientBlock(images, rows, columns, channels, together, cycles, balanced)
     return best
 
 
@@ -211,6 +226,11 @@ def pixel_chunks(pixels: int, gradient_bytes: int, packs_rows: bool = False) -> 
     """Return how many private sums the pixels of a kernel gradient are dealt to where blocks are no more."""
     most = max(GRADIENT_TASKS, MAX_PARTIAL_BYTES // gradient_bytes)
     return min(MAX_PIXEL_CHUNKS, max(1, pixels // (PACKED_PIXELS if packs_rows else PIXELS_PER_CHUNK)), most)
+
+
+def added_cycles(depth: int, out_channels: int, dtype: str) -> float:
+    """Return about what it costs to add one more private sum."""
+    return ADDED_PIXELS * depth * out_channels / (TARGET.lanes(dtype) * FMA_PER_CYCLE)
 
 
 def panel_parts(tasks: int, panels: int) -> int:

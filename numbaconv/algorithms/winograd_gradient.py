@@ -46,8 +46,8 @@ from numbaconv.target import TARGET
 MAX_CHUNKS, MIN_CHUNK_TILES, MAX_CHUNK_BYTES = 4, 96, TARGET.l3_bytes // 4 * 3
 """Chunks of tiles, whatever the number of threads, their tiles at least, and their sums at most: each has its own."""
 
-UNEVEN_CHUNK_TILES = 12
-"""Tiles of a chunk, at least, where one or three panels alone would leave one of two threads without work."""
+LEAST_CHUNK_TILES = 12
+"""The same where a single panel of a single group would be one task."""
 
 MIN_TASK_PANELS = 8
 """Panels of a task where there are more tasks than threads: each transforms the input of its chunk anew."""
@@ -97,8 +97,8 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     lanes, points, panels = TARGET.lanes("float32"), first.points, panel_count(outs, "float32")
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
-    uneven = panels * spec.groups in (1, 3) and all_tiles >= 2 * UNEVEN_CHUNK_TILES
-    chunks = max(1, min(MAX_CHUNKS, max(1 + uneven, all_tiles // MIN_CHUNK_TILES), MAX_CHUNK_BYTES // sums))
+    least = 2 if panels * spec.groups == 1 and all_tiles >= 2 * LEAST_CHUNK_TILES else 1
+    chunks = max(1, min(MAX_CHUNKS, max(least, all_tiles // MIN_CHUNK_TILES), MAX_CHUNK_BYTES // sums))
     transformed = points * all_tiles * (depth + panels * 2 * lanes) * 4
     if sums > MIN_SUMS_BYTES * spec.groups and transformed <= MAX_TRANSFORMED_BYTES:
         unit = unit_tiles(depth, points)
