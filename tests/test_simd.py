@@ -293,14 +293,19 @@ def test_outer_products_lane_by_lane(dtype):
 
 
 @task_kernel
-def repeated(worker, task, geometry, buffers):
-    vectors.store(vectors.load_repeated(buffers[1], 2), buffers[2])
-    vectors.store(vectors.load_repeated(buffers[1], 4), pointers.advance(buffers[2], vectors.lanes_of(buffers[1])))
+def spread(worker, task, geometry, buffers):
+    x, lanes = buffers[1], vectors.lanes_of(buffers[1])
+    vectors.store(vectors.load_spread(x, 2, 0), buffers[2])
+    vectors.store(vectors.load_spread(x, 4, 0), pointers.advance(buffers[2], lanes))
+    vectors.store(vectors.load_spread(x, 3, 1), pointers.advance(buffers[2], 2 * lanes))
+    vectors.store(vectors.load_spread(x, 3, 2), pointers.advance(buffers[2], 3 * lanes))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_load_repeated(dtype):
+def test_load_spread(dtype):
     lanes = TARGET.lanes(dtype)
-    x, out = numbers(lanes, dtype), np.zeros((2, lanes), dtype)
-    run(repeated, dtype, x, out)
-    np.testing.assert_array_equal(out, [np.repeat(x, 2)[:lanes], np.repeat(x, 4)[:lanes]])
+    x, out = numbers(lanes, dtype), np.zeros((4, lanes), dtype)
+    run(spread, dtype, x, out)
+    thrice = np.repeat(x, 3)
+    np.testing.assert_array_equal(out[:2], [np.repeat(x, 2)[:lanes], np.repeat(x, 4)[:lanes]])
+    np.testing.assert_array_equal(out[2:], [thrice[1:][:lanes], thrice[2:][:lanes]])

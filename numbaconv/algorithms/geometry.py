@@ -223,7 +223,7 @@ def repeated_size(record: Record, lanes: int) -> int:
     if size == 0 or repeat == 1:
         return size
     width = record.fields[at.PIXEL_PITCH]
-    return size + repeat + lanes + size // width * (-(-width // repeat) + 1)
+    return size + repeat + 2 * lanes + size // width * (-(-width // repeat) + 1)
 
 
 def packed_order(lattice: Lattice) -> tuple[Axis, ...]:

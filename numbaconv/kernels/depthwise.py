@@ -32,7 +32,7 @@ from numbaconv.kernels.depthwise_tiles import (
 )
 from numbaconv.kernels.epilogue import leave_bounce, waits
 from numbaconv.kernels.forward import stores_past_caches
-from numbaconv.kernels.gather import gather_block, repeat_channels, repeats_in_place, spread_channels
+from numbaconv.kernels.gather import gather_block, repeat_channels, repeats_in_place, spread_channels, spread_triples
 from numbaconv.kernels.lane_sums import leave_lane_sums
 from numbaconv.simd.pointers import advance, as_counters, clear, fence
 from numbaconv.simd.transposes import transpose_square
@@ -91,7 +91,9 @@ def gather_rows(record, x, block, plane, row, rows, column, columns, channel, ch
         # The channels as they are lie behind what registers write beyond the block.
         gathered, pitch = advance(block, pixels * width + repeat + lanes), read
     gather_block(source, record, plane, row, rows, column, columns, read, gathered, pitch)
-    if not is_in_place:
+    if repeat == 3:
+        spread_triples(gathered, pixels, read, block, width, channel, channels)
+    elif not is_in_place:
         spread_channels(gathered, pixels, read, block, width, channel, repeat)
     elif repeat > 1:
         repeat_channels(block, pixels, width, channels, repeat)

@@ -11,7 +11,7 @@ from numbaconv.jit import inline
 from numbaconv.kernels import layout as at
 from numbaconv.kernels.vector_copy import clear_pixel, copy_pixel
 from numbaconv.simd.pointers import advance, clear, prefetch
-from numbaconv.simd.vectors import lanes_of, load_repeated, splat, store
+from numbaconv.simd.vectors import lanes_of, load_spread, splat, store
 
 AHEAD_PIXELS = 16
 """Pixels ahead that are fetched where other channels lie between them: short stretches defeat the prefetchers."""
@@ -127,7 +127,7 @@ def repeat_registers(block, pixels, width, registers, repeat):
         numbers = advance(block, pixel * width)
         for register in range(registers - 1, -1, -1):
             source = advance(numbers, register * lanes // repeat)
-            store(load_repeated(source, repeat), advance(numbers, register * lanes))
+            store(load_spread(source, repeat, 0), advance(numbers, register * lanes))
 
 
 @inline
@@ -149,6 +149,26 @@ def repeat_channels(block, pixels, width, channels, repeat):
         repeat_registers(block, pixels, width, registers, 2)
     else:
         repeat_registers(block, pixels, width, registers, 4)
+
+
+@inline
+def spread_triples(source, pixels, count, block, width, first, channels):
+    """Do what `spread_channels` does with three times each channel, a register at a time.
+
+    Registers read beyond their numbers, those of the last pixel up to their lanes.
+    """
+    lanes = lanes_of(block)
+    for pixel in range(pixels):
+        numbers, target = advance(source, pixel * count - first // 3), advance(block, pixel * width)
+        for register in range((channels + lanes - 1) // lanes):
+            channel, filled = first + register * lanes, advance(target, register * lanes)
+            phase, read = channel % 3, advance(numbers, channel // 3)
+            if phase == 0:
+                store(load_spread(read, 3, 0), filled)
+            elif phase == 1:
+                store(load_spread(read, 3, 1), filled)
+            else:
+                store(load_spread(read, 3, 2), filled)
 
 
 @inline

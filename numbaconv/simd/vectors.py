@@ -69,18 +69,21 @@ def load_first(typingctx, pointer, count):
 
 
 @intrinsic(prefer_literal=True)
-def load_repeated(typingctx, pointer, repeat):
-    """Load one register of whose first numbers each comes ``repeat`` times; as many as fill it are read."""
-    if not isinstance(repeat, types.IntegerLiteral):
+def load_spread(typingctx, pointer, repeat, phase):
+    """Load one register of whose numbers each comes ``repeat`` times, the first of them ``phase`` times fewer.
+
+    As many numbers as fill it are read.
+    """
+    if not isinstance(repeat, types.IntegerLiteral) or not isinstance(phase, types.IntegerLiteral):
         return None
-    vector, times = VectorType(pointer.dtype), repeat.literal_value
+    vector, times, skipped = VectorType(pointer.dtype), repeat.literal_value, phase.literal_value
 
     def codegen(context, b, sig, args):
         numbers = emit.load(b, vector, args[0])
-        mask = ir.Constant(ir.VectorType(emit.I32, vector.lanes), [lane // times for lane in range(vector.lanes)])
-        return b.shuffle_vector(numbers, numbers, mask)
+        order = [(lane + skipped) // times for lane in range(vector.lanes)]
+        return b.shuffle_vector(numbers, numbers, ir.Constant(ir.VectorType(emit.I32, vector.lanes), order))
 
-    return vector(pointer, repeat), codegen
+    return vector(pointer, repeat, phase), codegen
 
 
 @intrinsic
