@@ -87,7 +87,7 @@ def test_only_large_results_of_whole_cache_lines_are_stored_past_the_caches():
         spec = resolve_conv((batch, 32, 32, 16), (1, 1, 16, outs))
         x, y = plan_parts.array_strides(spec)
         geometry = direct.product_plan(spec, "forward", x, y).geometry
-        waits = direct.waits_for_memory(spec, "forward")
+        waits = plan_parts.waits_for_memory(spec, "forward")
         assert geometry[at.PAST_CACHES] == (plan_parts.leaves_caches(spec, "forward") and not waits)
         return plan_parts.leaves_caches(spec, "forward")
 
@@ -104,7 +104,7 @@ def test_short_sums_of_crowded_pixels_stay_in_the_caches_of_narrow_registers(ker
     spec = resolve_conv((32, 64, 64, kernel_shape[2]), kernel_shape, strides=2)
     plan = direct.product_plan(spec, "forward", *plan_parts.array_strides(spec))
     assert plan.has_short_sums == (kernel_shape[2] == 3)
-    stays = (is_short_and_crowded and TARGET.vector_bytes < 64) or direct.waits_for_memory(spec, "forward")
+    stays = (is_short_and_crowded and TARGET.vector_bytes < 64) or plan_parts.waits_for_memory(spec, "forward")
     assert plan.geometry[at.PAST_CACHES] == (FILLS_LINES and not stays)
 
 
@@ -115,10 +115,10 @@ def test_short_sums_stay_in_l3_where_memory_takes_them_slower_than_they_are_made
 
     def waits(channels, rows):
         spec = resolve_conv((1, rows, 16, channels), (1, 1, channels, numbers))
-        return direct.waits_for_memory(spec, "forward")
+        return plan_parts.waits_for_memory(spec, "forward")
 
     monkeypatch.setattr(type(TARGET), "threads", threads)
-    shortest = int(threads * TARGET.fma_per_cycle * TARGET.vector_bytes / direct.BYTES_PAST_CACHES)
+    shortest = int(threads * TARGET.fma_per_cycle * TARGET.vector_bytes / plan_parts.BYTES_PAST_CACHES)
     assert waits(shortest, rows)
     assert not waits(shortest + 1, rows)
     assert not waits(shortest, 2 * rows)

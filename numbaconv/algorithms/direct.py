@@ -19,7 +19,8 @@ from numbaconv.algorithms.blocking import (
     panel_vectors,
     taps_per_pass,
 )
-from numbaconv.algorithms.cache_sets import is_crowded, pixels_in_l1
+from numbaconv.algorithms.cache_sets import is_crowded
+from numbaconv.algorithms.clearing import CLEARED_BYTES_PER_CYCLE, Cleared, clears, has_taps
 from numbaconv.algorithms.direct_gradient import gradient_cycles, gradient_launch
 from numbaconv.algorithms.finite import Checked
 from numbaconv.algorithms.geometry import (
@@ -48,8 +49,8 @@ from numbaconv.algorithms.plan_parts import (
     lattice_extent,
     lattice_variants,
     launch_product,
-    leaves_caches,
     product_channels,
+    stores_past_caches,
 )
 from numbaconv.algorithms.shares import deal, task_count
 from numbaconv.algorithms.short_sums import describe_numbers, has_short_sums, table_size
@@ -93,14 +94,23 @@ def product_plan(
     y_strides: Strides,
     widen: bool = True,
     is_constant: bool = False,
+    is_cleared: bool = False,
 ) -> ProductPlan:
     """Plan a forward pass or an input gradient; strides, in elements, of (batch, *spatial, channels).
 
     Of the phases with their padding and the phases that keep padded borders apart, the cheaper ones are taken. A
-    constant kernel is packed once, as a whole and for all workers.
+    constant kernel is packed once, as a whole and for all workers. Outputs without taps are left as they are where they
+    have been cleared.
     """
     phases = _product_phases(spec, direction, x_strides, y_strides, widen)
+    if is_cleared:
+        phases = [phase for phase in phases if has_taps(phase.lattice)]
     return _assembled(spec, direction, phases, x_strides, is_constant)
+
+
+SPREAD_CYCLES, SPREAD_SHARE = (8, 0.4) if TARGET.has_two_wide_units else (0, 0.0)
+"""More of a pixel that does not fill a register where outputs of several phases, made by several threads, share cache
+lines: 5 to 12 with 3 to 5 channels (a Zen 5). Long sums hide it."""
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
@@ -110,8 +120,16 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     x, y = array_strides(spec)
     strides = (x, y) if direction == "forward" else (y, x)
     phases = _product_phases(spec, direction, *strides, True)
+    if clears(spec, direction, [phase.lattice for phase in phases]):
+        phases = [phase for phase in phases if has_taps(phase.lattice)]
+        cleared = math.prod(spec.x_shape) * np.dtype(spec.dtype).itemsize / CLEARED_BYTES_PER_CYCLE
+        return cleared + sum(phase.block.cycles for phase in phases)
     packed = [_own_depth(spec, direction, phase) * product_channels(spec, direction)[1] for phase in phases]
-    return sum(phase.block.cycles for phase in phases) + spec.groups * sum(packed) * OWN_CYCLES
+    cycles = sum(phase.block.cycles for phase in phases) + spec.groups * sum(packed) * OWN_CYCLES
+    if len(phases) > 1 and product_channels(spec, direction)[1] < TARGET.lanes(spec.dtype):
+        pixels = math.prod(spec.result_shape(direction)[:-1])
+        cycles += max(0.0, pixels * SPREAD_CYCLES - SPREAD_SHARE * cycles)
+    return cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +144,7 @@ class _Phase:
     def is_one_block(self) -> bool:
         """Whether the block holds all outputs of a group, and these have taps."""
         lattice, block = self.lattice, self.block
-        if not all(axis.phase.taps for axis in lattice.axes):
+        if not has_taps(lattice):
             return False
         sizes = lattice.batch, lattice.rows.phase.count, lattice.columns.phase.count
         planes = math.prod(axis.phase.count for axis in lattice.planes)
@@ -189,38 +207,6 @@ def _met_columns(lattice: Lattice) -> list[int]:
 
 GROUP_TASKS, GROUPS_PART = 4, 0.75
 """Tasks for each thread, at least, where a task takes all groups, and the part of L2 that these may gather."""
-
-
-CROWDED_SETS = 4
-"""Sets of L1 that all output pixels share, at most, where short sums in narrow registers stay in the caches."""
-
-BYTES_PAST_CACHES = 15
-"""Bytes that memory takes past the caches for each cycle of a core, from one core and from two (a Zen 5: 42 GB/s)."""
-
-
-def waits_for_memory(spec: ConvSpec, direction: str) -> bool:
-    """Whether outputs that L3 holds would be made faster than memory takes them: sums are short, or threads many.
-
-    Two cores then took 1.2 to 1.9 times as long past the caches; with longer sums they took 0.92 to 0.97 of the time.
-    """
-    shape, item = spec.result_shape(direction), np.dtype(spec.dtype).itemsize
-    summed = product_channels(spec, direction)[0] * spec.taps
-    if direction == "input_grad":
-        summed = max(1, summed // math.prod(spec.strides))
-    made = TARGET.threads * TARGET.fma_per_cycle * TARGET.vector_bytes / summed
-    return math.prod(shape) * item <= TARGET.l3_bytes // 2 and made > BYTES_PAST_CACHES
-
-
-def _stores_past_caches(spec: ConvSpec, direction: str, is_short: bool) -> bool:
-    """Whether results are stored past the caches.
-
-    Short sums store lines of six pixels at once. In registers smaller than a line they took up to 1.8 times as long
-    that way where the pixels lie a large power of two apart.
-    """
-    if not leaves_caches(spec, direction) or waits_for_memory(spec, direction):
-        return False
-    crowd = pixels_in_l1(spec.result_shape(direction)[-1], spec.dtype) <= CROWDED_SETS * TARGET.l1_ways
-    return not (is_short and crowd and TARGET.vector_bytes < CACHE_LINE)
 
 
 def _groups_together(spec: ConvSpec, records: list[Record]) -> int:
@@ -319,7 +305,7 @@ def _assembled(
     workspace = bounce + bounce_size(spec.dtype, BOUNCED_TILES)
     header = {
         at.WORKSPACE: workspace, at.SECOND: second, at.OWN_KERNEL: third, at.BOUNCE: bounce,
-        at.PAST_CACHES: int(_stores_past_caches(spec, direction, is_short)),
+        at.PAST_CACHES: int(stores_past_caches(spec, direction, is_short)),
     }  # fmt: skip
     if not (is_short or is_constant) and 0 < packed * np.dtype(spec.dtype).itemsize <= MAX_KEPT_BYTES:
         packed, states = round_up(packed, 16), round_up(states, CACHE_LINE // 8)
@@ -345,6 +331,11 @@ def prepare(
     if direction == "kernel_grad":
         return gradient_launch(spec, first_strides, second_strides)
     key = spec, direction, first_strides, activation, has_bias
+    if activation is None and not has_bias:
+        y_strides = contiguous_strides(spec.result_shape(direction))
+        phases = _product_phases(spec, direction, first_strides, y_strides, False)
+        if clears(spec, direction, [phase.lattice for phase in phases]):
+            return Cleared(_product_launch(*key, False, is_cleared=True)[0], spec)
     launch, is_widened = _product_launch(*key, True)
     if not is_widened:
         return launch
@@ -364,10 +355,11 @@ def _product_launch(
     has_bias: bool,
     widen: bool,
     is_constant: bool = False,
+    is_cleared: bool = False,
 ) -> tuple[parallel.Launch, bool]:
     """Return a launch on (x, kernel, y) or (x, kernel, y, bias), and whether absent taps are among its products."""
     shape = spec.result_shape(direction)
-    plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen, is_constant)
+    plan = product_plan(spec, direction, x_strides, contiguous_strides(shape), widen, is_constant, is_cleared)
     packed = parallel.Uninitialised(plan.packed_size * np.dtype(spec.dtype).itemsize)
     launch = launch_product(
         short_forward if plan.has_short_sums else direct_forward, spec, plan, shape, plan.bias_parts, activation,
@@ -376,5 +368,5 @@ def _product_launch(
     )  # fmt: skip
     if not is_constant:
         key = spec, direction, x_strides, activation, has_bias, widen
-        launch.of_constant = lambda: _product_launch(*key, True)[0]
+        launch.of_constant = lambda: _product_launch(*key, True, is_cleared)[0]
     return launch, plan.is_widened

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numbaconv import parallel
 from numbaconv.algorithms.axes import AxisPhase, interleaved, pass_axes, widened, without_padding
 from numbaconv.algorithms.blocking import Extent
+from numbaconv.algorithms.cache_sets import pixels_in_l1
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.fusing import Ending, ending
 from numbaconv.jit import TaskKernel
@@ -269,3 +270,35 @@ def leaves_caches(spec: ConvSpec, direction: str) -> bool:
     line = CACHE_LINE // np.dtype(spec.dtype).itemsize
     is_whole = product_channels(spec, direction)[1] % line == 0 and 2 * TARGET.lanes(spec.dtype) % line == 0
     return is_whole and exceeds_caches(spec, direction)
+
+
+CROWDED_SETS = 4
+"""Sets of L1 that all output pixels share, at most, where short sums in narrow registers stay in the caches."""
+
+BYTES_PAST_CACHES = 15
+"""Bytes that memory takes past the caches for each cycle of a core, from one core and from two (a Zen 5: 42 GB/s)."""
+
+
+def waits_for_memory(spec: ConvSpec, direction: str) -> bool:
+    """Whether outputs that L3 holds would be made faster than memory takes them: sums are short, or threads many.
+
+    Two cores then took 1.2 to 1.9 times as long past the caches; with longer sums they took 0.92 to 0.97 of the time.
+    """
+    shape, item = spec.result_shape(direction), np.dtype(spec.dtype).itemsize
+    summed = product_channels(spec, direction)[0] * spec.taps
+    if direction == "input_grad":
+        summed = max(1, summed // math.prod(spec.strides))
+    made = TARGET.threads * TARGET.fma_per_cycle * TARGET.vector_bytes / summed
+    return math.prod(shape) * item <= TARGET.l3_bytes // 2 and made > BYTES_PAST_CACHES
+
+
+def stores_past_caches(spec: ConvSpec, direction: str, is_short: bool) -> bool:
+    """Whether results are stored past the caches.
+
+    Short sums store lines of six pixels at once. In registers smaller than a line they took up to 1.8 times as long
+    that way where the pixels lie a large power of two apart.
+    """
+    if not leaves_caches(spec, direction) or waits_for_memory(spec, direction):
+        return False
+    crowd = pixels_in_l1(spec.result_shape(direction)[-1], spec.dtype) <= CROWDED_SETS * TARGET.l1_ways
+    return not (is_short and crowd and TARGET.vector_bytes < CACHE_LINE)

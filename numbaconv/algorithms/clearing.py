@@ -1,0 +1,68 @@
+"""Input gradients of strides that leave most pixels without a tap: all are cleared, then the others computed.
+
+Stored one by one the zeros between other pixels take as long as these, and the cache lines that they share are written
+more than once.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbaconv import parallel
+from numbaconv.algorithms.lattice import Lattice
+from numbaconv.algorithms.plan_parts import is_small, leaves_caches
+from numbaconv.kernels.clearing import clear_part
+from numbaconv.program import Operand, Recorder
+from numbaconv.spec import ConvSpec
+
+CLEARED_BYTES_PER_CYCLE = 16
+"""Of a result, and what is read again of it."""
+
+_CHUNK_BYTES = 1 << 17
+
+
+def clears(spec: ConvSpec, direction: str, lattices: list[Lattice]) -> bool:
+    """Whether most pixels of an input gradient have no tap, others have some, and all are left in the caches."""
+    pixels, tapped = 0, 0
+    if direction != "input_grad" or leaves_caches(spec, direction):
+        return False
+    for lattice in lattices:
+        count = lattice.batch * math.prod(axis.phase.count for axis in lattice.axes)
+        pixels += count
+        tapped += count * has_taps(lattice)
+    return 0 < 2 * tapped < pixels
+
+
+def has_taps(lattice: Lattice) -> bool:
+    """Whether the outputs of a phase are sums of anything."""
+    return all(axis.phase.taps for axis in lattice.axes)
+
+
+class Cleared:
+    """A launch on (x, kernel, y) that writes some pixels of y, and before it one that clears y."""
+
+    __slots__ = ("_clear", "_launch")
+
+    def __init__(self, launch: parallel.Launch, spec: ConvSpec) -> None:
+        self._launch = launch
+        self._clear = _clear(math.prod(spec.x_shape), spec.dtype, is_small(spec))
+
+    def __call__(self, x: NDArray, kernel: NDArray, y: NDArray) -> None:
+        self._clear(y)
+        self._launch(x, kernel, y)
+
+    def record(self, recorder: Recorder, x: Operand, kernel: Operand, y: Operand) -> None:
+        """Record both launches."""
+        recorder.launch(self._clear, y)
+        recorder.launch(self._launch, x, kernel, y)
+
+
+@lru_cache(maxsize=256)
+def _clear(size: int, dtype: str, small: bool) -> parallel.Launch:
+    """Return a launch on (y)."""
+    chunk = _CHUNK_BYTES // np.dtype(dtype).itemsize
+    return parallel.Launch(clear_part, dtype, -(-size // chunk), np.array([0, size, chunk]), (0,), 1, small=small)
