@@ -14,6 +14,7 @@ from numbaconv import planner
 from numbaconv.algorithms import direct_gradient
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.kernels import layout as at
+from numbaconv.target import TARGET
 
 SAME = {"padding": "same"}
 PROBLEMS = {
@@ -67,5 +68,13 @@ def test_numbers_behind_a_run_do_not_reach_the_gradient(rng, monkeypatch):
 def test_channels_are_rows_where_they_fill_no_columns():
     for channels, exchanged in ((2, True), (10, True), (25, True), (16, False), (32, False), (64, False)):
         assert is_exchanged(spec_of(Problem("1x1", (4, 40, 40, 64), (1, 1, 64, channels), {}))) == exchanged
-    # One task would have to take all pixels.
-    assert not is_exchanged(spec_of(Problem("few pixels", (1, 14, 14, 64), (1, 1, 64, 10), {})))
+
+
+def test_few_pixels_are_two_tasks_where_panels_are_not(rng):
+    few, fewer = Problem("few pixels", (1, 14, 14, 90), (3, 3, 90, 10), {}), Problem("1", (1, 9, 9, 90), (3, 3, 90, 10))
+    wide = Problem("3 panels", (1, 14, 14, 64), (3, 3, 64, 6 * TARGET.lanes("float32")), {})
+    for problem, tasks, chunks in ((few, 2, 2), (fewer, 1, 1), (wide, 3, 1)):
+        plan = direct_gradient.gradient_plan(spec_of(problem), *array_strides(spec_of(problem)))
+        assert plan.tasks >= tasks
+        assert plan.geometry[at.CHUNKS] == chunks
+        assert_exact(problem, "float32", rng)

@@ -22,6 +22,8 @@ from numbaconv.target import TARGET
 
 COPY_CYCLES, SCALAR_CYCLES = 0.2, 1.25  # a number that is gathered
 TRANSPOSE_CYCLES, CHANNEL_CYCLES = 0.8, 0.004  # the same where pixels are transposed, and more for each channel
+SPREAD_CYCLES, SPREAD_CHANNELS = (1.2, 16) if TARGET.has_two_wide_units else (TRANSPOSE_CYCLES, 0)
+"""The same of pixels that lie apart, which have fewer channels than that."""
 ROW_CYCLES = 40  # a gathered row
 COLUMN_CANDIDATES = (32, 48, 64, 96, 128, 256, 512, 1024)
 ROW_CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -152,7 +154,10 @@ def number_cycles(pixel_step: int, channels: int) -> float:
     """Return what it costs to gather a number from pixels ``pixel_step`` apart."""
     if pixel_step == 1:
         return COPY_CYCLES
-    return SCALAR_CYCLES if channels == 1 else TRANSPOSE_CYCLES + CHANNEL_CYCLES * channels
+    if channels == 1:
+        return SCALAR_CYCLES
+    is_spread = channels < pixel_step and channels < SPREAD_CHANNELS
+    return (SPREAD_CYCLES if is_spread else TRANSPOSE_CYCLES) + CHANNEL_CYCLES * channels
 
 
 def describe_taps(record: Record, lattice: Lattice, block: Block, channels: int, kernel_channel: int) -> None:
