@@ -24,6 +24,7 @@ TAP_CYCLES = 8  # entering one run of taps: its offset and the loop over its num
 # A number that goes to the output through the bounce buffer; masked stores take whole registers.
 BOUNCE_CYCLES = 0.3 if TARGET.has_two_wide_units else 1.5
 TASK_CYCLES = 600
+ALONE = 2.0  # what a single task takes longer than two, on two threads: blocks of more tasks may cost as much more
 STRETCH_CYCLES = 12  # what a stretch of memory of its own costs: short ones defeat the prefetchers
 CUT_ROW_CYCLES = 400  # a row of a part of the columns of one group
 SCATTERED_LINE_CYCLES = 16  # a line of the output whose neighbour is written much later, or by another task

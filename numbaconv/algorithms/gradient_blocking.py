@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import (
+    ALONE,
     FMA_PER_CYCLE,
     L2_BYTES_PER_CYCLE,
     MEMORY_BYTES_PER_CYCLE,
@@ -62,9 +63,6 @@ GRADIENT_TASKS = 4
 
 Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
 """
-
-ALONE = 2.0
-"""What a single task takes longer than two, on two threads: blocks of more tasks may cost as much more."""
 
 GRADIENT_COSTS = (12.0, 12.0, 1.5, 40.0, TASK_CYCLES)
 """Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from numbaconv.algorithms.axes import pass_axes
-from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TASK_CYCLES
+from numbaconv.algorithms.blocking import ALONE, FMA_PER_CYCLE, TASK_CYCLES
 from numbaconv.algorithms.geometry import Record, kernel_offsets
 from numbaconv.algorithms.lattice import Lattice, lattices
 from numbaconv.algorithms.plan_parts import kernel_strides
@@ -58,7 +58,7 @@ def cheapest_block(lattice: Lattice, groups: int, price: Callable[[int], tuple[i
     rows, columns = lattice.rows.phase, lattice.columns.phase
     plane_taps = math.prod(len(axis.phase.taps) for axis in lattice.planes)
     planes = math.prod(axis.phase.count for axis in lattice.planes)
-    best = Block(1, 1, 1, 0, 0, math.inf)
+    best, least = Block(1, 1, 1, 0, 0, math.inf), math.inf
     for length in sorted({min(columns.count, most) for most in COLUMN_CANDIDATES}):
         pitch, row_size, price_rows = price(length)
         for block_rows in sorted({min(rows.count, most) for most in ROW_CANDIDATES}):
@@ -67,9 +67,11 @@ def cheapest_block(lattice: Lattice, groups: int, price: Callable[[int], tuple[i
                 continue
             whole = length == columns.count and block_rows == rows.count
             images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
-            blocks = lattice.batch * planes * groups * -(-rows.count // block_rows) * -(-columns.count // length)
-            cycles = blocks * (of_image + TASK_CYCLES / images)
-            if cycles < best.cycles:
+            blocks = planes * groups * -(-rows.count // block_rows) * -(-columns.count // length)
+            cycles = lattice.batch * blocks * (of_image + TASK_CYCLES / images)
+            is_alone = blocks * -(-lattice.batch // images) == 1
+            if cycles * (ALONE if is_alone else 1.0) < least:
+                least = cycles * (ALONE if is_alone else 1.0)
                 best = Block(images, block_rows, length, pitch, row_size, cycles)
     return best
 
