@@ -28,6 +28,7 @@ from numbaconv.algorithms.plan_parts import (
     BiasPart,
     Plan,
     array_strides,
+    is_small,
     kernel_strides,
     launch_product,
     product_channels,
@@ -142,16 +143,16 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
 
         return pitch, row_size, price_rows
 
-    return cheapest_block(lattice, spec.groups, price)
+    return cheapest_block(lattice, spec.groups, is_small(spec), price)
 
 
 SHARES = {"forward": 0.72, "input_grad": 0.8, "kernel_grad": 0.65} if TARGET.has_two_wide_units else {}
-COPIED_SHARE = 0.92
+COPIED_SHARE, WIDE_SHARE = 0.92, 0.8
 """What passes take of their estimates where the direct algorithm takes all of its own.
 
 Where a core starts two products of 64 bytes in a cycle these cost least of all shares: with them 1,400 passes of layers
 drawn at random and known ones take 1.02 times as long as by the fastest algorithm of each (a Zen 5). Forward passes of
-one channel, which is copied, not transposed, take more.
+one channel, which is copied, not transposed, take more, and those to more channels than a register has lanes.
 """
 
 
@@ -163,9 +164,12 @@ def estimate(spec: ConvSpec, direction: str) -> float:
         return planar_gradient.estimate(spec, x, y) * SHARES.get(direction, 1.0)
     strides = (x, y) if direction == "forward" else (y, x)
     cycles = sum(_block(spec, direction, lattice).cycles for lattice in phases(spec, direction, *strides))
+    channels, outs = product_channels(spec, direction)
     share = SHARES.get(direction, 1.0)
-    if direction == "forward" and product_channels(spec, direction)[0] == 1:
+    if direction == "forward" and channels == 1:
         share = max(share, COPIED_SHARE)
+    elif direction == "forward" and outs > TARGET.lanes(spec.dtype):
+        share = max(share, WIDE_SHARE)
     return cycles * share
 
 

@@ -20,7 +20,7 @@ from numbaconv.algorithms.geometry import (
     with_taps,
 )
 from numbaconv.algorithms.lattice import Lattice
-from numbaconv.algorithms.plan_parts import GradientPlan, launch_gradient
+from numbaconv.algorithms.plan_parts import GradientPlan, is_small, launch_gradient
 from numbaconv.algorithms.planes import (
     ROW_CYCLES,
     Block,
@@ -124,7 +124,7 @@ def _block(spec: ConvSpec, lattice: Lattice) -> Block:
 
         return pitch, row_size, price_rows
 
-    return cheapest_block(lattice, spec.groups, price)
+    return cheapest_block(lattice, spec.groups, is_small(spec), price)
 
 
 def estimate(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> float:

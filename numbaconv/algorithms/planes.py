@@ -50,10 +50,13 @@ RowPrice: TypeAlias = Callable[[int, int], tuple[int, float]]
 """Bytes gathered for so many rows of a block, which read so many rows of input, and the cycles of one image."""
 
 
-def cheapest_block(lattice: Lattice, groups: int, price: Callable[[int], tuple[int, int, RowPrice]]) -> Block:
+def cheapest_block(
+    lattice: Lattice, groups: int, is_serial: bool, price: Callable[[int], tuple[int, int, RowPrice]]
+) -> Block:
     """Return the block of a phase: gathered rows in half of L2, few of them gathered twice.
 
     ``price`` gives for a number of columns the distance of planes, that of rows, and what rows of them cost.
+    A pass that ``is_serial`` needs no blocks for a second thread.
     """
     rows, columns = lattice.rows.phase, lattice.columns.phase
     plane_taps = math.prod(len(axis.phase.taps) for axis in lattice.planes)
@@ -69,7 +72,7 @@ def cheapest_block(lattice: Lattice, groups: int, price: Callable[[int], tuple[i
             images = min(lattice.batch, max(1, int(BLOCK_CYCLES / of_image))) if whole else 1
             blocks = planes * groups * -(-rows.count // block_rows) * -(-columns.count // length)
             cycles = lattice.batch * blocks * (of_image + TASK_CYCLES / images)
-            is_alone = blocks * -(-lattice.batch // images) == 1
+            is_alone = not is_serial and blocks * -(-lattice.batch // images) == 1
             if cycles * (ALONE if is_alone else 1.0) < least:
                 least = cycles * (ALONE if is_alone else 1.0)
                 best = Block(images, block_rows, length, pitch, row_size, cycles)

@@ -104,7 +104,7 @@ def declines(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-PRODUCT_SHARES = {"forward": 0.86, "input_grad": 0.88} if TARGET.has_two_wide_units else {}
+PRODUCT_SHARES = {"forward": 0.84, "input_grad": 0.88} if TARGET.has_two_wide_units else {}
 """What passes take of their estimates where the direct algorithm takes all of its own.
 
 Where a core starts two products of 64 bytes in a cycle half of 118 passes took 0.85 or less of that, a quarter more
