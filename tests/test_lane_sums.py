@@ -27,6 +27,7 @@ LAYERS = [
 ]
 
 
+@pytest.mark.usefixtures("direct_only")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("multiplier", [2, 3, 4, 8, 16])
 @pytest.mark.parametrize(("spatial", "kernel_size", "options"), LAYERS, ids=str)

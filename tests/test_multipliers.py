@@ -15,6 +15,7 @@ CHANNELS = [5, 6, 11, 22, 24, 30, 43]
 """Chunks of channels begin at the first, the second and the third of a channel's three outputs."""
 
 
+@pytest.mark.usefixtures("direct_only")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("strides", [1, 3])
