@@ -50,6 +50,8 @@ def test_gradients_are_exact_with_rows_of_output_channels(name, dtype, rng, monk
     monkeypatch.setattr(direct_gradient, "EXCHANGED_COST", 0.0)
     problem = PROBLEMS[name]
     spec = spec_of(problem, dtype)
+    if spec.out_channels_per_group % TARGET.lanes(dtype) == 0:
+        pytest.skip("the output channels fill registers of this width")
     assert is_exchanged(spec)
     assert_exact(problem, dtype, rng)
 
