@@ -10,11 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from numbaconv.jit import inline
-from numbaconv.kernels.vector_copy import copy_columns
+from numbaconv.kernels.vector_copy import HAS_MASKS, copy_columns, copy_pixel
 from numbaconv.simd.mapping import map_lanes
 from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_relu
 from numbaconv.simd.vectors import lanes_of
+
+
+MASKED_COLUMNS = 8
+"""Columns from which a part of a register is stored with a mask: fewer go number by number."""
 
 
 @inline
@@ -38,6 +42,10 @@ def waits(lower):
 @inline
 def leave_bounce(bounce, width, rows, valid, lower, y, y_stride):
     """Move the first `valid` of `width` columns of a tile from `bounce` to the output."""
+    if HAS_MASKS and valid >= MASKED_COLUMNS:
+        for row in range(rows):
+            copy_pixel(advance(bounce, row * width), valid, advance(y, row * y_stride))
+        return
     copy_columns(bounce, width, rows, valid, y, y_stride)
 
 
