@@ -213,14 +213,17 @@ starts two products of 64 bytes in a cycle, half of 54 layers took 0.68 or less 
 Zen 5): eight are chosen for it, 1.1 to 1.7 times as fast.
 """
 
+FEW_CHANNELS = 3
+
 
 @lru_cache(maxsize=512)
 def gradient_cycles(spec: ConvSpec) -> float:
     """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
     cycles = split_gradient(spec, tile_phases(spec, "kernel_grad", *array_strides(spec))).cycles
-    # With a register of channels on both sides the transforms take nearly all that they are estimated to (a Zen 5).
-    lanes = TARGET.lanes(spec.dtype)
-    is_narrow = spec.in_channels_per_group < lanes and spec.out_channels_per_group <= lanes
+    # With a register of channels on both sides, or very few on one, transforms take nearly all that they are estimated
+    # to (a Zen 5).
+    lanes, channels = TARGET.lanes(spec.dtype), spec.in_channels_per_group
+    is_narrow = channels <= FEW_CHANNELS or (channels < lanes and spec.out_channels_per_group <= lanes)
     return cycles if is_narrow and TARGET.has_two_wide_units else cycles * GRADIENT_SHARE
 
 

@@ -16,7 +16,6 @@ from numbaconv.simd.pointers import advance
 from numbaconv.simd.tiles import tile_relu
 from numbaconv.simd.vectors import lanes_of
 
-
 MASKED_COLUMNS = 8
 """Columns from which a part of a register is stored with a mask: fewer go number by number."""
 
