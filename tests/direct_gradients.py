@@ -18,7 +18,7 @@ def forget_plans() -> None:
     """Let the next call be planned anew."""
     planner.clear_plans()
     direct_gradient.gradient_plan.cache_clear()
-    direct_gradient._gradient_phases.cache_clear()
+    direct_gradient._gradient_choices.cache_clear()
 
 
 def spec_of(problem: Problem, dtype="float32") -> ConvSpec:

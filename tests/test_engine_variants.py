@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("direct_only")
 MOST_VARIANTS = 9
 PLANS = (
     *(direct.product_plan, direct._product_launch, direct._product_phases),
-    *(direct_gradient.gradient_plan, direct_gradient._gradient_phases),
+    *(direct_gradient.gradient_plan, direct_gradient._gradient_choices),
     *(depthwise.product_plan, depthwise_gradient.gradient_plan),
 )
 

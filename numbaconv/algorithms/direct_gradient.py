@@ -29,6 +29,7 @@ from numbaconv.algorithms.geometry import (
 from numbaconv.algorithms.gradient_blocking import (
     GRADIENT_TASKS,
     UNEVEN_PIXELS,
+    WAITS,
     WRITTEN_BLOCKS,
     GradientBlock,
     added_cycles,
@@ -88,12 +89,14 @@ EXCHANGED_COST = 1.05
 
 
 @lru_cache(maxsize=64)
-def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> list[_GradientPhase]:
-    """Return the phases of the cheapest variant, each in its cheapest form."""
+def _gradient_choices(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> list[list[_GradientPhase]]:
+    """Return the phases of all variants in the forms that are worth comparing."""
     choices = []
-    has_panels = panel_count(spec.out_channels_per_group, spec.dtype) * spec.groups > 1
+    panels = _all_panels(spec)
     for variant in lattice_variants(spec, "forward", x_strides, y_strides):
         phases = with_taps(variant)
+        # Blocks of several phases differ too much for three panels to gain by more tasks.
+        has_panels = panels not in WAITS or (panels > 1 and len(phases) > 1)
         for chunks, together in itertools.product(_chunks(spec, has_panels), _groups_together(spec)):
             choices.append(
                 [_gradient_phase(spec, each, x_strides, len(phases) == 1, chunks, together) for each in phases]
@@ -103,24 +106,37 @@ def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> 
             best = [min(each, key=lambda phase: phase.block.balanced) for each in forms if each]
             if len(best) == len(phases) and len({phase.exchanged for phase in best}) == 1:
                 choices.append(best)
+    return choices
+
+
+def _gradient_phases(spec: ConvSpec, x_strides: Strides, y_strides: Strides) -> list[_GradientPhase]:
+    """Return the phases of the cheapest variant, each in its cheapest form."""
     added = added_cycles(spec.taps * spec.in_channels_per_group, spec.out_channels, spec.dtype)
+    choices = _gradient_choices(spec, x_strides, y_strides)
     return min(choices, key=lambda phases: _balanced(phases) + (phases[0].chunks - 1) * added)
+
+
+def _all_panels(spec: ConvSpec) -> int:
+    return panel_count(spec.out_channels_per_group, spec.dtype) * spec.groups
+
+
+def _pixel_chunks(spec: ConvSpec, packs_rows: bool = False) -> int:
+    return pixel_chunks(*gradient_sizes(spec), _all_panels(spec), packs_rows)
 
 
 def _chunks(spec: ConvSpec, has_panels: bool) -> list[int]:
     """Return how many private sums the pixels may be dealt to where blocks are no more.
 
-    Of few pixels one or two, unless panels of output channels are several tasks.
+    Of few pixels one or two, unless panels of output channels are an even number of tasks.
     """
-    pixels, size = gradient_sizes(spec)
-    chunks = pixel_chunks(pixels, size)
+    chunks, (pixels, _) = _pixel_chunks(spec), gradient_sizes(spec)
     has_two = chunks == 1 and not has_panels and pixels >= 2 * UNEVEN_PIXELS and not is_small(spec)
     return [1, 2] if has_two else [chunks]
 
 
 def _groups_together(spec: ConvSpec) -> list[int]:
     """Return how many groups a task may take: one, or all where pixels alone are enough tasks."""
-    is_many = spec.groups > 1 and pixel_chunks(*gradient_sizes(spec)) >= GRADIENT_TASKS
+    is_many = spec.groups > 1 and _pixel_chunks(spec) >= GRADIENT_TASKS
     return [1, spec.groups] if is_many else [1]
 
 
@@ -131,7 +147,8 @@ def _balanced(phases: list[_GradientPhase]) -> float:
 
 def gradient_cycles(spec: ConvSpec) -> float:
     """Return about how many cycles a kernel gradient of contiguous arrays takes on one thread."""
-    return sum(phase.block.cycles for phase in _gradient_phases(spec, *array_strides(spec)))
+    choices = _gradient_choices(spec, *array_strides(spec))
+    return min(sum(phase.block.cycles for phase in phases) for phases in choices)
 
 
 def _visits(spec: ConvSpec) -> int:
@@ -204,7 +221,7 @@ def _gradient_phase(
     Pixels are dealt to ``chunks``, if rows are packed to others.
     """
     of_output = spec.out_channels_per_group
-    sums, packed_sums = chunks * (spec.groups // together), pixel_chunks(*gradient_sizes(spec), packs_rows=True)
+    sums, packed_sums = chunks * (spec.groups // together), _pixel_chunks(spec, packs_rows=True)
     packs = PACKS_ROWS and spec.groups == 1 and panel_count(of_output, spec.dtype) > 1
     grad_in_place = reads_grad_in_place(of_output, spec.groups * of_output, _visits(spec), spec.dtype)
     forms = []

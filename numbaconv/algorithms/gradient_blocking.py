@@ -7,7 +7,7 @@ products of the register tiles, entering and leaving their sums, what is gathere
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from numbaconv.algorithms.blocking import (
@@ -35,7 +35,8 @@ AHEAD_BYTES_PER_CYCLE = 8  # of what was fetched ahead and has to be fetched aga
 class GradientBlock:
     """Pixels of one visit, input channels and parts of the output channels of a task, cycles of all.
 
-    ``panels`` of grad_y are packed in one sweep. ``cycles`` are those of one thread, ``balanced`` have what two wait.
+    ``panels`` of grad_y are packed in one sweep. ``cycles`` are those of the cheapest block on one thread, which
+    algorithms are compared by, ``balanced`` those of this one with what two threads wait.
     """
 
     images: int
@@ -63,6 +64,9 @@ GRADIENT_TASKS = 4
 
 Each of them reads all pixels' input of its channels and packs all pixels' grad_y of its panels.
 """
+
+WAITS = {1: ALONE, 3: 4 / 3}
+"""What so few tasks take longer than even ones, on two threads."""
 
 GRADIENT_COSTS = (12.0, 12.0, 1.5, 40.0, TASK_CYCLES)
 """Costs in a kernel gradient: bytes gathered or packed in a cycle, and the cycles of entering a tile, adding one of its
@@ -143,7 +147,7 @@ def choose_gradient_block(
     if extent.plane_taps > 1:
         gathering *= 1.5  # rows of the first plane alone are fetched ahead
     chunks = sums * of_task // extent.groups
-    best = GradientBlock(1, 1, 1, extent.channels, 1, math.inf, math.inf)
+    best, least = GradientBlock(1, 1, 1, extent.channels, 1, math.inf, math.inf), math.inf
     for channels in [extent.channels] if pieces or exchanged else channel_chunks(extent.channels):
         parts = extent.channels // max(channels, 1)
         panel_chunks = 1 if exchanged else min(all_panels, math.ceil(GRADIENT_TASKS / (sums * parts)))
@@ -213,17 +217,21 @@ def choose_gradient_block(
                 cycles -= extent.depth * extent.out_channels * itemsize / WRITTEN_BYTES_PER_CYCLE
             if exchanged:
                 cycles += extent.depth * extent.out_channels * EXCHANGED_CYCLES
-            is_alone = min(chunks, blocks) * (sums // chunks) * parts * panel_chunks == 1
-            balanced = cycles * (ALONE if is_alone else 1.0)
+            tasks = min(chunks, blocks) * (sums // chunks) * parts * panel_chunks
+            balanced, least = cycles * WAITS.get(tasks, 1.0), min(cycles, least)
             if balanced < best.balanced:
                 best = GradientBlock(images, rows, columns, channels, together, cycles, balanced)
-    return best
+    return replace(best, cycles=least)
 
 
-def pixel_chunks(pixels: int, gradient_bytes: int, packs_rows: bool = False) -> int:
-    """Return how many private sums the pixels of a kernel gradient are dealt to where blocks are no more."""
+def pixel_chunks(pixels: int, gradient_bytes: int, panels: int, packs_rows: bool = False) -> int:
+    """Return how many private sums the pixels of a kernel gradient are dealt to where blocks are no more.
+
+    Not three of an odd number of ``panels``, those of all groups: one of two threads would have two.
+    """
     most = max(GRADIENT_TASKS, MAX_PARTIAL_BYTES // gradient_bytes)
-    return min(MAX_PIXEL_CHUNKS, max(1, pixels // (PACKED_PIXELS if packs_rows else PIXELS_PER_CHUNK)), most)
+    chunks = min(MAX_PIXEL_CHUNKS, max(1, pixels // (PACKED_PIXELS if packs_rows else PIXELS_PER_CHUNK)), most)
+    return chunks + (chunks == 3 and panels % 2)
 
 
 def added_cycles(depth: int, out_channels: int, dtype: str) -> float:

@@ -98,7 +98,10 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
     least = 2 if panels * spec.groups == 1 and all_tiles >= 2 * LEAST_CHUNK_TILES else 1
-    chunks = max(1, min(MAX_CHUNKS, max(least, all_tiles // MIN_CHUNK_TILES), MAX_CHUNK_BYTES // sums))
+    chunks = max(least, all_tiles // MIN_CHUNK_TILES)
+    # Of three chunks of an odd number of panels one of two threads would have more.
+    chunks += chunks == 3 and panels * spec.groups % 2
+    chunks = max(1, min(MAX_CHUNKS, chunks, MAX_CHUNK_BYTES // sums))
     transformed = points * all_tiles * (depth + panels * 2 * lanes) * 4
     if sums > MIN_SUMS_BYTES * spec.groups and transformed <= MAX_TRANSFORMED_BYTES:
         unit = unit_tiles(depth, points)
