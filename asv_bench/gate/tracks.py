@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,23 +121,36 @@ def accuracy() -> dict[str, float]:
 
 
 def new_signatures() -> int:
-    """Return how many functions are compiled or loaded for shapes not seen before, where all kernels have run once."""
-    import numbaconv as nc
-    from numbaconv import jit
+    """Return how many functions are compiled or loaded for shapes not seen before, where all kernels have run once.
 
-    def run(size: int, channels: int) -> None:
+    Which algorithm runs a shape is the planner's choice, so that each has run before.
+    """
+    import numbaconv as nc
+    from numbaconv import jit, planner
+    from numbaconv.spec import resolve_conv
+
+    def run(size: int, channels: int, all_algorithms: bool) -> None:
         rng = np.random.default_rng(0)
         for ndim in (1, 2, 3):
             x = rng.standard_normal((2, *(size,) * ndim, channels), dtype=np.float32)
             kernel = rng.standard_normal((*(3,) * ndim, channels, channels + 1), dtype=np.float32)
+            spec = resolve_conv(x.shape, kernel.shape, padding="same")
             y = nc.conv(x, kernel, padding="same")
-            nc.conv_input_grad(y, kernel, x.shape, padding="same")
-            nc.conv_kernel_grad(x, y, kernel.shape, padding="same")
+            passes: dict[str, Callable[..., Any]] = {
+                "forward": partial(nc.conv, x, kernel),
+                "input_grad": partial(nc.conv_input_grad, y, kernel, x.shape),
+                "kernel_grad": partial(nc.conv_kernel_grad, x, y, kernel.shape),
+            }
+            for direction, call in passes.items():
+                call(padding="same")
+                for algorithm in planner.ALGORITHMS[direction] if all_algorithms else ():
+                    if algorithm.refuses(spec, direction) is None:
+                        call(padding="same", algorithm=algorithm.NAME)
             nc.max_pool(x, 2)
 
-    run(8, 4)
+    run(8, 4, True)
     before = jit.compiled_count()
-    run(11, 7)
+    run(11, 7, False)
     return jit.compiled_count() - before
 
 
