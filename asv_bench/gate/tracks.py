@@ -123,7 +123,7 @@ def accuracy() -> dict[str, float]:
 def new_signatures() -> int:
     """Return how many functions are compiled or loaded for shapes not seen before, where all kernels have run once.
 
-    Which algorithm runs a shape is the planner's choice, so that each has run before.
+    Which algorithm runs a shape is the planner's choice, and whether threads do, so that all have run before.
     """
     import numbaconv as nc
     from numbaconv import jit, planner
@@ -148,7 +148,7 @@ def new_signatures() -> int:
                         call(padding="same", algorithm=algorithm.NAME)
             nc.max_pool(x, 2)
 
-    run(8, 4, True)
+    run(12, 8, True)
     before = jit.compiled_count()
     run(11, 7, False)
     return jit.compiled_count() - before
