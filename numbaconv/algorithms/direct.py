@@ -109,8 +109,8 @@ def product_plan(
 
 
 SPREAD_CYCLES, SPREAD_SHARE = (8, 0.4) if TARGET.has_two_wide_units else (0, 0.0)
-"""More of a pixel that does not fill a register where outputs of several phases, made by several threads, share cache
-lines: 5 to 12 with 3 to 5 channels (a Zen 5). Long sums hide it."""
+"""More cycles of a pixel that does not fill a register where outputs of several phases, made by several threads, share
+cache lines: 5 to 12 with 3 to 5 channels (a Zen 5). Long sums hide them, a part of their own cycles."""
 
 
 def estimate(spec: ConvSpec, direction: str) -> float:
@@ -331,7 +331,7 @@ def prepare(
     if direction == "kernel_grad":
         return gradient_launch(spec, first_strides, second_strides)
     key = spec, direction, first_strides, activation, has_bias
-    if activation is None and not has_bias:
+    if direction == "input_grad" and activation is None and not has_bias:
         y_strides = contiguous_strides(spec.result_shape(direction))
         phases = _product_phases(spec, direction, first_strides, y_strides, False)
         if clears(spec, direction, [phase.lattice for phase in phases]):

@@ -11,6 +11,7 @@ import numpy as np
 
 from numbaconv import parallel
 from numbaconv.algorithms.blocking import FMA_PER_CYCLE, TAP_CYCLES, TASK_CYCLES, TILE_CYCLES
+from numbaconv.algorithms.calibration import share
 from numbaconv.algorithms.cells import Grid, cell_count, grid_of, reach_of, shifts
 from numbaconv.algorithms.geometry import (
     Record,
@@ -221,17 +222,10 @@ def _number_cycles(spec: ConvSpec, pixels: int, step: int) -> float:
     return cycles * item / 4 + CHANNEL_CYCLES * spec.out_channels
 
 
-SHARE = 0.85 if TARGET.has_two_wide_units else 1.0
-"""What an input gradient takes of its estimate where those by single rows take all of theirs.
-
-Where a core starts two products of 64 bytes in a cycle half of 38 took 0.9 or less of that (a Zen 5).
-"""
-
-
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
     x, y = array_strides(spec)
-    return _block(spec, y, x)[1].cycles * SHARE
+    return _block(spec, y, x)[1].cycles * share(NAME, direction)
 
 
 def _describe(record: Record, grid: Grid, block: Block, spec: ConvSpec, x_channel: int) -> None:

@@ -15,6 +15,7 @@ from numbaconv.algorithms.blocking import (
     TAP_CYCLES,
     TILE_CYCLES,
 )
+from numbaconv.algorithms.calibration import COPIED_PLANES, WIDE_PLANES, share
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -146,31 +147,21 @@ def _block(spec: ConvSpec, direction: str, lattice: Lattice) -> Block:
     return cheapest_block(lattice, spec.groups, is_small(spec), price)
 
 
-SHARES = {"forward": 0.72, "input_grad": 0.8, "kernel_grad": 0.65} if TARGET.has_two_wide_units else {}
-COPIED_SHARE, WIDE_SHARE = 0.92, 0.8
-"""What passes take of their estimates where the direct algorithm takes all of its own.
-
-Where a core starts two products of 64 bytes in a cycle these cost least of all shares: with them 1,400 passes of layers
-drawn at random and known ones take 1.02 times as long as by the fastest algorithm of each (a Zen 5). Forward passes of
-one channel, which is copied, not transposed, take more, and those to more channels than a register has lanes.
-"""
-
-
 @lru_cache(maxsize=512)
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
     x, y = array_strides(spec)
+    of_pass = share(NAME, direction)
     if direction == "kernel_grad":
-        return planar_gradient.estimate(spec, x, y) * SHARES.get(direction, 1.0)
+        return planar_gradient.estimate(spec, x, y) * of_pass
     strides = (x, y) if direction == "forward" else (y, x)
     cycles = sum(_block(spec, direction, lattice).cycles for lattice in phases(spec, direction, *strides))
     channels, outs = product_channels(spec, direction)
-    share = SHARES.get(direction, 1.0)
-    if direction == "forward" and channels == 1:
-        share = max(share, COPIED_SHARE)
-    elif direction == "forward" and outs > TARGET.lanes(spec.dtype):
-        share = max(share, WIDE_SHARE)
-    return cycles * share
+    if direction == "forward" and of_pass < 1 and channels == 1:
+        of_pass = COPIED_PLANES
+    elif direction == "forward" and of_pass < 1 and outs > TARGET.lanes(spec.dtype):
+        of_pass = WIDE_PLANES
+    return cycles * of_pass
 
 
 @lru_cache(maxsize=512)

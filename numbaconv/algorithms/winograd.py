@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.algorithms.blocking import panel_count
+from numbaconv.algorithms.calibration import STARTING_CYCLES, share
 from numbaconv.algorithms.geometry import (
     Record,
     assemble,
@@ -104,26 +105,13 @@ def declines(spec: ConvSpec, direction: str) -> str | None:
     return None
 
 
-PRODUCT_SHARES = {"forward": 0.84, "input_grad": 0.88} if TARGET.has_two_wide_units else {}
-"""What passes take of their estimates where the direct algorithm takes all of its own.
-
-Where a core starts two products of 64 bytes in a cycle half of 118 passes took 0.85 or less of that, a quarter more
-than 0.92; of input gradients by phases of one and two taps most 0.78 (a Zen 5).
-"""
-
-
-STARTING_CYCLES = 40_000 if TARGET.has_two_wide_units else 0
-"""Of two launches, the threads' way from one to the other, and tasks whose number does not divide by that of threads:
-where layers take less than 50 microseconds these weigh as much as all else."""
-
-
 def estimate(spec: ConvSpec, direction: str) -> float:
     """Return about how many cycles a pass on contiguous arrays takes on one thread."""
     x, y = array_strides(spec)
     if direction == "kernel_grad":
         return gradient_cycles(spec) + STARTING_CYCLES
     cycles = deal(spec, direction, *((x, y) if direction == "forward" else (y, x))).cycles
-    return cycles * PRODUCT_SHARES.get(direction, 1.0) + STARTING_CYCLES
+    return cycles * share(NAME, direction) + STARTING_CYCLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
 from numbaconv.algorithms.blocking import MEMORY_BYTES_PER_CYCLE, panel_count, tile_cycles
+from numbaconv.algorithms.calibration import share
 from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
 from numbaconv.algorithms.winograd_tiles import (
@@ -207,16 +208,8 @@ def _unit_cycles(phases: list[TilePhase], spec: ConvSpec, depth: int) -> float:
     return cycles * spec.groups
 
 
-GRADIENT_SHARE = {(32, 2): 0.78, (64, 2): 0.66}.get((TARGET.vector_bytes, TARGET.fma_per_cycle), 1.0)
-"""What a gradient takes of its estimate where the direct algorithm takes all of its own.
-
-With 16 registers of 32 bytes direct gradients reach 80 % of the peak where they are estimated to, products of
-transformed numbers 94 %. Twelve of 104 layers are chosen for it, 1.0 to 1.5 times as fast as directly. Where a core
-starts two products of 64 bytes in a cycle, half of 54 layers took 0.68 or less of that beside their direct gradients (a
-Zen 5): eight are chosen for it, 1.1 to 1.7 times as fast.
-"""
-
 FEW_CHANNELS = 3
+"""Input channels of a group whose transforms are little work beside those of grad_y."""
 
 
 @lru_cache(maxsize=512)
@@ -227,7 +220,7 @@ def gradient_cycles(spec: ConvSpec) -> float:
     # to (a Zen 5).
     lanes, channels = TARGET.lanes(spec.dtype), spec.in_channels_per_group
     is_narrow = channels <= FEW_CHANNELS or (channels < lanes and spec.out_channels_per_group <= lanes)
-    return cycles if is_narrow and TARGET.has_two_wide_units else cycles * GRADIENT_SHARE
+    return cycles if is_narrow and TARGET.has_two_wide_units else cycles * share("winograd", "kernel_grad")
 
 
 @dataclass(frozen=True, slots=True)
