@@ -10,7 +10,7 @@ from problems import conv
 
 import numbaconv as nc
 from numbaconv import planner
-from numbaconv.algorithms import direct, plan_parts
+from numbaconv.algorithms import clearing, direct, plan_parts
 from numbaconv.algorithms.clearing import Cleared
 from numbaconv.shapes import contiguous_strides
 from numbaconv.spec import resolve_conv
@@ -52,7 +52,11 @@ def test_other_outputs_are_stored_once(monkeypatch):
     assert not isinstance(prepared(skipped, activation="relu"), Cleared)
     whole = spec_of(conv((40, 41), 32, 24, (1, 1), strides=2))
     assert isinstance(prepared(whole), Cleared)
+    # What is stored past the caches is stored once.
     monkeypatch.setattr(plan_parts, "CACHED_RESULT", 0)
+    monkeypatch.setattr(clearing, "waits_for_memory", lambda spec, direction: True)
+    assert isinstance(prepared(whole), Cleared)
+    monkeypatch.setattr(clearing, "waits_for_memory", lambda spec, direction: False)
     assert isinstance(prepared(whole), Cleared) == (not plan_parts.leaves_caches(whole, "input_grad"))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numbaconv import parallel
 from numbaconv.algorithms.lattice import Lattice
-from numbaconv.algorithms.plan_parts import is_small, leaves_caches
+from numbaconv.algorithms.plan_parts import is_small, leaves_caches, waits_for_memory
 from numbaconv.kernels.clearing import clear_part
 from numbaconv.program import Operand, Recorder
 from numbaconv.spec import ConvSpec
@@ -28,7 +28,8 @@ _CHUNK_BYTES = 1 << 17
 def clears(spec: ConvSpec, direction: str, lattices: list[Lattice]) -> bool:
     """Whether most pixels of an input gradient have no tap, others have some, and all are left in the caches."""
     pixels, tapped = 0, 0
-    if direction != "input_grad" or leaves_caches(spec, direction):
+    leaves = leaves_caches(spec, direction) and not waits_for_memory(spec, direction)
+    if direction != "input_grad" or leaves:
         return False
     for lattice in lattices:
         count = lattice.batch * math.prod(axis.phase.count for axis in lattice.axes)
