@@ -1,4 +1,4 @@
-"""Input gradients most of whose pixels have no tap: cleared beforehand, whatever the result held."""
+"""Input gradients of which half of the pixels or more have no tap: cleared beforehand, whatever the result held."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ PROBLEMS = [
     conv((300,), 17, 33, (1,), strides=4),
     conv((12, 13, 14), 12, 20, (1, 1, 1), strides=2),
     conv((21, 20), 5, 9, (3, 1), strides=(1, 4), padding=((1, 1), (0, 0))),
+    conv((22, 20), 20, 24, (1, 3), strides=2),
 ]
 
 

@@ -71,6 +71,14 @@ class Block:
     cycles: float
 
 
+def even_sums(chunks: int, panels: int) -> int:
+    """Return how many private sums a kernel gradient has where pixels are dealt to ``chunks``.
+
+    Not three of an odd number of ``panels``, those of all groups: one of two threads would have more.
+    """
+    return chunks + (chunks == 3 and panels % 2)
+
+
 def panel_count(out_channels: int, dtype: str) -> int:
     """Return how many register-tile columns cover the output channels."""
     return -(-out_channels // (2 * TARGET.lanes(dtype)))

@@ -1,4 +1,4 @@
-"""Input gradients of strides that leave most pixels without a tap: all are cleared, then the others computed.
+"""Input gradients of strides that leave half of the pixels or more without a tap: all are cleared first.
 
 Stored one by one the zeros between other pixels take as long as these, and the cache lines that they share are written
 more than once.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import parallel
-from numbaconv.algorithms.lattice import Lattice
+from numbaconv.algorithms.axes import pass_axes
 from numbaconv.algorithms.plan_parts import is_small, leaves_caches, waits_for_memory
 from numbaconv.kernels.clearing import clear_part
 from numbaconv.program import Operand, Recorder
@@ -25,22 +25,23 @@ CLEARED_BYTES_PER_CYCLE = 16
 _CHUNK_BYTES = 1 << 17
 
 
-def clears(spec: ConvSpec, direction: str, lattices: list[Lattice]) -> bool:
-    """Whether most pixels of an input gradient have no tap, others have some, and all are left in the caches."""
-    pixels, tapped = 0, 0
-    leaves = leaves_caches(spec, direction) and not waits_for_memory(spec, direction)
-    if direction != "input_grad" or leaves:
+def skips_half(spec: ConvSpec, direction: str) -> bool:
+    """Whether half of the pixels of an input gradient or more have no tap, and others have some."""
+    if direction != "input_grad":
         return False
-    for lattice in lattices:
-        count = lattice.batch * math.prod(axis.phase.count for axis in lattice.axes)
-        pixels += count
-        tapped += count * has_taps(lattice)
-    return 0 < 2 * tapped < pixels
+    axes = pass_axes(spec, direction)
+    pixels = math.prod(sum(phase.count for phase in axis) for axis in axes)
+    tapped = math.prod(sum(phase.count for phase in axis if phase.taps) for axis in axes)
+    return 0 < 2 * tapped <= pixels
 
 
-def has_taps(lattice: Lattice) -> bool:
-    """Whether the outputs of a phase are sums of anything."""
-    return all(axis.phase.taps for axis in lattice.axes)
+def clears(spec: ConvSpec, direction: str) -> bool:
+    """Whether a result is cleared first: what is stored past the caches is stored once.
+
+    No sum depends on it, so that it may depend on the threads, as `waits_for_memory` does.
+    """
+    leaves = leaves_caches(spec, direction) and not waits_for_memory(spec, direction)
+    return skips_half(spec, direction) and not leaves
 
 
 class Cleared:

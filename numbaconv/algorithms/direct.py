@@ -20,7 +20,7 @@ from numbaconv.algorithms.blocking import (
     taps_per_pass,
 )
 from numbaconv.algorithms.cache_sets import is_crowded
-from numbaconv.algorithms.clearing import CLEARED_BYTES_PER_CYCLE, Cleared, clears, has_taps
+from numbaconv.algorithms.clearing import CLEARED_BYTES_PER_CYCLE, Cleared, clears, skips_half
 from numbaconv.algorithms.direct_gradient import gradient_cycles, gradient_launch
 from numbaconv.algorithms.finite import Checked
 from numbaconv.algorithms.geometry import (
@@ -104,7 +104,7 @@ def product_plan(
     """
     phases = _product_phases(spec, direction, x_strides, y_strides, widen)
     if is_cleared:
-        phases = [phase for phase in phases if has_taps(phase.lattice)]
+        phases = [phase for phase in phases if phase.lattice.has_taps]
     return _assembled(spec, direction, phases, x_strides, is_constant)
 
 
@@ -120,10 +120,9 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     x, y = array_strides(spec)
     strides = (x, y) if direction == "forward" else (y, x)
     phases = _product_phases(spec, direction, *strides, True)
-    if clears(spec, direction, [phase.lattice for phase in phases]):
-        phases = [phase for phase in phases if has_taps(phase.lattice)]
+    if skips_half(spec, direction):
         cleared = math.prod(spec.x_shape) * np.dtype(spec.dtype).itemsize / CLEARED_BYTES_PER_CYCLE
-        return cleared + sum(phase.block.cycles for phase in phases)
+        return cleared + sum(phase.block.cycles for phase in phases if phase.lattice.has_taps)
     packed = [_own_depth(spec, direction, phase) * product_channels(spec, direction)[1] for phase in phases]
     cycles = sum(phase.block.cycles for phase in phases) + spec.groups * sum(packed) * OWN_CYCLES
     if len(phases) > 1 and product_channels(spec, direction)[1] < TARGET.lanes(spec.dtype):
@@ -144,7 +143,7 @@ class _Phase:
     def is_one_block(self) -> bool:
         """Whether the block holds all outputs of a group, and these have taps."""
         lattice, block = self.lattice, self.block
-        if not has_taps(lattice):
+        if not lattice.has_taps:
             return False
         sizes = lattice.batch, lattice.rows.phase.count, lattice.columns.phase.count
         planes = math.prod(axis.phase.count for axis in lattice.planes)
@@ -331,11 +330,8 @@ def prepare(
     if direction == "kernel_grad":
         return gradient_launch(spec, first_strides, second_strides)
     key = spec, direction, first_strides, activation, has_bias
-    if direction == "input_grad" and activation is None and not has_bias:
-        y_strides = contiguous_strides(spec.result_shape(direction))
-        phases = _product_phases(spec, direction, first_strides, y_strides, False)
-        if clears(spec, direction, [phase.lattice for phase in phases]):
-            return Cleared(_product_launch(*key, False, is_cleared=True)[0], spec)
+    if activation is None and not has_bias and clears(spec, direction):
+        return Cleared(_product_launch(*key, False, is_cleared=True)[0], spec)
     launch, is_widened = _product_launch(*key, True)
     if not is_widened:
         return launch

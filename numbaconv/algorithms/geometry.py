@@ -109,7 +109,7 @@ def is_in_place(lattice: Lattice, channel_stride: int, groups: int) -> bool:
 
 def with_taps(phases: list[Lattice]) -> list[Lattice]:
     """Return the phases whose outputs read any input; one without where there is no other."""
-    return [phase for phase in phases if all(axis.phase.taps for axis in phase.axes)] or phases[:1]
+    return [phase for phase in phases if phase.has_taps] or phases[:1]
 
 
 def has_merged_run(lattice: Lattice, channels: int, in_place: bool, pitch: int = 0) -> bool:

@@ -20,6 +20,7 @@ from numbaconv.algorithms.blocking import (
     TILE_CYCLES,
     Extent,
     block_candidates,
+    even_sums,
     gathered,
     panel_vectors,
     tile_cycles,
@@ -227,11 +228,11 @@ def choose_gradient_block(
 def pixel_chunks(pixels: int, gradient_bytes: int, panels: int, packs_rows: bool = False) -> int:
     """Return how many private sums the pixels of a kernel gradient are dealt to where blocks are no more.
 
-    Not three of an odd number of ``panels``, those of all groups: one of two threads would have two.
+    ``panels`` are those of all groups.
     """
     most = max(GRADIENT_TASKS, MAX_PARTIAL_BYTES // gradient_bytes)
     chunks = min(MAX_PIXEL_CHUNKS, max(1, pixels // (PACKED_PIXELS if packs_rows else PIXELS_PER_CHUNK)), most)
-    return chunks + (chunks == 3 and panels % 2)
+    return even_sums(chunks, panels)
 
 
 def added_cycles(depth: int, out_channels: int, dtype: str) -> float:

@@ -80,6 +80,11 @@ class Lattice:
         """Planes, rows and columns."""
         return (*self.planes, self.rows, self.columns)
 
+    @property
+    def has_taps(self) -> bool:
+        """Whether its outputs are sums of anything."""
+        return all(axis.phase.taps for axis in self.axes)
+
 
 def orientations(lattice: Lattice) -> list[Lattice]:
     """Return the lattice and, where its rows are short, forms of it whose columns are its rows or its batch.

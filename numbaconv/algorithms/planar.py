@@ -157,10 +157,8 @@ def estimate(spec: ConvSpec, direction: str) -> float:
     strides = (x, y) if direction == "forward" else (y, x)
     cycles = sum(_block(spec, direction, lattice).cycles for lattice in phases(spec, direction, *strides))
     channels, outs = product_channels(spec, direction)
-    if direction == "forward" and of_pass < 1 and channels == 1:
-        of_pass = COPIED_PLANES
-    elif direction == "forward" and of_pass < 1 and outs > TARGET.lanes(spec.dtype):
-        of_pass = WIDE_PLANES
+    if direction == "forward" and of_pass < 1:
+        of_pass = COPIED_PLANES if channels == 1 else WIDE_PLANES if outs > TARGET.lanes(spec.dtype) else of_pass
     return cycles * of_pass
 
 

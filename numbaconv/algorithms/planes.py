@@ -73,8 +73,9 @@ def cheapest_block(
             blocks = planes * groups * -(-rows.count // block_rows) * -(-columns.count // length)
             cycles = lattice.batch * blocks * (of_image + TASK_CYCLES / images)
             is_alone = not is_serial and blocks * -(-lattice.batch // images) == 1
-            if cycles * (ALONE if is_alone else 1.0) < least:
-                least = cycles * (ALONE if is_alone else 1.0)
+            balanced = cycles * (ALONE if is_alone else 1.0)
+            if balanced < least:
+                least = balanced
                 best = Block(images, block_rows, length, pitch, row_size, cycles)
     return best
 

@@ -67,7 +67,7 @@ def refuses(spec: ConvSpec, direction: str) -> str | None:
     if spec.batch == 0:
         return "the batch is empty"
     phases = _phases(spec, direction)
-    if any(not axis.phase.taps for phase in phases for axis in phase.lattice.axes):
+    if not all(phase.lattice.has_taps for phase in phases):
         return "some outputs have no tap"
     if all(phase.points == 1 for phase in phases):
         return f"no axis has 2 to {MAX_TAPS} neighbouring taps at stride 1 and outputs side by side"

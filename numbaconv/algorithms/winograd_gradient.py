@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbaconv import memory, parallel
-from numbaconv.algorithms.blocking import MEMORY_BYTES_PER_CYCLE, panel_count, tile_cycles
+from numbaconv.algorithms.blocking import MEMORY_BYTES_PER_CYCLE, even_sums, panel_count, tile_cycles
 from numbaconv.algorithms.calibration import share
 from numbaconv.algorithms.geometry import Record, assemble, round_up, tile_list
 from numbaconv.algorithms.plan_parts import array_strides, is_small, kernel_strides
@@ -99,9 +99,7 @@ def split_gradient(spec: ConvSpec, phases: list[TilePhase]) -> Split:
     all_tiles = sum(phase.tiles for phase in phases)
     sums = points * depth * panels * 2 * lanes * spec.groups * 4
     least = 2 if panels * spec.groups == 1 and all_tiles >= 2 * LEAST_CHUNK_TILES else 1
-    chunks = max(least, all_tiles // MIN_CHUNK_TILES)
-    # Of three chunks of an odd number of panels one of two threads would have more.
-    chunks += chunks == 3 and panels * spec.groups % 2
+    chunks = even_sums(max(least, all_tiles // MIN_CHUNK_TILES), panels * spec.groups)
     chunks = max(1, min(MAX_CHUNKS, chunks, MAX_CHUNK_BYTES // sums))
     transformed = points * all_tiles * (depth + panels * 2 * lanes) * 4
     if sums > MIN_SUMS_BYTES * spec.groups and transformed <= MAX_TRANSFORMED_BYTES:
