@@ -12,6 +12,8 @@ chosen for it, 1.0 to 1.5 times as fast.
 
 from __future__ import annotations
 
+import math
+
 from numbaconv.target import TARGET
 
 _SHARES: dict[tuple[int, int], dict[tuple[str, str], float]] = {
@@ -31,6 +33,11 @@ channels than a register has lanes, where such passes have one."""
 STARTING_CYCLES = 40_000 if TARGET.has_two_wide_units else 0
 """Of two launches, the threads' way from one to the other, and tasks whose number does not divide by that of threads:
 where layers take less than 50 microseconds these weigh as much as all else of Winograd's algorithm."""
+
+
+TOUCHED_BYTES_PER_CYCLE = 2.0 if TARGET.is_intel else math.inf
+"""Of a worker's own memory when it is touched first: other work has taken its caches. Intel's servers, whose caches
+behind L2 give 7 bytes a cycle and whose memory gives 4, write a line after they have read it."""
 
 
 def share(algorithm: str, direction: str) -> float:

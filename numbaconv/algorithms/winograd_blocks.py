@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from numbaconv.algorithms.blocking import panel_count, tile_cycles
 from numbaconv.algorithms.cache_sets import pixels_in_l1
+from numbaconv.algorithms.calibration import TOUCHED_BYTES_PER_CYCLE
 from numbaconv.algorithms.plan_parts import MAX_KEPT_BYTES, product_channels
 from numbaconv.algorithms.winograd_tiles import (
     CACHE_BYTES_PER_CYCLE,
@@ -79,6 +80,9 @@ def choose_block(
     panels, tiles, unit = panel_count(outs, "float32"), sum(each.tiles for each in phases), WIDE_SIZES[0]
     kernel_bytes, share = points * depth * outs * 4, tile_kinds(phase).share
     is_far = not whole and kernel_bytes > TARGET.l3_bytes / 2
+    kernel_rate = FAR_KERNEL_BYTES_PER_CYCLE if is_far else KERNEL_BYTES_PER_CYCLE
+    if TARGET.is_intel and kernel_bytes > TARGET.l2_bytes / 2:
+        kernel_rate /= 2
     best, least, choice = math.inf, math.inf, Block(1, 1, math.inf, math.inf)
     is_one = whole or len(phases) > 1
     sizes = {tiles} if is_one else {min(tiles, n * unit) for n in BLOCK_UNITS}
@@ -101,17 +105,18 @@ def choose_block(
             of_point = sum(tile_cycles(part, 2) * depth + -(-part // unit) * POINT_CYCLES for part in parts)
             products = points * share * wide_panels(outs) / chunks * of_point
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
-            weights = kernel_bytes / chunks / (FAR_KERNEL_BYTES_PER_CYCLE if is_far else KERNEL_BYTES_PER_CYCLE)
+            weights = kernel_bytes / chunks / kernel_rate
             if whole:
                 weights += own_kernel_cost(points * depth * 2 * lanes * 4) * KERNEL_CYCLES[points] * depth * count
             # Behind L2, and what L3 holds beside the kernel and other threads: read for each panel, written back.
             spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) + 2 * max(0.0, input_bytes - TARGET.l3_bytes / 4)
             spilled *= count / CACHE_BYTES_PER_CYCLE
-            cycles = (transformed + products + result + weights + spilled) * blocks * chunks
+            touched = (input_bytes + points * size * 2 * lanes * 4) / TOUCHED_BYTES_PER_CYCLE
+            cycles = (transformed + products + result + weights + spilled) * blocks * chunks + touched
             if is_run or size in sizes:
                 least = min(least, cycles)
             tasks, threads = blocks * chunks, TARGET.threads
-            balanced = cycles * math.ceil(tasks / threads) * threads / tasks
+            balanced = cycles * math.ceil(tasks / threads) * threads / tasks + touched * (min(tasks, threads) - 1)
             balanced += x_bytes * (min(chunks, threads) - 1) / EXCHANGE_BYTES_PER_CYCLE
             if balanced < best:
                 best, choice = balanced, Block(size, chunks, cycles, balanced, is_run)
@@ -135,7 +140,7 @@ def own_kernel_cost(panel_bytes: int) -> float:
     return 0.65 if panel_bytes < 1.5 * TARGET.l2_bytes else 1.25
 
 
-BLOCK_UNITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24)
+BLOCK_UNITS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24)
 """Sizes of a block, in register tiles."""
 
 MAX_JOINED_TILES, MIN_JOINED_BYTES = 70, TARGET.l3_bytes // 2
