@@ -107,7 +107,9 @@ def choose_block(
             result = size * -(-outs // lanes) / chunks * OUTPUT_CYCLES[points]
             weights = kernel_bytes / chunks / kernel_rate
             if whole:
-                weights += own_kernel_cost(points * depth * 2 * lanes * 4) * KERNEL_CYCLES[points] * depth * count
+                panel_bytes = points * depth * 2 * lanes * 4
+                weights += own_kernel_cost(panel_bytes) * KERNEL_CYCLES[points] * depth * count
+                weights += panel_bytes / TOUCHED_BYTES_PER_CYCLE * (count if panel_bytes > TARGET.l2_bytes / 2 else 1)
             # Behind L2, and what L3 holds beside the kernel and other threads: read for each panel, written back.
             spilled = max(0.0, input_bytes - TARGET.l2_bytes / 2) + 2 * max(0.0, input_bytes - TARGET.l3_bytes / 4)
             spilled *= count / CACHE_BYTES_PER_CYCLE
@@ -213,7 +215,7 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides,
     x_bytes = 4 * math.prod(spec.x_shape if direction == "forward" else spec.y_shape)
     size = sum(phase.points * phase.summed_taps * channels * outs * spec.groups * 4 for phase in kernels)
     transform = sum(KERNEL_CYCLES[phase.points] * phase.summed_taps * channels * panels for phase in kernels)
-    transform_to_memory = transform * (2.4 if size > TARGET.l3_bytes / 2 else 1.0)
+    transform_to_memory = transform * (2.4 if size > TARGET.l3_bytes / 2 else 1.0) + size / TOUCHED_BYTES_PER_CYCLE
     deals = []
     for place in PLACES:
         if place is KernelPlace.KEPT and size > MAX_KEPT_BYTES:
@@ -225,8 +227,8 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides,
             cycles += transform_to_memory
             balanced += transform_to_memory + size * (TARGET.threads - 1) / EXCHANGE_BYTES_PER_CYCLE
         elif place is KernelPlace.KEPT:
-            cycles += transform
-            balanced += transform * own_kernel_cost(size) * TARGET.threads
+            cycles += transform + size / TOUCHED_BYTES_PER_CYCLE
+            balanced += (transform * own_kernel_cost(size) + size / TOUCHED_BYTES_PER_CYCLE) * TARGET.threads
         deals.append(Deal(joined, blocks, place, cycles, balanced))
     least = min(each.cycles for each in deals)
     return dataclasses.replace(min(deals, key=lambda each: each.balanced), cycles=least)

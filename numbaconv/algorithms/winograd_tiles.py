@@ -49,7 +49,7 @@ KERNEL_CYCLES = {
 TALL_SUMMED = 32
 """Numbers that are summed besides the taps, at least, where tiles are tall: with fewer their error is too large."""
 
-GROUP_CYCLES = 8.0
+GROUP_CYCLES = 24.0 if TARGET.is_intel else 8.0
 """Cycles of reading a pixel of a group, which is a stretch of memory of its own, besides those of its registers."""
 
 FAR_BYTES, FAR_PIXEL_CYCLES = 2048, 30.0
