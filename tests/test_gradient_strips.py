@@ -109,6 +109,7 @@ def test_blocks_of_strips_are_whole_rows_and_fetch_nothing():
     assert record[at.AHEAD_STEP] == 0
 
 
+@pytest.mark.skipif(TARGET.l2_bytes > 1 << 20, reason="as many private sums as there are have blocks of all channels")
 def test_blocks_have_more_rows_than_they_share_with_the_next():
     """If need be of some of the channels."""
     geometry = plan_of(layer((64, 64), 240, (5, 5), batch=1))

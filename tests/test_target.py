@@ -58,3 +58,18 @@ def test_pixels_share_as_many_sets_as_their_distance_leaves(l1_bytes, ways, stri
     monkeypatch.setattr(cache_sets, "TARGET", dataclasses.replace(TARGET, l1_bytes=l1_bytes, l1_ways=ways))
     assert cache_sets.pixels_in_l1(stride, "float32") == pixels
     assert cache_sets.is_crowded(stride, "float32") == (pixels < cache_sets.WIDE_SIZES[0])
+
+
+def test_a_system_of_few_cores_counts_on_its_part_of_l3(monkeypatch):
+    monkeypatch.setattr(target, "_sysfs_caches", lambda: ({3: 480 << 20}, 0))
+    for cores, l3_bytes in ((2, 32 << 20), (None, 16 << 20), (64, 480 << 20)):
+        monkeypatch.setattr(target.os, "cpu_count", lambda cores=cores: cores)
+        assert target._caches()[2] == l3_bytes
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "is_intel"),
+    [("x86_64", "+avx512f,-sse4a", True), ("x86_64", "+avx512f,+sse4a", False), ("aarch64", "+neon", False)],
+)
+def test_sse4a_is_amds_alone(architecture, features, is_intel):
+    assert dataclasses.replace(TARGET, architecture=architecture, features=features).is_intel == is_intel

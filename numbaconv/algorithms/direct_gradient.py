@@ -79,10 +79,12 @@ class _GradientPhase:
 
 
 LONG_RUN, LONG_PIECES_COST = (10, 1.15) if TARGET.is_intel and TARGET.has_two_wide_units else (28, 1.02)
-"""Runs longer than a tile's rows cost about as much both ways; tiles of single runs were up to 1.05 times as fast. Tiles
-of one register load each number for a single product, and with prefetches and registers that cross cache lines Intel's
-two loads a cycle do not suffice: tiles of runs were 1.06 to 1.26 times as fast, and 0.72 with runs of nine numbers,
-which pass over grad_y three times."""
+"""Runs longer than a tile's rows cost about as much both ways; tiles of single runs were up to 1.05 times as fast.
+
+Tiles of one register load each number for a single product, and with prefetches and registers that cross cache lines
+two loads a cycle of Intel's cores do not suffice: tiles of runs were 1.06 to 1.26 times as fast, and 0.72 with runs of
+nine numbers, which pass over grad_y three times.
+"""
 
 PACKED_COST = 1.01
 """What tiles with packed rows are taken to cost beside others: from memory they take longer than estimated."""

@@ -215,7 +215,10 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides,
     x_bytes = 4 * math.prod(spec.x_shape if direction == "forward" else spec.y_shape)
     size = sum(phase.points * phase.summed_taps * channels * outs * spec.groups * 4 for phase in kernels)
     transform = sum(KERNEL_CYCLES[phase.points] * phase.summed_taps * channels * panels for phase in kernels)
-    transform_to_memory = transform * (2.4 if size > TARGET.l3_bytes / 2 else 1.0) + size / TOUCHED_BYTES_PER_CYCLE
+    touched = size / TOUCHED_BYTES_PER_CYCLE
+    transform_to_memory = transform * (2.4 if size > TARGET.l3_bytes / 2 else 1.0) + touched
+    # What workers keep of a small kernel, they find in L2.
+    kept = transform * own_kernel_cost(size) + touched * (size > TARGET.l2_bytes / 2)
     deals = []
     for place in PLACES:
         if place is KernelPlace.KEPT and size > MAX_KEPT_BYTES:
@@ -227,8 +230,8 @@ def deal(spec: ConvSpec, direction: str, x_strides: Strides, y_strides: Strides,
             cycles += transform_to_memory
             balanced += transform_to_memory + size * (TARGET.threads - 1) / EXCHANGE_BYTES_PER_CYCLE
         elif place is KernelPlace.KEPT:
-            cycles += transform + size / TOUCHED_BYTES_PER_CYCLE
-            balanced += (transform * own_kernel_cost(size) + size / TOUCHED_BYTES_PER_CYCLE) * TARGET.threads
+            cycles += transform + touched
+            balanced += kept * TARGET.threads
         deals.append(Deal(joined, blocks, place, cycles, balanced))
     least = min(each.cycles for each in deals)
     return dataclasses.replace(min(deals, key=lambda each: each.balanced), cycles=least)
