@@ -86,7 +86,7 @@ class Target:
 
     @property
     def is_intel(self) -> bool:
-        """Whether the features are those of Intel's cores: SSE4a is AMD's alone."""
+        """Whether the features are those of Intel's cores: SSE4a is AMD's alone, if no list was narrowed."""
         return self.architecture == "x86_64" and "+sse4a" not in self.features.split(",")
 
     @property

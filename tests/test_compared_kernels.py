@@ -14,7 +14,6 @@ from numbaconv import program
 from numbaconv.algorithms.plan_parts import array_strides
 from numbaconv.algorithms.winograd_blocks import KernelPlace, deal
 from numbaconv.kernels.winograd import winograd_kernel
-from numbaconv.planner import choose
 from numbaconv.runs import CALLS
 from numbaconv.simd.driver import KERNEL
 from numbaconv.spec import resolve_conv
@@ -59,16 +58,9 @@ def steps_of(model, x):
     return model._stages.find_whole(model._layers, x, model.check_input_shape)._program._launches._steps
 
 
-def _spec():
-    return resolve_conv((1, *SHAPE), (3, 3, 32, 64), dtype="float32")
-
-
-def _is_transformed():
-    return choose(_spec(), "forward") == "winograd"
-
-
 def _is_kept():
-    return _is_transformed() and deal(_spec(), "forward", *array_strides(_spec())).place is KernelPlace.KEPT
+    spec = resolve_conv((1, *SHAPE), (3, 3, 32, 64), dtype="float32")
+    return deal(spec, "forward", *array_strides(spec)).place is KernelPlace.KEPT
 
 
 needs_kept_kernels = pytest.mark.skipif(not _is_kept(), reason="workers share the transformed kernel")
@@ -195,7 +187,6 @@ def test_what_would_take_much_memory_is_not_kept(monkeypatch):
     assert_array_equal(model(x).numpy(), result_of_a_new_model(model, x))
 
 
-@pytest.mark.skipif(not _is_transformed(), reason="another algorithm keeps its packed kernel")
 def test_frozen_kernels_are_not_compared():
     x, model = image(), make_model()
     expected = model(x).numpy().copy()

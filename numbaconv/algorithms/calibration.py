@@ -20,19 +20,17 @@ import math
 
 from numbaconv.target import TARGET
 
-_WIDE = {
-    ("winograd", "forward"): 0.84, ("winograd", "input_grad"): 0.88, ("winograd", "kernel_grad"): 0.66,
-    ("planar", "forward"): 0.72, ("planar", "input_grad"): 0.8, ("planar", "kernel_grad"): 0.65,
-    ("folded_planes", "input_grad"): 0.85,
-}  # fmt: skip
-_WIDE_INTEL = _WIDE | {
-    ("winograd", "kernel_grad"): 0.86, ("planar", "forward"): 0.8, ("planar", "input_grad"): 1.1,
-}  # fmt: skip
-_AVX2 = {("winograd", "kernel_grad"): 0.78}
+_INTEL = {("winograd", "kernel_grad"): 0.86, ("planar", "forward"): 0.8, ("planar", "input_grad"): 1.1}
 
-_SHARES = {(64, 2, False): _WIDE, (64, 2, True): _WIDE_INTEL, (32, 2, False): _AVX2, (32, 2, True): _AVX2}
-"""By bytes of a register, the products of one that a core starts in a cycle and whether it is Intel's, then by
-algorithm and pass."""
+_SHARES: dict[tuple[int, int], dict[tuple[str, str], float]] = {
+    (64, 2): {
+        ("winograd", "forward"): 0.84, ("winograd", "input_grad"): 0.88, ("winograd", "kernel_grad"): 0.66,
+        ("planar", "forward"): 0.72, ("planar", "input_grad"): 0.8, ("planar", "kernel_grad"): 0.65,
+        ("folded_planes", "input_grad"): 0.85,
+    } | (_INTEL if TARGET.is_intel else {}),
+    (32, 2): {("winograd", "kernel_grad"): 0.78},
+}  # fmt: skip
+"""By bytes of a register and the products of one that a core starts in a cycle, then by algorithm and pass."""
 
 COPIED_PLANES, WIDE_PLANES = 0.92, 1.0 if TARGET.is_intel else 0.8
 """The least share of planar forward passes of one channel, which is copied, not transposed, and of those to more
@@ -49,5 +47,4 @@ behind L2 give 7 bytes a cycle and whose memory gives 4, write a line after they
 
 def share(algorithm: str, direction: str) -> float:
     """Return what a pass takes of its estimate on this CPU."""
-    kind = TARGET.vector_bytes, TARGET.fma_per_cycle, TARGET.is_intel
-    return _SHARES.get(kind, {}).get((algorithm, direction), 1.0)
+    return _SHARES.get((TARGET.vector_bytes, TARGET.fma_per_cycle), {}).get((algorithm, direction), 1.0)

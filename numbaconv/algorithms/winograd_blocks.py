@@ -81,6 +81,7 @@ def choose_block(
     kernel_bytes, share = points * depth * outs * 4, tile_kinds(phase).share
     is_far = not whole and kernel_bytes > TARGET.l3_bytes / 2
     kernel_rate = FAR_KERNEL_BYTES_PER_CYCLE if is_far else KERNEL_BYTES_PER_CYCLE
+    # Intel's caches behind L2 do not keep up with the products that hide most of these reads elsewhere.
     if TARGET.is_intel and kernel_bytes > TARGET.l2_bytes / 2:
         kernel_rate /= 2
     best, least, choice = math.inf, math.inf, Block(1, 1, math.inf, math.inf)
